@@ -1,0 +1,26 @@
+"""Mistakes a user can mend: one clear line and exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in a command, a file or a setting; its text is the whole message shown."""
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """The valid word closest to `word`, for "did you mean" messages.
+
+    A dotted key is first compared as a whole, then by its last part, so that `teacher.knd`
+    finds `teacher.kind` and `momentum` finds `teacher.momentum`.
+    """
+    candidates = list(valid)
+    whole = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
+    if whole:
+        return whole[0]
+    last = word.rsplit(".", 1)[-1]
+    by_last = {key.rsplit(".", 1)[-1]: key for key in candidates}
+    part = difflib.get_close_matches(last, by_last, n=1, cutoff=0.0)
+    return by_last[part[0]] if part else ""
