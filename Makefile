@@ -1,0 +1,32 @@
+# `make demo` and `make test` create what they need in .venv and need no other step.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test lint bench install clean
+
+demo: $(READY)  ## four real runs on real photographs, then the paper's Figure 7 and Table 7 beside ours
+	$(BIN)/repro run F7:both,centering,sharpening T7:r1,r2 --scale laptop --seeds 1 --yes
+
+test: $(READY)  ## the whole test suite
+	$(BIN)/pytest -n auto --benchmark-disable
+
+lint: $(READY)  ## formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## ratios of our code against plain baselines; JSON under results/benchmarks/
+	mkdir -p results/benchmarks
+	$(BIN)/pytest tests/benchmarks --benchmark-only --benchmark-json=results/benchmarks/cpu.json
+
+install: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12"'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:  ## remove the virtual environment and all caches, never results
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -1,0 +1,1 @@
+"""Data sets: bundled photographs, image folders, torchvision's."""

@@ -1,0 +1,68 @@
+"""What a data set offers to training and evaluation, and how one is opened.
+
+Shapes: N images, B images of a batch, R the evaluation resolution. Labels serve evaluation only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from repro.config import DataConfig, DataKind, ViewsConfig
+
+
+class Split(Protocol):
+    """Train or test images with their labels."""
+
+    @property
+    def labels_N(self) -> Tensor:
+        """int64 [N], on the CPU."""
+        ...
+
+    def evaluation_batches(self, size: int) -> Iterator[Tensor]:
+        """All images in order, unaugmented and normalised: [B, 3, R, R], B <= size."""
+        ...
+
+    def view_batches(
+        self, batches: list[Tensor], config: ViewsConfig, seed: int, first_step: int
+    ) -> Iterator[list[Tensor]]:
+        """The views of each batch of image indices, in order, as `views.make_views` lays them out.
+
+        Args:
+            batches: indices of the images of each coming step, [B] each.
+            first_step: the step of the first batch; views depend on (seed, step) only.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Dataset:
+    name: str
+    classes: list[str]
+    train: Split
+    test: Split
+    unreadable_images: int = 0
+
+
+def open_dataset(config: DataConfig, root: str, workers: int = 0) -> Dataset:
+    """Open the data set that `config` names.
+
+    Args:
+        root: folder of an image tree or of torchvision's files; unused for photographs.
+        workers: processes that decode images (folders and torchvision).
+
+    Raises:
+        UserError: one line about a missing folder, an empty class or an unreadable image.
+    """
+    if config.kind is DataKind.photographs:
+        from repro.data.photographs import open_photographs
+
+        return open_photographs(config)
+    from repro.data.folders import open_folder, open_torchvision
+
+    if config.kind is DataKind.folder:
+        return open_folder(config, root, workers)
+    return open_torchvision(config, root, workers)

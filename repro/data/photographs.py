@@ -1,0 +1,106 @@
+"""The sixteen photographs that scikit-image ships in its wheel, cut into tiles: no download.
+
+The task is "which photograph is this tile from". Train tiles come from the left half of each
+photograph and test tiles from the right half, so no pixel is in both. Positions are drawn once from
+a fixed generator: the tiles depend on the config alone, not on the run's seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import skimage.data
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from repro.config import DataConfig, ViewsConfig
+from repro.data.datasets import Dataset
+from repro.dino.randomness import generator
+from repro.dino.views import make_views, normalise
+from repro.errors import UserError
+
+PHOTOGRAPHS = (
+    "astronaut", "brick", "camera", "chelsea", "clock", "coffee", "coins", "grass", "gravel",
+    "hubble_deep_field", "immunohistochemistry", "moon", "page", "retina", "rocket", "text",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MemorySplit:
+    """Images of one size, all in memory; their views are made a batch at a time."""
+
+    images_N: Tensor  # uint8 [N, 3, R, R]
+    labels_N: Tensor
+
+    def evaluation_batches(self, size: int) -> Iterator[Tensor]:
+        for batch in torch.split(self.images_N, size):
+            yield normalise(batch.float() / 255)
+
+    def view_batches(
+        self, batches: list[Tensor], config: ViewsConfig, seed: int, first_step: int
+    ) -> Iterator[list[Tensor]]:
+        for offset, indices in enumerate(batches):
+            random = generator(seed, "views", first_step + offset)
+            yield make_views(self.images_N[indices], config, random)
+
+
+def open_photographs(config: DataConfig) -> Dataset:
+    """Cut the tiles.
+
+    Raises:
+        UserError: a tile larger than half a photograph.
+    """
+    train: list[Tensor] = []
+    test: list[Tensor] = []
+    for name in PHOTOGRAPHS:
+        photograph = load_photograph(name)
+        half = photograph.shape[-1] // 2
+        for tiles, image, count, part in (
+            (train, photograph[..., :half], config.train_tiles, "train"),
+            (test, photograph[..., half:], config.test_tiles, "test"),
+        ):
+            tiles.append(cut_tiles(image, config, count, f"{name} {part}"))
+    return Dataset(
+        name=config.name,
+        classes=list(PHOTOGRAPHS),
+        train=_split(train),
+        test=_split(test),
+    )
+
+
+def load_photograph(name: str) -> Tensor:
+    """uint8 [3, H, W]; grey photographs are repeated over the channels."""
+    pixels = np.asarray(getattr(skimage.data, name)())
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def cut_tiles(image: Tensor, config: DataConfig, count: int, purpose: str) -> Tensor:
+    """`count` tiles at random positions of a uint8 image, [count, 3, resolution, resolution]."""
+    _, height, width = image.shape
+    if config.tile > min(height, width):
+        raise UserError(
+            f"data.tile={config.tile} is larger than half a photograph "
+            f"({purpose.split()[0]}: {height}x{width}); use at most {min(height, width)}"
+        )
+    random = generator(0, f"tiles {purpose} {config.tile}")
+    tops = torch.randint(height - config.tile + 1, (count,), generator=random).tolist()
+    lefts = torch.randint(width - config.tile + 1, (count,), generator=random).tolist()
+    side = config.tile
+    tiles = torch.stack(
+        [image[:, t : t + side, x : x + side] for t, x in zip(tops, lefts, strict=True)]
+    )
+    if side == config.resolution:
+        return tiles
+    target = (config.resolution, config.resolution)
+    resized = interpolate(tiles.float(), size=target, mode="bicubic", antialias=True)
+    return resized.round().clamp(0, 255).to(torch.uint8)
+
+
+def _split(tiles: list[Tensor]) -> MemorySplit:
+    labels = torch.arange(len(tiles)).repeat_interleave(len(tiles[0]))
+    return MemorySplit(torch.cat(tiles), labels)

@@ -1,0 +1,1 @@
+"""The method of the paper (Sec. 3): it takes a typed config and yields metrics."""

@@ -1,0 +1,73 @@
+"""What is logged at every step to see a collapse coming (Sec. 5.3, Figure 7).
+
+H(Pt, Ps) = h(Pt) + KL(Pt | Ps) over all pairs of different views: the entropy of the targets says
+how they look, a KL of zero says that the output no longer depends on the image.
+
+Shapes: G global views, V student views, B images, K prototypes, D feature width, M samples.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from repro.dino.losses import pairwise_cross_entropy
+
+RANK_SAMPLES = 256  # enough for an effective rank, and bounds the cost of its eigenvalues
+
+
+@torch.no_grad()
+def output_statistics(
+    targets_GBK: Tensor, log_targets_GBK: Tensor, log_student_VBK: Tensor
+) -> dict[str, Tensor]:
+    """Entropies, cross-entropy and KL of targets and student, each a scalar in nats.
+
+    `decomposition_error` is |H - (h + KL)| / max(1, H) on the two pairs of global views, with the
+    KL computed by its definition rather than as a difference.
+    """
+    cross_entropy = pairwise_cross_entropy(targets_GBK, log_student_VBK)
+    entropy_GB = -(targets_GBK * log_targets_GBK).sum(dim=-1)
+    mean_K = targets_GBK.mean(dim=(0, 1))
+    swapped_GBK = log_student_VBK[: len(targets_GBK)].flip(0)
+    kl_pairs = (targets_GBK * (log_targets_GBK - swapped_GBK)).sum(dim=-1).mean()
+    cross_pairs = -(targets_GBK * swapped_GBK).sum(dim=-1).mean()
+    entropy = entropy_GB.mean()
+    return {
+        "entropy": entropy,
+        "cross_entropy": cross_entropy,
+        "kl": cross_entropy - entropy,
+        "mean_entropy": -torch.xlogy(mean_K, mean_K).sum(),
+        "decomposition_error": (cross_pairs - (entropy + kl_pairs)).abs()
+        / cross_pairs.clamp(min=1),
+    }
+
+
+@torch.no_grad()
+def feature_statistics(features_MD: Tensor) -> dict[str, Tensor]:
+    """Spread and effective rank of backbone features.
+
+    `feature_spread`: standard deviation of l2-normalised features, times sqrt(D): 1 for directions
+    spread evenly, 0 when all are the same. `effective_rank`: exponential of the entropy of the
+    normalised singular values of the centred features (Roy and Vetterli, 2007).
+    """
+    features_MD = features_MD[:RANK_SAMPLES].float()
+    unit_MD = normalize(features_MD, dim=-1)
+    spread = unit_MD.var(dim=0, correction=0).sum().sqrt()
+    centred_MD = features_MD - features_MD.mean(dim=0)
+    samples, width = centred_MD.shape
+    gram = centred_MD @ centred_MD.T if samples <= width else centred_MD.T @ centred_MD
+    # A NaN here must reach the log as a NaN, not stop the run inside LAPACK.
+    gram = torch.nan_to_num(gram)
+    singular = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
+    shares = singular / singular.sum().clamp(min=torch.finfo(singular.dtype).tiny)
+    return {
+        "feature_spread": spread,
+        "effective_rank": torch.xlogy(shares, shares).sum().neg().exp(),
+    }
+
+
+def to_floats(scalars: dict[str, Tensor]) -> dict[str, float]:
+    """All scalars in one transfer, hence one synchronisation with the device."""
+    values = torch.stack([value.double() for value in scalars.values()]).tolist()
+    return dict(zip(scalars, values, strict=True))

@@ -1,0 +1,58 @@
+"""AdamW, gradient clipping and the frozen last layer (Sec. 3.2 and the authors' code).
+
+- No weight decay on biases and 1-d parameters; class token, position embeddings and, when they
+  are trainable, the prototypes' norms are decayed.
+- `per_tensor` clipping bounds every tensor's gradient on its own, as the authors do; `global_norm`
+  bounds the norm of all gradients together.
+- While the last layer is frozen its gradients are dropped after clipping, so AdamW skips it
+  entirely: no decay and no moments.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from repro.config import ClipKind
+
+
+def build_optimiser(student: nn.Module) -> AdamW:
+    """Group 0 is decayed, group 1 is not; rates and decay are set at every step."""
+    decayed: list[Tensor] = []
+    plain: list[Tensor] = []
+    for name, parameter in student.named_parameters():
+        if parameter.requires_grad:
+            group = plain if name.endswith(".bias") or parameter.ndim == 1 else decayed
+            group.append(parameter)
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+    return AdamW(groups, lr=0.0, betas=(0.9, 0.999), fused=True)
+
+
+def set_rates(optimiser: AdamW, lr: float, weight_decay: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+    optimiser.param_groups[0]["weight_decay"] = weight_decay
+
+
+@torch.no_grad()
+def clip_gradients(student: nn.Module, kind: ClipKind, limit: float) -> Tensor:
+    """Clip in place; returns the norm of all gradients before clipping. Scalar."""
+    gradients = [p.grad for p in student.parameters() if p.grad is not None]
+    norms = torch._foreach_norm(gradients)
+    total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    if kind is ClipKind.per_tensor:
+        factors = (limit / (torch.stack(norms) + 1e-6)).clamp(max=1.0)
+        torch._foreach_mul_(gradients, list(factors.unbind()))
+    elif kind is ClipKind.global_norm:
+        torch._foreach_mul_(gradients, (limit / (total + 1e-6)).clamp(max=1.0))
+    return total
+
+
+def freeze_last_layer(student: nn.Module) -> None:
+    """Drop the gradients of the prototypes, so that this step leaves them untouched."""
+    for name, parameter in student.named_parameters():
+        if "last_layer" in name:
+            parameter.grad = None

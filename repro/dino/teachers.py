@@ -1,0 +1,62 @@
+"""Where the teacher's weights come from (Sec. 5.2, Figure 6 right).
+
+- momentum: theta_t <- lambda theta_t + (1 - lambda) theta_s after every optimiser step;
+- student_copy: the student's current weights, at every step;
+- previous_iteration: the student's weights before its latest update;
+- previous_epoch: the student's weights at the end of the previous epoch.
+
+Parameters only: batch-norm statistics stay the teacher's own, as in the authors' code.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from repro.config import TeacherKind
+
+
+@torch.no_grad()
+def move_towards(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """teacher <- momentum x teacher + (1 - momentum) x student, in one pass over all tensors."""
+    teacher_tensors, student_tensors = _tensors(teacher), _tensors(student)
+    torch._foreach_mul_(teacher_tensors, momentum)
+    torch._foreach_add_(teacher_tensors, student_tensors, alpha=1 - momentum)
+
+
+@torch.no_grad()
+def copy_weights(teacher: nn.Module, student: nn.Module) -> None:
+    torch._foreach_copy_(_tensors(teacher), _tensors(student))
+
+
+def before_update(kind: TeacherKind, teacher: nn.Module, student: nn.Module) -> None:
+    """Called after the gradients are known and before the student's weights change."""
+    if kind is TeacherKind.previous_iteration:
+        copy_weights(teacher, student)
+
+
+def after_update(
+    kind: TeacherKind, teacher: nn.Module, student: nn.Module, momentum: float, epoch_ends: bool
+) -> None:
+    """Called after the student's weights have changed."""
+    if kind is TeacherKind.momentum:
+        move_towards(teacher, student, momentum)
+    elif kind is TeacherKind.student_copy or (kind is TeacherKind.previous_epoch and epoch_ends):
+        copy_weights(teacher, student)
+
+
+@torch.no_grad()
+def relative_distance(teacher: nn.Module, student: nn.Module) -> Tensor:
+    """|theta_s - theta_t| / |theta_t| over all parameters. Scalar."""
+    teacher_tensors = _tensors(teacher)
+    differences = list(torch._foreach_sub(_tensors(student), teacher_tensors))
+    return _norm(differences) / _norm(teacher_tensors)
+
+
+def _norm(tensors: list[Tensor]) -> Tensor:
+    norms: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
+    return norms
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [parameter.detach() for parameter in module.parameters()]
