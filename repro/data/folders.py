@@ -199,9 +199,11 @@ def open_torchvision(config: DataConfig, root: str, workers: int = 0) -> Dataset
     Raises:
         UserError: an unknown name, or files that are neither there nor can be downloaded.
     """
-    known = [
-        n for n in torchvision.datasets.__all__ if inspect.isclass(vars(torchvision.datasets)[n])
-    ]
+    # getattr, because torchvision imports some of its names on demand
+    everything = {
+        name: getattr(torchvision.datasets, name) for name in torchvision.datasets.__all__
+    }
+    known = {name: kind for name, kind in everything.items() if inspect.isclass(kind)}
     if config.name not in known:
         raise UserError(
             f"data.name={config.name} is not a torchvision data set; "
@@ -209,7 +211,7 @@ def open_torchvision(config: DataConfig, root: str, workers: int = 0) -> Dataset
         )
     if not root:
         raise UserError(f"data.kind=torchvision ({config.name}) needs paths.data=FOLDER")
-    kind = vars(torchvision.datasets)[config.name]
+    kind = known[config.name]
     train_set = _torchvision_part(kind, root, ("train",))
     test_set = _torchvision_part(kind, root, ("test", "val", "valid"))
 

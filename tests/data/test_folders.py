@@ -1,0 +1,128 @@
+"""Image folders and torchvision data sets, on real files made from the bundled photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from repro.config import DataConfig, DataKind, ViewsConfig
+from repro.data.datasets import Dataset, open_dataset
+from repro.data.photographs import load_photograph
+from repro.errors import UserError
+
+VIEWS = ViewsConfig(global_size=32, local_size=16, local_number=2)
+CONFIG = DataConfig(kind=DataKind.folder, name="few", resolution=32, eval_resize=36)
+
+
+def write_tree(root: Path, parts: tuple[str, ...] = ("train", "val"), images: int = 3) -> Path:
+    for part in parts:
+        for name in ("camera", "rocket"):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            pixels = load_photograph(name).permute(1, 2, 0).numpy()
+            for i in range(images):
+                crop = Image.fromarray(pixels[20 * i : 20 * i + 60, 30 * i : 30 * i + 90])
+                if i == 1:
+                    crop = crop.convert("L")  # grey files are common in the wild
+                crop.save(folder / f"{i}.png")
+    return root
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    return write_tree(tmp_path / "images")
+
+
+def views_of(data: Dataset, workers_seed: int = 0) -> list[list[torch.Tensor]]:
+    batches = [torch.tensor([0, 3, 5]), torch.tensor([1, 2, 4])]
+    return list(data.train.view_batches(batches, VIEWS, seed=workers_seed, first_step=4))
+
+
+def test_a_folder_gives_views_and_evaluation_images(tree: Path) -> None:
+    data = open_dataset(CONFIG, str(tree))
+    assert data.classes == ["camera", "rocket"]
+    assert data.train.labels_N.tolist() == [0, 0, 0, 1, 1, 1]
+    first = views_of(data)[0]
+    assert [tuple(v.shape) for v in first] == [(6, 3, 32, 32), (6, 3, 16, 16)]
+    (images,) = data.test.evaluation_batches(10)
+    assert images.shape == (6, 3, 32, 32)
+
+
+def test_the_number_of_decoding_processes_never_changes_a_view(tree: Path) -> None:
+    alone = views_of(open_dataset(CONFIG, str(tree), workers=0))
+    helped = views_of(open_dataset(CONFIG, str(tree), workers=2))
+    for ours, theirs in zip(alone, helped, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    other = views_of(open_dataset(CONFIG, str(tree)), workers_seed=1)
+    assert not torch.equal(alone[0][0], other[0][0])
+
+
+def test_views_of_a_step_do_not_depend_on_where_training_resumed(tree: Path) -> None:
+    data = open_dataset(CONFIG, str(tree))
+    batches = [torch.tensor([0, 3, 5]), torch.tensor([1, 2, 4])]
+    whole = list(data.train.view_batches(batches, VIEWS, seed=0, first_step=4))
+    resumed = list(data.train.view_batches(batches[1:], VIEWS, seed=0, first_step=5))
+    assert torch.equal(whole[1][0], resumed[0][0])
+
+
+def test_a_missing_folder_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"needs paths\.data=ROOT"):
+        open_dataset(CONFIG, "")
+    with pytest.raises(UserError, match=r"paths\.data=.*: no folder 'train' there"):
+        open_dataset(CONFIG, str(tmp_path))
+
+
+def test_an_empty_class_is_named(tree: Path) -> None:
+    (tree / "train" / "empty").mkdir()
+    with pytest.raises(UserError, match=r"train.*empty"):
+        open_dataset(CONFIG, str(tree))
+
+
+def test_classes_that_differ_between_train_and_val_are_named(tree: Path) -> None:
+    (tree / "val" / "rocket").rename(tree / "val" / "ship")
+    with pytest.raises(UserError, match=r"different classes, e\.g\. 'rocket'"):
+        open_dataset(CONFIG, str(tree))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("content", [b"", b"not an image", None])
+def test_an_unreadable_image_is_named_with_the_way_out(
+    tree: Path, workers: int, content: bytes | None
+) -> None:
+    bad = tree / "train" / "rocket" / "0.png"
+    bad.write_bytes(bad.read_bytes()[:200] if content is None else content)
+    with pytest.raises(UserError) as raised:
+        views_of(open_dataset(CONFIG, str(tree), workers))
+    message = str(raised.value)
+    assert str(bad) in message
+    assert "data.skip_unreadable=true" in message
+    assert "\n" not in message
+
+
+def test_unreadable_images_can_be_skipped_and_are_counted(tree: Path) -> None:
+    for part, name in (("train", "rocket"), ("val", "camera")):
+        (tree / part / name / "2.png").write_bytes(b"torn")
+    config = DataConfig(**{**vars(CONFIG), "skip_unreadable": True})
+    data = open_dataset(config, str(tree))
+    assert data.unreadable_images == 2
+    assert data.train.labels_N.tolist() == [0, 0, 0, 1, 1]
+    (images,) = data.test.evaluation_batches(10)
+    assert len(images) == 5
+
+
+def test_a_torchvision_data_set_is_opened_by_name(tmp_path: Path) -> None:
+    write_tree(tmp_path / "country211", parts=("train", "test", "valid"))
+    config = DataConfig(kind=DataKind.torchvision, name="Country211", resolution=32, eval_resize=36)
+    data = open_dataset(config, str(tmp_path))
+    assert data.classes == ["camera", "rocket"]
+    assert len(data.test.labels_N) == 6
+    assert views_of(data)[0][0].shape == (6, 3, 32, 32)
+
+
+def test_an_unknown_torchvision_name_gets_the_nearest(tmp_path: Path) -> None:
+    config = DataConfig(kind=DataKind.torchvision, name="CIFR10")
+    with pytest.raises(UserError, match="nearest: CIFAR10"):
+        open_dataset(config, str(tmp_path))
