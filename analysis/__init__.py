@@ -1,0 +1,1 @@
+"""From records to tables, figures and verdicts; reads records and specs, and starts nothing."""

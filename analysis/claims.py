@@ -1,0 +1,223 @@
+"""Verdicts on the claims of an experiment file, on our records or on the paper's own numbers.
+
+The rules, fixed before any run. A claim with several rows or steps holds when all of them hold.
+
+| kind          | true for one seed when                                                           |
+| ------------- | -------------------------------------------------------------------------------- |
+| collapse      | final KL < 0.05 nats, and entropy < 0.05 ln K with the entropy of the batch-mean |
+|               | target < 0.05 ln K too (one_dimension), or entropy > 0.95 ln K (uniform)         |
+| healthy       | final KL > 0.05 nats and 0.05 < entropy / ln K < 0.95                            |
+| decomposition | H = h + KL at every step, to 1e-4 of max(1, H)                                   |
+| fails         | final teacher k-NN at or below that of the same seed's random initialisation     |
+| works         | final teacher k-NN above it, and no collapse in either form                      |
+| rise_and_fall | entropy begins above 0.9 ln K and ends lower; KL peaks inside and ends below it  |
+| curve_above   | one curve above the other at every evaluation after the fraction `after`         |
+
+These need 3 seeds: true in all of them confirms, false in all contradicts, mixed is undecided.
+(`curve_above` is contradicted only if the mean over seeds is not above everywhere either.)
+
+| kind                    | differences paired by seed (at least 3), in the metric's own unit      |
+| ----------------------- | ---------------------------------------------------------------------- |
+| greater, best, order    | every step: 95 % interval above 0 confirms, one below 0 contradicts    |
+| no_worse                | the same against -margin instead of 0                                  |
+| close                   | TOST at 5 % against the spec's margin; only at protocol distance zero, |
+|                         | since differences in points do not transfer to another scale           |
+
+p of a claim: the largest of its steps' (all must hold) to confirm, the smallest times their number
+to contradict; then Holm over the claims of one experiment. At `smoke` scale nothing is evidence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from analysis.frame import PAPER, Evidence, load_evidence
+from analysis.parts import (
+    CONFIRMED,
+    CONTRADICTED,
+    NOT_JUDGED,
+    NOT_RUN,
+    SEEDS_NEEDED,
+    TESTED,
+    TOO_FEW,
+    UNDECIDED,
+    Part,
+    parts_of,
+)
+from analysis.reported import judge
+from analysis.stats import format_p, holm
+from repro.errors import UserError
+from repro.harness.spec import Claim, Experiment, select
+
+ALPHA = 0.05
+SMOKE = "smoke"
+NOT_EVIDENCE = "not evidence (smoke)"
+RULES = {
+    "collapse": "KL < 0.05 nats, h/ln K < 0.05 (one dimension) or > 0.95 (uniform), in every seed",
+    "healthy": "KL > 0.05 nats and 0.05 < h/ln K < 0.95, in every seed",
+    "decomposition": "|H - (h + KL)| < 1e-4 max(1, H) at every step",
+    "fails": "k-NN at or below the same seed's random initialisation, in every seed",
+    "works": "k-NN above the same seed's random initialisation and no collapse, in every seed",
+    "rise_and_fall": "h starts above 0.9 ln K and falls, KL peaks inside and falls, in every seed",
+    "curve_above": "above at every evaluation, in every seed",
+    "greater": "95 % interval of the paired difference on one side of 0",
+    "best": "95 % interval of every paired difference on one side of 0",
+    "order": "95 % interval of every step's paired difference on one side of 0",
+    "no_worse": "95 % interval of the paired difference on one side of -margin",
+    "close": "TOST at 5 %, at protocol distance zero",
+    "all_of": "all parts hold",
+}
+
+
+@dataclass(frozen=True)
+class ClaimVerdict:
+    """`holds` is true, false, or null where the evidence does not decide."""
+
+    id: str
+    experiment: str
+    statement: str
+    verdict: str
+    holds: bool | None
+    detail: str
+
+
+def check(ids: Sequence[str], scale: str, on: str = "ours") -> list[ClaimVerdict]:
+    """Verdicts on every claim of the experiments `ids`, on "ours" or "reported" numbers.
+
+    Raises:
+        UserError: an unknown experiment, or another word for `on` than "ours" and "reported".
+    """
+    if on not in ("ours", "reported"):
+        raise UserError(f"--on {on}: choose ours or reported")
+    evidence = Evidence(PAPER, {}) if on == "reported" else load_evidence(scale)
+    judge_all = judge_reported if on == "reported" else judge_ours
+    return [v for experiment, _ in select(ids) for v in judge_all(experiment, evidence)]
+
+
+def judge_reported(experiment: Experiment, evidence: Evidence) -> list[ClaimVerdict]:
+    """Every claim of one experiment on the paper's printed numbers."""
+    words = {True: "holds", False: "does not hold", None: "nothing printed"}
+    verdicts = []
+    for claim in experiment.claims:
+        holds, detail = judge(claim.kind, claim.body, evidence)
+        verdicts.append(_verdict(experiment, claim, words[holds], holds, detail))
+    return verdicts
+
+
+def judge_ours(experiment: Experiment, evidence: Evidence) -> list[ClaimVerdict]:
+    """Every claim of one experiment on our records, with Holm over the claims that were tested."""
+    parts = {claim.id: parts_of(claim.kind, claim.body, evidence) for claim in experiment.claims}
+    p_values = {name: claim_p(its) for name, its in parts.items() if _tested(its)}
+    adjusted = dict(zip(p_values, holm([min(pair) for pair in p_values.values()]), strict=True))
+    verdicts = []
+    for claim in experiment.claims:
+        its, p = parts[claim.id], adjusted.get(claim.id, 1.0)
+        verdict, holds = decide(claim.kind, its, p)
+        detail = _detail(claim.kind, its)
+        if len(adjusted) > 1 and claim.id in adjusted and verdict != NOT_RUN:
+            detail += f" ({format_p(p)} after Holm over {len(adjusted)} tested claims)"
+        if evidence.scale == SMOKE and verdict != NOT_RUN:
+            verdict, holds = NOT_EVIDENCE, None
+        verdicts.append(_verdict(experiment, claim, verdict, holds, detail))
+    return verdicts
+
+
+def claim_p(parts: Sequence[Part]) -> tuple[float, float]:
+    """p to confirm (every part must hold) and to contradict (one part suffices) a claim."""
+    tested = _tested(parts)
+    complete = all(part.status in (TESTED, CONFIRMED) for part in parts)
+    p_for = max(part.p_for for part in tested) if complete else 1.0
+    return p_for, min(1.0, len(tested) * min(part.p_against for part in tested))
+
+
+def decide(kind: str, parts: Sequence[Part], holm_p: float) -> tuple[str, bool | None]:
+    """The verdict on a claim from its parts and its p after Holm: (word, holds)."""
+    statuses = {part.status for part in parts}
+    significant = 0
+    if _tested(parts) and holm_p < ALPHA:
+        p_for, p_against = claim_p(parts)
+        significant = 1 if p_for <= p_against else -1
+    if CONTRADICTED in statuses or significant < 0:
+        return "direction contradicted", False
+    if NOT_RUN in statuses:
+        return NOT_RUN, None
+    if TOO_FEW in statuses:
+        return f"{_fewest(parts, TOO_FEW)} of {SEEDS_NEEDED} seeds", None
+    if NOT_JUDGED in statuses:
+        return NOT_JUDGED, None
+    if UNDECIDED in statuses or (TESTED in statuses and not significant):
+        return f"undecided at {_fewest(parts, UNDECIDED, TESTED)} seeds", None
+    return ("expected collapse" if kind in ("collapse", "fails") else "direction confirmed"), True
+
+
+def print_verdicts(verdicts: Sequence[ClaimVerdict]) -> None:
+    """A table in a terminal, one line a claim elsewhere."""
+    console = Console()
+    if console.is_terminal:
+        console.print(verdict_table(verdicts))
+        return
+    for v in verdicts:
+        print(f"{v.id}  {v.verdict}  {v.statement}  [{v.detail}]")
+
+
+def verdict_table(verdicts: Sequence[ClaimVerdict]) -> Table:
+    colours = {True: "green", False: "red", None: "yellow"}
+    table = Table("claim", "verdict", "statement and evidence", show_lines=True)
+    for v in verdicts:
+        said = Text.assemble(v.statement, "\n", (v.detail, "dim"))
+        table.add_row(v.id, Text(v.verdict, style=colours[v.holds]), said)
+    return table
+
+
+def _tested(parts: Sequence[Part]) -> list[Part]:
+    return [part for part in parts if part.status == TESTED]
+
+
+def _detail(kind: str, parts: Sequence[Part]) -> str:
+    """One sentence: the numbers of every part, then what has none and why, then the rule."""
+    said = [part.detail for part in parts if part.detail]
+    missing = {name: why for part in parts for name, why in part.missing.items()}
+    if missing:
+        said.append("missing: " + ", ".join(f"{name} ({why})" for name, why in missing.items()))
+    return "; ".join([*said, f"rule: {RULES[kind]}"])
+
+
+def _fewest(parts: Sequence[Part], *statuses: str) -> int:
+    return min(part.n for part in parts if part.status in statuses)
+
+
+def _verdict(
+    experiment: Experiment, claim: Claim, verdict: str, holds: bool | None, detail: str
+) -> ClaimVerdict:
+    return ClaimVerdict(claim.id, experiment.id, claim.statement, verdict, holds, detail)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m analysis.claims", description="Verdicts.")
+    parser.add_argument("ids", nargs="+", metavar="ID", help="an experiment, e.g. F7")
+    parser.add_argument("--scale", default="laptop")
+    parser.add_argument("--on", default="ours", help="ours or reported")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    try:
+        verdicts = check(arguments.ids, arguments.scale, arguments.on)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if arguments.json:
+        print(json.dumps([asdict(v) for v in verdicts], indent=1))
+    else:
+        print_verdicts(verdicts)
+    return int(any(v.holds is False for v in verdicts))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

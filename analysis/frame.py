@@ -1,0 +1,270 @@
+"""Records of finished runs as tidy pandas frames: one row per cell, one row per curve point.
+
+A record belongs to a row of an experiment when its id is the run id of that row's config at that
+scale and seed. Nothing else is matched: a run that another table asked for serves this one too,
+and a run whose config has since changed serves none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+
+from repro.config import RunConfig
+from repro.errors import UserError, nearest
+from repro.harness.identity import canonical, run_id
+from repro.harness.spec import (
+    Experiment,
+    Metric,
+    Row,
+    experiments_dir,
+    load,
+    results_dir,
+    row_config,
+)
+from repro.harness.store import find_runs, read_records, record
+
+PAPER = "paper"
+Record = dict[str, Any]
+_composed: dict[tuple[Path, str, str], RunConfig] = {}  # composing costs about 50 ms
+
+
+def published_dir(scale: str) -> Path:
+    return results_dir() / "published" / scale
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All records of one scale, by run id; `experiments` caches the specs that claims address."""
+
+    scale: str
+    records: Mapping[str, Record]
+    experiments: dict[str, Experiment] = field(default_factory=dict)
+
+    def experiment(self, name: str) -> Experiment:
+        if name not in self.experiments:
+            self.experiments[name] = load(name)
+        return self.experiments[name]
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({int(r["seed"]) for r in self.records.values()})
+
+
+def load_evidence(scale: str, published_only: bool = False) -> Evidence:
+    """The published records of `scale` and the finished run folders they lack.
+
+    Raises:
+        UserError: no such scale.
+    """
+    scales = sorted(path.stem for path in (experiments_dir() / "scales").glob("*.yaml"))
+    if scale not in scales:
+        raise UserError(
+            f"--scale {scale}: no such file in {experiments_dir() / 'scales'}; "
+            f"nearest: {nearest(scale, scales)}"
+        )
+    file = published_dir(scale) / "records.jsonl"
+    records = {r["id"]: r for r in read_records(file)} if file.is_file() else {}
+    if not published_only:
+        for folder in find_runs(results_dir() / "runs"):
+            if folder.id in records or folder.result() is None:
+                continue
+            finished = record(folder)
+            if finished["scale"] == scale:
+                records[folder.id] = finished
+    return Evidence(scale, records)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Row x metric: what the paper prints and what each seed gave us.
+
+    `missing` says why there is no value of ours; it is empty where there is one.
+    """
+
+    experiment: str
+    row: str
+    metric: str
+    reported: float | None
+    values: Mapping[int, float]
+    runs: Mapping[int, str]
+    missing: str
+
+    @property
+    def address(self) -> str:
+        return f"{self.experiment}.{self.row}.{self.metric}"
+
+
+def config_of(experiment: Experiment, row: Row, scale: str) -> RunConfig:
+    """The composed config of a row at seed 0."""
+    key = (experiment.path, row.name, scale)
+    if key not in _composed:
+        _composed[key] = row_config(experiment, row, scale, 0)
+    return _composed[key]
+
+
+def runs_of(experiment: Experiment, row: Row, evidence: Evidence) -> dict[int, Record]:
+    """The records of one row, by seed."""
+    if row.why_not(evidence.scale) or not evidence.records:
+        return {}
+    config = config_of(experiment, row, evidence.scale)
+    ids = {seed: run_id(replace(config, seed=seed)) for seed in evidence.seeds}
+    return {seed: evidence.records[i] for seed, i in ids.items() if i in evidence.records}
+
+
+def cell(experiment: Experiment, row: Row, metric: str, evidence: Evidence) -> Cell:
+    """One cell; a run in which the metric is missing or not finite has no part in it."""
+    runs = runs_of(experiment, row, evidence)
+    measured = {s: r["metrics"][metric] for s, r in runs.items() if _has(r, metric)}
+    missing = row.why_not(evidence.scale)
+    if not missing and not runs:
+        missing = "not run"
+    elif not missing and not measured:
+        missing = "not measured by these runs"
+    return Cell(
+        experiment=experiment.id,
+        row=row.name,
+        metric=metric,
+        reported=row.reported.get(metric),
+        values={seed: float(value) for seed, value in measured.items()},
+        runs={seed: runs[seed]["id"] for seed in measured},
+        missing=missing,
+    )
+
+
+def resolve_row(address: str, evidence: Evidence) -> tuple[Experiment, Row]:
+    """The row that `T7.r1` names; the first dot ends the experiment.
+
+    Raises:
+        UserError: no such experiment or row.
+    """
+    name, _, row_name = address.partition(".")
+    experiment = evidence.experiment(name)
+    return experiment, experiment.row(row_name)
+
+
+def resolve_metric(address: str, evidence: Evidence) -> Metric:
+    """The metric that `T7.r1.knn` names; the last dot starts it.
+
+    Raises:
+        UserError: no such experiment, row or metric.
+    """
+    row_address, _, key = address.rpartition(".")
+    experiment, _ = resolve_row(row_address, evidence)
+    metrics = {metric.key: metric for metric in experiment.metrics}
+    if key not in metrics:
+        raise UserError(
+            f"{experiment.path}: no metric '{key}'; nearest: {row_address}.{nearest(key, metrics)}"
+        )
+    return metrics[key]
+
+
+def resolve(address: str, evidence: Evidence) -> Cell:
+    """The cell that `T7.r1.knn` names.
+
+    Raises:
+        UserError: no such experiment, row or metric.
+    """
+    metric = resolve_metric(address, evidence)
+    experiment, row = resolve_row(address.rpartition(".")[0], evidence)
+    return cell(experiment, row, metric.key, evidence)
+
+
+CELL_COLUMNS = ["experiment", "row", "metric", "reported", "n", "mean", "values", "runs", "missing"]
+
+
+def cells(experiment: Experiment, evidence: Evidence) -> pd.DataFrame:
+    """One row per cell, in the order of the spec.
+
+    Columns: experiment, row, metric, reported, n, mean, values {seed: value}, runs {seed: id},
+    missing. `reported` and `mean` are NaN where there is none.
+    """
+    rows = []
+    for row in experiment.rows:
+        for metric in experiment.metrics:
+            c = cell(experiment, row, metric.key, evidence)
+            n = len(c.values)
+            mean = sum(c.values.values()) / n if n else None
+            rows.append({**vars(c), "n": n, "mean": mean})
+    frame = pd.DataFrame(rows, columns=CELL_COLUMNS)
+    return frame.astype({"reported": float, "mean": float})
+
+
+CURVE_COLUMNS = ["experiment", "row", "seed", "epoch", "fraction", "metric", "value"]
+
+
+def curves(experiment: Experiment, evidence: Evidence) -> pd.DataFrame:
+    """Our curves of `experiment.curves`: one row per row, seed, metric and point in time.
+
+    `epoch` counts epochs done, `fraction` is that share of the whole training.
+    """
+    points = []
+    for row in experiment.rows:
+        for seed, run in runs_of(experiment, row, evidence).items():
+            total = run["config"]["train"]["epochs"]
+            for metric in experiment.curves:
+                for epoch, value in curve(run, metric):
+                    place = (experiment.id, row.name, seed, epoch, epoch / total)
+                    points.append((*place, metric, value))
+    return pd.DataFrame(points, columns=CURVE_COLUMNS)
+
+
+def curve(run: Record, metric: str) -> list[tuple[float, float]]:
+    """(epoch, value) of one record: a training diagnostic (binned) or an evaluation."""
+    source = run["curves"] if metric in run["curves"] else run["curves"].get("eval", {})
+    pairs = zip(source.get("epoch", []), source.get(metric, []), strict=False)
+    return [(float(e), float(v)) for e, v in pairs if v is not None]
+
+
+def reported_curves(experiment: Experiment) -> pd.DataFrame:
+    """The paper's curves, in the same columns (seed -1), as shares of the paper's own training."""
+    points = []
+    for row in experiment.rows:
+        if not row.reported_curve:
+            continue
+        total = config_of(experiment, row, PAPER).train.epochs
+        for metric in experiment.curves:
+            for epoch, value in reported_curve(row, metric):
+                points.append((experiment.id, row.name, -1, epoch, epoch / total, metric, value))
+    return pd.DataFrame(points, columns=CURVE_COLUMNS)
+
+
+def reported_curve(row: Row, metric: str) -> list[tuple[float, float]]:
+    digitised = row.reported_curve or {}
+    return list(zip(digitised.get("epoch", []), digitised.get(metric, []), strict=False))
+
+
+def protocol_distance(
+    ours: Mapping[str, Any], paper: Mapping[str, Any]
+) -> dict[str, tuple[Any, Any]]:
+    """The dotted identity keys in which two canonical configs differ, as {key: (ours, paper)}.
+
+    The seed is left out: the paper names none.
+    """
+    a, b = _flat(ours), _flat(paper)
+    keys = [k for k in [*b, *(k for k in a if k not in b)] if k != "seed"]
+    return {k: (a.get(k), b.get(k)) for k in keys if a.get(k) != b.get(k)}
+
+
+def row_distance(experiment: Experiment, row: Row, scale: str) -> dict[str, tuple[Any, Any]]:
+    """How far a row at `scale` is from the paper's own row."""
+    ours = canonical(config_of(experiment, row, scale))
+    return protocol_distance(ours, canonical(config_of(experiment, row, PAPER)))
+
+
+def _has(run: Record, metric: str) -> bool:
+    return run["metrics"].get(metric) is not None
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(cast(Mapping[str, Any], value), f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return flat

@@ -1,0 +1,231 @@
+"""The `repro` command: its parser, its exit codes, and mistakes as one line instead of a traceback.
+
+Exit codes: 0 fine, 1 a negative finding or failed runs, 2 the user's mistake, 130 interrupted.
+Nothing heavy is imported before the command that needs it runs, so that help is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from repro import commands
+from repro.commands import FINE, INTERRUPTED, MISTAKE
+from repro.errors import UserError, nearest
+
+EPILOGUE = """\
+the four things people do
+  submit an ablation grid         repro submit T7 --scale laptop --seeds 3
+  regenerate a paper table        repro table T7 --scale laptop
+  plot collapse diagnostics       repro figure F7 --scale laptop
+  compare with reported numbers   repro check F7 T7 --scale laptop
+
+An ID is a table or figure of the paper (T7, F6R; repro list shows them), some of its rows
+(T7:r1,r2), or all. What is done is never trained twice. A PATTERN is an ID, rows, the beginning
+of a run id, a state (failed) or a glob on the run's name ('F7-*-s0').
+"""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; `words` are the command line's by default."""
+    try:
+        arguments = _parse(list(sys.argv[1:] if words is None else words))
+        code: int = arguments.command(arguments)
+        sys.stdout.flush()
+    except SystemExit as end:  # argparse has shown help, or its own error
+        return end.code if isinstance(end.code, int) else MISTAKE
+    except UserError as mistake:
+        return _complain(str(mistake))
+    except KeyboardInterrupt:
+        print("repro: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; without this Python complains at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FINE
+    except OSError as error:
+        place = error.filename or "a file"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return _complain(f"{place}: no space left on this disk; free some and repeat")
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return _complain(f"{place}: {error.strerror}; change permissions or REPRO_RESULTS")
+        raise
+    return code
+
+
+def _complain(line: str) -> int:
+    print(f"repro: error: {line}", file=sys.stderr)
+    return MISTAKE
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    parser, subparsers = build_parser()
+    if words and not words[0].startswith("-") and words[0] not in subparsers:
+        close = nearest(words[0], subparsers)
+        raise UserError(f"no command '{words[0]}'; nearest: {close} (repro --help shows all)")
+    arguments, unknown = parser.parse_known_args(words)
+    if unknown:
+        options = _options(subparsers[words[0]])
+        name = unknown[0].partition("=")[0]
+        raise UserError(
+            f"repro {words[0]}: unknown argument '{unknown[0]}'; nearest: {nearest(name, options)}"
+        )
+    return arguments
+
+
+def _options(parser: argparse.ArgumentParser) -> list[str]:
+    return [o for action in parser._actions for o in action.option_strings if o.startswith("--")]
+
+
+def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser, and its subparsers by command, in the order of the help."""
+    parser = argparse.ArgumentParser(
+        prog="repro",
+        description="Tables and figures of DINO (Caron et al., ICCV 2021), trained and compared.",
+        epilog=EPILOGUE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    group = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    made: dict[str, argparse.ArgumentParser] = {}
+
+    def command(
+        name: str, function: Callable[[argparse.Namespace], int], text: str, example: str
+    ) -> argparse.ArgumentParser:
+        made[name] = group.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog=f"example: {example}",
+            allow_abbrev=False,
+        )
+        made[name].set_defaults(command=function)
+        return made[name]
+
+    p = command("list", commands.list_, "experiments, rows, what is done", "repro list")
+    _json(p)
+    p = command("show", commands.show, "an experiment's rows and claims", "repro show T7")
+    _ids(p)
+    _json(p)
+    text = "what would run, what is done, what it costs; starts nothing"
+    p = command("plan", commands.plan, text, "repro plan T7 --scale laptop --seeds 3")
+    _ids(p)
+    _grid(p)
+    _json(p)
+    text = "plan, confirm, train what is missing; safe to repeat"
+    p = command("submit", commands.submit, text, "repro submit T7 --scale laptop --seeds 3 --yes")
+    _ids(p)
+    _grid(p)
+    _pool(p)
+    _yes(p, "do not ask")
+    text = "train what is missing, then print the table and draw the figure"
+    p = command("run", commands.run, text, "repro run F7:both,centering T7:r1,r2 --scale laptop")
+    _ids(p)
+    _grid(p)
+    _pool(p)
+    _yes(p, "as for submit; run never asks")
+    p = command("status", commands.status, "how runs are", "repro status T7 --json")
+    _patterns(p)
+    _json(p)
+    p = command("logs", commands.logs, "the end of runs' logs", "repro logs failed")
+    _patterns(p)
+    text = "stop runs; they keep their checkpoints"
+    p = command("cancel", commands.cancel, text, "repro cancel T7:r2")
+    _patterns(p)
+    text = "start failed, lost, interrupted and cancelled runs again"
+    p = command("retry", commands.retry, text, "repro retry failed --yes")
+    _patterns(p)
+    _cluster(p)
+    _pool(p)
+    _yes(p, "do not ask")
+    example = "repro train teacher.momentum=0.9 train.epochs=5 --scale laptop"
+    p = command("train", commands.train, "one run from config overrides", example)
+    p.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. head.prototypes=256")
+    _scale(p)
+    _cluster(p)
+    _pool(p)
+    text = "the paper's table, our numbers beside the reported ones"
+    p = command("table", commands.table, text, "repro table T7 --format tex")
+    _ids(p)
+    _scale(p)
+    kinds = ("terminal", "md", "tex", "csv", "html")
+    p.add_argument("--format", choices=kinds, default="terminal", help="default: %(default)s")
+    text = "the paper's figure from our runs, as files"
+    p = command("figure", commands.figure, text, "repro figure F7 --format pdf")
+    _ids(p)
+    _scale(p)
+    p.add_argument("--format", choices=("png", "svg", "pdf"), help="default: png and svg")
+    text = "verdicts on the paper's claims; exit code 1 if one is contradicted"
+    p = command("check", commands.check, text, "repro check F7 --json")
+    p.add_argument("ids", nargs="*", metavar="ID", help="experiments; default: all")
+    _scale(p)
+    text = "judge our runs, or the paper's own numbers (default: %(default)s)"
+    p.add_argument("--on", choices=("ours", "reported"), default="ours", help=text)
+    _json(p)
+    text = "from a printed number to its runs, config and verdict"
+    p = command("explain", commands.explain, text, "repro explain T7:r2:knn")
+    p.add_argument("cell", metavar="ID:ROW:METRIC", help="one cell of a table or figure")
+    _scale(p)
+    _json(p)
+    text = "write records, tables and figures to results/published/"
+    p = command("publish", commands.publish, text, "repro publish F7 F6R --scale laptop")
+    _ids(p)
+    _scale(p)
+    p = command(
+        "doctor", commands.doctor, "this machine: what works, what will bite", "repro doctor"
+    )
+    _json(p)
+    return parser, made
+
+
+def _ids(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("ids", nargs="+", metavar="ID", help="T7, rows T7:r1,r2, or all")
+
+
+def _patterns(parser: argparse.ArgumentParser) -> None:
+    text = "ID, rows, run id, state or glob; default: every run"
+    parser.add_argument("patterns", nargs="*", metavar="PATTERN", help=text)
+
+
+def _scale(parser: argparse.ArgumentParser) -> None:
+    text = "smoke, laptop, gpu or paper (default: %(default)s)"
+    parser.add_argument("--scale", default="laptop", help=text)
+
+
+def _grid(parser: argparse.ArgumentParser) -> None:
+    _scale(parser)
+    text = "runs per row, seeds 0 to N-1 (default: %(default)s)"
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help=text)
+    _cluster(parser)
+
+
+def _cluster(parser: argparse.ArgumentParser) -> None:
+    text = "a file of experiments/clusters/ (default: %(default)s)"
+    parser.add_argument("--cluster", default="local", metavar="C", help=text)
+
+
+def _pool(parser: argparse.ArgumentParser) -> None:
+    text = "runs at a time (default: one a GPU, or as many as there are cores)"
+    parser.add_argument("--workers", type=_positive, metavar="N", help=text)
+
+
+def _positive(word: str) -> int:
+    number = int(word)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} must be at least 1")
+    return number
+
+
+def _yes(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--yes", action="store_true", help=text)
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON document, nothing else")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""From experiment files to finished runs: spec, identity, plan, store, worker, local pool."""

@@ -1,0 +1,176 @@
+"""What there is to run: `repro list`, `repro show` and `repro plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from repro.harness.identity import run_id
+from repro.harness.plan import Cost, Plan
+from repro.harness.spec import Experiment, Row, experiment_ids, load, row_config
+from repro.harness.store import find_runs, read_records
+from repro.harness.terminal import count, print_table, tick
+
+
+def listing(results: Path) -> list[dict[str, Any]]:
+    """One dict an experiment: {id, title, kind, rows, claims, trainable, done}.
+
+    `rows`, `claims` and `trainable` are counts; `done` counts, by scale, the rows with at least one
+    finished run, here or published.
+    """
+    finished = _finished(results)
+    return [
+        {
+            "id": experiment.id,
+            "title": experiment.title,
+            "kind": experiment.kind,
+            "rows": len(experiment.rows),
+            "claims": len(experiment.claims),
+            "trainable": sum(row.trainable for row in experiment.rows),
+            "done": {scale: _rows_done(experiment, scale, runs) for scale, runs in finished},
+        }
+        for experiment in map(load, experiment_ids())
+    ]
+
+
+def print_listing(entries: Sequence[dict[str, Any]]) -> None:
+    rows = []
+    for entry in entries:
+        done = ", ".join(f"{n} at {scale}" for scale, n in entry["done"].items() if n)
+        counts = f"{entry['trainable']} of {entry['rows']}"
+        rows.append(
+            [entry["id"], entry["kind"], entry["title"], counts, str(entry["claims"]), done or "-"]
+        )
+    print_table("", ["id", "kind", "title", "rows trainable", "claims", "rows done"], rows)
+
+
+def details(experiment: Experiment, rows: Sequence[Row]) -> dict[str, Any]:
+    """{id, title, kind, question, rows: [...], claims: [...]}: the fixed shape of `show --json`."""
+    return {
+        "id": experiment.id,
+        "title": experiment.title,
+        "kind": experiment.kind,
+        "question": experiment.question,
+        "rows": [
+            {
+                "name": row.name,
+                "label": row.label,
+                "reported": dict(row.reported),
+                "overrides": {**experiment.baseline, **row.overrides},
+                "trainable": row.trainable,
+                "not_implemented": row.not_implemented,
+            }
+            for row in rows
+        ],
+        "claims": [
+            {"id": claim.id, "statement": claim.statement, "kind": claim.kind}
+            for claim in experiment.claims
+        ],
+    }
+
+
+def print_details(experiment: Experiment, rows: Sequence[Row]) -> None:
+    """The experiment in the paper's own columns, each row with what makes it differ."""
+    print(f"{experiment.id}: {experiment.title} ({experiment.where})")
+    print(experiment.question)
+    print()
+    columns = ["row", *(c.title for c in experiment.layout)]
+    columns += [m.title + (f" ({m.unit})" if m.unit else "") for m in experiment.metrics]
+    lines = []
+    for row in rows:
+        line = [row.name, *(tick(row.cells.get(c.key, "")) for c in experiment.layout)]
+        for metric in experiment.metrics:
+            number = row.reported.get(metric.key)
+            line.append("-" if number is None else f"{number:.{metric.decimals}f}")
+        lines.append([*line, _difference(row)])
+    print_table("", [*columns, "differs from the baseline in"], lines)
+    for key, value in experiment.baseline.items():
+        print(f"baseline: {key}={value}")
+    for scale, overrides in experiment.at.items():
+        print(f"at {scale} scale: {_assignments(overrides)}")
+    print()
+    claims = [[claim.id, claim.kind, claim.statement] for claim in experiment.claims]
+    print_table("", ["claim", "kind", "statement"], claims)
+    print(f"\nrepro plan {experiment.id}   what would run, what is done\n{experiment.path}")
+
+
+def _difference(row: Row) -> str:
+    if row.not_implemented:
+        return f"not implemented yet: {row.not_implemented}"
+    parts = [_assignments(row.overrides) or "nothing"]
+    parts += [f"at {scale}: {_assignments(values)}" for scale, values in row.at.items()]
+    if row.scales:
+        parts.append(f"only at {', '.join(row.scales)}")
+    return "; ".join(parts)
+
+
+def _assignments(overrides: Any) -> str:
+    return ", ".join(f"{key}={value}" for key, value in overrides.items())
+
+
+def _finished(results: Path) -> list[tuple[str, dict[str, int]]]:
+    """By scale, the finished runs known here: {id: seed}."""
+    by_scale: dict[str, dict[str, int]] = {}
+    for file in sorted((results / "published").glob("*/records.jsonl")):
+        for record in read_records(file):
+            by_scale.setdefault(record["scale"], {})[record["id"]] = record["seed"]
+    for folder in find_runs(results / "runs"):
+        if folder.result() is not None:
+            run = folder.read_run()
+            by_scale.setdefault(run["scale"], {})[folder.id] = run["seed"]
+    return sorted(by_scale.items())
+
+
+def _rows_done(experiment: Experiment, scale: str, runs: dict[str, int]) -> int:
+    done = 0
+    for row in experiment.rows:
+        if not row.why_not(scale):
+            config = row_config(experiment, row, scale, 0)
+            done += any(run_id(replace(config, seed=s)) in runs for s in set(runs.values()))
+    return done
+
+
+def plan_json(planned: Plan) -> dict[str, Any]:
+    """{runs, gpu_hours, cpu_hours, todo, skipped}: the fixed shape of `plan --json`.
+
+    The hours are null where no comparable run has finished here.
+    """
+    keys = ("id", "experiment", "row", "seed", "state", "slug", "cells")
+    cost = planned.cost
+    return {
+        "runs": [{key: getattr(run, key) for key in keys} for run in planned.runs],
+        "gpu_hours": cost and cost.gpu_hours,
+        "cpu_hours": cost and cost.cpu_hours,
+        "todo": len(planned.todo),
+        "skipped": [
+            {"experiment": experiment, "row": row, "why": why}
+            for experiment, row, why in planned.skipped
+        ],
+    }
+
+
+def print_plan(planned: Plan) -> None:
+    rows = [
+        [run.id, " ".join(f"{e}:{r}" for e, r in run.cells), str(run.seed), run.state]
+        for run in planned.runs
+    ]
+    if rows:
+        print_table("", ["id", "rows it serves", "seed", "state"], rows)
+    for experiment, row, why in planned.skipped:
+        print(f"{experiment}:{row}: {why}")
+    todo = len(planned.todo)
+    cost = f"; {_cost(planned.cost)}" if todo else ""
+    print(f"{count(len(planned.runs), 'run')}, {todo} to do{cost}")
+
+
+def _cost(cost: Cost | None) -> str:
+    if cost is None:
+        return "cost unknown: no run of this scale has finished here yet"
+    gpu = f" and {_duration(cost.gpu_hours)} of GPUs" if cost.gpu_hours else ""
+    return f"about {_duration(cost.cpu_hours)} of cores{gpu}, from {cost.basis} finished"
+
+
+def _duration(hours: float) -> str:
+    return f"{hours * 60:.1f} minutes" if hours < 1 else f"{hours:.1f} hours"

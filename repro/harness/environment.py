@@ -1,0 +1,65 @@
+"""What a number may depend on besides the config: versions, code and hardware (env.json)."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy")
+
+
+def environment(device: str) -> dict[str, Any]:
+    """The content of a run's env.json; `device` is "cpu" or "cuda".
+
+    `git_sha`, `dirty` and `diff` are of the repository this code lies in, and cover `repro/` only:
+    the experiment files are in the resolved config. All three are null or false without git.
+    """
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        **{name: version(name) for name in PACKAGES},
+        "git_sha": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain", "--", "repro")),
+        "diff": _git("diff", "HEAD", "--", "repro"),
+        "hardware": {
+            "cpu": cpu_model(),
+            "cores": os.cpu_count(),
+            "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+            "threads": torch.get_num_threads(),
+        },
+    }
+
+
+def cpu_model() -> str:
+    """The processor's name; on Linux the kernel's, elsewhere what Python knows."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def available_memory() -> float | None:
+    """GiB that a new process could have; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    kilobytes = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    return kilobytes[0] / 2**20 if kilobytes else None
+
+
+def _git(*words: str) -> str | None:
+    # Without optional locks: runs start while somebody commits.
+    command = ["git", "--no-optional-locks", "-C", str(Path(__file__).parents[2]), *words]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.rstrip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

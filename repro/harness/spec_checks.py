@@ -1,0 +1,175 @@
+"""What an experiment file may say: its keys with their types, and the shape of every claim.
+
+Each check raises `UserError` with one line that begins with `where`, the file and the place in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from repro.errors import UserError, nearest
+
+REQUIRED = object()
+Keys = Mapping[str, tuple[type | tuple[type, ...], Any]]  # key: (type, default or REQUIRED)
+NUMBER = (int, float)
+
+EXPERIMENT: Keys = {
+    "id": (str, REQUIRED),
+    "kind": (str, REQUIRED),
+    "title": (str, REQUIRED),
+    "where": (str, REQUIRED),
+    "question": (str, REQUIRED),
+    "baseline": (dict, {}),
+    "at": (dict, {}),
+    "layout": (list, REQUIRED),
+    "metrics": (list, REQUIRED),
+    "curves": (list, []),
+    "rows": (list, REQUIRED),
+    "claims": (list, []),
+}
+COLUMN: Keys = {"key": (str, REQUIRED), "title": (str, REQUIRED)}
+METRIC: Keys = {
+    "key": (str, REQUIRED),
+    "title": (str, REQUIRED),
+    "unit": (str, REQUIRED),
+    "decimals": (int, REQUIRED),
+}
+ROW: Keys = {
+    "name": (str, REQUIRED),
+    "label": (str, REQUIRED),
+    "cells": (dict, {}),
+    "overrides": (dict, {}),
+    "at": (dict, {}),
+    "reported": (dict, REQUIRED),
+    "reported_curve": ((dict, type(None)), None),
+    "scales": (list, []),
+    "not_implemented": (str, ""),
+}
+CLAIM: Keys = {
+    "id": (str, REQUIRED),
+    "statement": (str, REQUIRED),
+    "portability": (str, REQUIRED),
+    "kind": (str, REQUIRED),
+}
+
+# What each kind of claim needs; `analysis/claims.py` defines what it means.
+CLAIM_BODIES: Mapping[str, Keys] = {
+    "collapse": {"rows": (list, REQUIRED), "form": (str, REQUIRED)},
+    "healthy": {"rows": (list, REQUIRED)},
+    "decomposition": {"rows": (list, REQUIRED)},
+    "fails": {"rows": (list, REQUIRED)},
+    "works": {"rows": (list, REQUIRED)},
+    "rise_and_fall": {"rows": (list, REQUIRED)},
+    "curve_above": {
+        "rows": (list, REQUIRED),
+        "above": (str, REQUIRED),
+        "below": (str, REQUIRED),
+        "after": (NUMBER, REQUIRED),
+    },
+    "greater": {"better": (str, REQUIRED), "worse": (str, REQUIRED)},
+    "no_worse": {"better": (str, REQUIRED), "worse": (str, REQUIRED), "margin": (NUMBER, REQUIRED)},
+    "close": {"a": (str, REQUIRED), "b": (str, REQUIRED), "margin": (NUMBER, REQUIRED)},
+    "best": {"best": (str, REQUIRED), "among": (list, REQUIRED)},
+    "order": {"order": (list, REQUIRED)},
+    "all_of": {"claims": (list, REQUIRED)},
+}
+FORMS = ("one_dimension", "uniform")
+
+
+def check_keys(content: Any, keys: Keys, where: str, open_ended: bool = False) -> dict[str, Any]:
+    """The mapping with defaults filled in; `open_ended` lets unknown keys through."""
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: must be a mapping of {', '.join(keys)}")
+    name = content.get("name") or content.get("id") or content.get("key")
+    here = f"{where} {name}" if name and isinstance(name, str) and keys is not EXPERIMENT else where
+    for key in content:
+        if key not in keys and not open_ended:
+            raise UserError(
+                f"{here}: unknown key '{key}'; nearest valid key: {nearest(str(key), keys)}"
+            )
+    for key, (kind, default) in keys.items():
+        if key not in content:
+            if default is REQUIRED:
+                raise UserError(f"{here}: the key '{key}' is missing")
+        # YAML's `true` would pass for a number, and a bare `no` for a name.
+        elif not isinstance(content[key], kind) or isinstance(content[key], bool):
+            wanted = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
+            raise UserError(f"{here}: {key}: {content[key]!r} must be of type {wanted}")
+    return {key: default for key, (_, default) in keys.items()} | content
+
+
+def check_unique(names: Sequence[str], where: str) -> None:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise UserError(f"{where}: '{name}' appears twice; give each one its own name")
+
+
+def check_reported(
+    reported: Mapping[str, Any],
+    curve: Mapping[str, Any] | None,
+    metrics: Sequence[str],
+    where: str,
+) -> None:
+    """Reported numbers and curves are numbers of metrics that the file lists."""
+    for key, value in reported.items():
+        _check_metric(key, metrics, f"{where}: reported")
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise UserError(f"{where}: reported: {key}: {value!r} must be a number")
+    if curve is None:
+        return
+    if "epoch" not in curve:
+        raise UserError(f"{where}: reported_curve: the key 'epoch' is missing")
+    for key, values in curve.items():
+        if key != "epoch":
+            _check_metric(key, metrics, f"{where}: reported_curve")
+        if not isinstance(values, list) or len(values) != len(curve["epoch"]):
+            raise UserError(f"{where}: reported_curve: {key} must be as long a list as epoch")
+
+
+def check_claim_body(kind: str, body: Mapping[str, Any], where: str) -> None:
+    """The kind exists and has exactly what it needs; every address can be one."""
+    if kind not in CLAIM_BODIES:
+        raise UserError(f"{where}: unknown kind '{kind}'; nearest: {nearest(kind, CLAIM_BODIES)}")
+    check_keys(dict(body), {**CLAIM_BODIES[kind], "margin_why": (str, "")}, where)
+    if kind == "collapse" and body["form"] not in FORMS:
+        raise UserError(f"{where}: form '{body['form']}' must be {' or '.join(FORMS)}")
+    if kind == "all_of":
+        for part in body["claims"]:
+            values = check_keys(part, {"kind": (str, REQUIRED)}, where, open_ended=True)
+            check_claim_body(values.pop("kind"), values, where)
+    for address in body.get("rows", []):
+        _check_parts(address, "T7.r1", where)
+    if kind != "all_of" and "rows" not in body:
+        for address in addresses(kind, body):
+            _check_parts(address, "T7.r1.knn", where)
+
+
+def addresses(kind: str, body: Mapping[str, Any]) -> Iterator[str]:
+    """All rows (`T7.r1`) and cells (`T7.r1.knn`) that a claim names."""
+    if kind == "all_of":
+        for part in body["claims"]:
+            yield from addresses(part["kind"], part)
+    elif "rows" in body:
+        yield from body["rows"]
+        if kind == "curve_above":
+            for row in body["rows"]:
+                yield from (f"{row}.{body['above']}", f"{row}.{body['below']}")
+    else:
+        for key in ("better", "worse", "a", "b", "best"):
+            if key in body:
+                yield body[key]
+        yield from body.get("among", body.get("order", []))
+
+
+def _check_metric(key: str, metrics: Sequence[str], where: str) -> None:
+    if key not in metrics:
+        raise UserError(
+            f"{where}: '{key}' is not listed under metrics; nearest valid key: "
+            f"{nearest(str(key), metrics)}"
+        )
+
+
+def _check_parts(address: Any, example: str, where: str) -> None:
+    if not isinstance(address, str) or address.count(".") != example.count("."):
+        raise UserError(f"{where}: '{address}' is not an address such as {example}")

@@ -1,0 +1,101 @@
+"""Records in the published format, made from the real configs of the real experiment files."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.frame import Evidence, config_of
+from repro.harness.identity import SCHEMA, canonical, run_id
+from repro.harness.spec import load
+
+Record = dict[str, Any]
+HEALTHY = {"entropy": 1.9, "kl": 0.5, "mean_entropy": 3.5}
+
+
+def make_record(
+    address: str, seed: int, scale: str = "laptop", curves: Record | None = None, **metrics: Any
+) -> Record:
+    """The record of row `address` (e.g. "T7.r1"): a healthy run, but for what `metrics` says."""
+    name, _, row = address.partition(".")
+    experiment = load(name)
+    config = replace(config_of(experiment, experiment.row(row), scale), seed=seed)
+    log_K = math.log(config.head.prototypes)
+    epochs = [config.train.epochs * (i + 1) / 20 for i in range(20)]
+    points = [0.0, *(config.train.epochs * (i + 1) / 5 for i in range(5))]
+    default_metrics = {
+        **HEALTHY,
+        "knn": 75.0 + seed / 10,
+        "student_knn": 74.0 + seed / 10,
+        "knn_random": 60.0,
+        "knn_pixels": 39.0,
+        "decomposition_error": 1e-7,
+        "log_K": log_K,
+        "im_s": 5000.0,
+    }
+    default_curves = {
+        "epoch": epochs,
+        "entropy": [max(1.9, (0.98 - 0.08 * i) * log_K) for i in range(20)],
+        "kl": [0.1 + 0.08 * min(i, 20 - i) for i in range(20)],
+        "eval": {
+            "epoch": points,
+            "knn": [60.0 + 3 * i for i in range(6)],
+            "student_knn": [60.0 + 2.5 * i for i in range(6)],
+        },
+    }
+    return {
+        "schema": SCHEMA,
+        "id": run_id(config),
+        "slug": f"{name}-{row}-{scale}-s{seed}",
+        "scale": scale,
+        "seed": seed,
+        "config": canonical(config),
+        "metrics": default_metrics | metrics,
+        "sentinel": {"state": "healthy", "since_step": 1, "meaning": "as it should be"},
+        "counts": {"images_seen": 40960},
+        "curves": default_curves | (curves or {}),
+        "env": {"git_sha": "0123456789abcdef", "dirty": False},
+        "times": {"wall_seconds": 60.0},
+    }
+
+
+@pytest.fixture
+def make() -> Callable[..., Record]:
+    return make_record
+
+
+@pytest.fixture
+def evidence_of() -> Callable[..., Evidence]:
+    """evidence_of(records, scale="laptop") -> Evidence."""
+
+    def build(records: list[Record], scale: str = "laptop") -> Evidence:
+        return Evidence(scale, {r["id"]: r for r in records})
+
+    return build
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty results folder that the analysis reads instead of the repository's."""
+    monkeypatch.setenv("REPRO_RESULTS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def published(results: Path) -> Callable[..., Path]:
+    """published(records, scale="laptop") writes records.jsonl and returns its folder."""
+
+    def write(records: list[Record], scale: str = "laptop") -> Path:
+        folder = results / "published" / scale
+        folder.mkdir(parents=True)
+        lines = [json.dumps(record, sort_keys=True) + "\n" for record in records]
+        (folder / "records.jsonl").write_text("".join(lines))
+        return folder
+
+    return write
