@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +21,7 @@ from repro.harness.spec import experiment_ids
 from repro.harness.store import RunFolder, create_run, find_runs
 
 SUBPARSERS = build_parser()[1]
+ONE_THREAD = ("--workers", str(os.cpu_count()))  # tests run in parallel; the cores are taken
 NEEDS_IDS = ("show", "plan", "submit", "run", "table", "figure", "publish")
 
 
@@ -266,7 +269,7 @@ def test_doctor_names_what_is_broken_and_fails(
 def test_run_trains_once_prints_the_table_draws_the_figure_and_never_trains_again(
     results: Path, capfd: pytest.CaptureFixture[str], repository: Path
 ) -> None:
-    words = ["run", "F7:both", "T7:r1", "--scale", "smoke"]
+    words = ["run", "F7:both", "T7:r1", "--scale", "smoke", *ONE_THREAD]
     assert main(words) == 0
     out = capfd.readouterr().out
     assert "Figure 7" in out
@@ -290,7 +293,7 @@ def test_run_trains_once_prints_the_table_draws_the_figure_and_never_trains_agai
 def test_train_makes_one_run_from_overrides_and_prints_its_metrics(
     results: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["train", "train.epochs=1", "teacher.momentum=0.5", "--scale", "smoke"]
+    words = ["train", "train.epochs=1", "teacher.momentum=0.5", "--scale", "smoke", *ONE_THREAD]
     assert main(words) == 0
     out = capfd.readouterr().out
     (folder,) = find_runs(results / "runs")
@@ -298,3 +301,26 @@ def test_train_makes_one_run_from_overrides_and_prints_its_metrics(
     assert folder.config().teacher.momentum == 0.5
     assert any(line.startswith("knn ") for line in out.splitlines())
     assert str(folder.path) in out
+
+
+def test_check_has_its_fixed_shape_and_fails_exactly_when_a_claim_is_contradicted(
+    tmp_path: Path,
+    repository: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    checked = json_of(capsys, "check", "F7", "--on", "reported")
+    assert {"id", "verdict", "holds", "detail"} <= checked["claims"][0].keys()
+    assert sum(checked["summary"].values()) == len(checked["claims"])
+    assert not any(claim["holds"] is False for claim in checked["claims"])
+
+    # The same paper, had it printed a collapse of the run with both operations.
+    shutil.copytree(repository / "experiments", tmp_path / "experiments")
+    spec = tmp_path / "experiments" / "F7.yaml"
+    text = spec.read_text()
+    spec.write_text(text.replace("{entropy: 0.92, kl: 0.94}", "{entropy: 0.0, kl: 0.0}"))
+    assert spec.read_text() != text
+    monkeypatch.chdir(tmp_path)
+    assert main(["check", "F7", "--on", "reported", "--json"]) == 1
+    claims = {c["id"]: c["holds"] for c in json.loads(capsys.readouterr().out)["claims"]}
+    assert claims["C.F7.3"] is False

@@ -68,8 +68,9 @@ class Sentinel:
             "to the student (momentum too low), or a centre that lags (centre momentum too high)",
             "one_dimension": "loss near 0: one prototype dominates the target of every "
             "image; usual causes: no centering, or a centre momentum that never follows the output",
-            "constant": "every image gets the same target, and it keeps changing: the teacher follows "
-            "the student too closely (student copy, previous iteration, momentum too low)",
+            "constant": "every image gets the same target, although it is neither uniform nor "
+            "one-hot; usual cause: the teacher follows the student too closely (student copy, "
+            "previous iteration, momentum too low)",
             "nan": "the loss is not finite; usual causes: learning rate too high, fp16 overflow, "
             "or unreadable values in the data",
         }[self.state]

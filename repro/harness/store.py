@@ -28,10 +28,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from repro.errors import UserError
-from repro.harness.files import append_lines, json_line, read_json, read_lines, replace_text
-from repro.harness.files import write_json as write_json
-from repro.harness.identity import SCHEMA as SCHEMA
-from repro.harness.identity import canonical, run_id
+from repro.harness.files import (
+    append_lines,
+    json_line,
+    read_json,
+    read_lines,
+    replace_text,
+    write_json,
+)
+from repro.harness.identity import SCHEMA, canonical, run_id
 
 if TYPE_CHECKING:
     from repro.config import RunConfig
