@@ -1,0 +1,117 @@
+"""results/published/<scale>/: records, and the tables and figures made from them alone.
+
+`records.jsonl` is append-only, one line a run, its schema in results/published/SCHEMA.md. Whatever
+else lies in the folder is rebuilt from it: the same records give the same bytes, with no run folder
+and no network. NOTES.md, written by people, is left alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis import formats
+from analysis.figures import save
+from analysis.frame import Evidence, load_evidence, published_dir, runs_of
+from analysis.tables import build
+from repro.errors import UserError
+from repro.harness.files import append_lines, replace_text
+from repro.harness.spec import Experiment, experiment_ids
+
+TABLES = ("md", "csv", "tex")
+FIGURES = ("png", "svg")
+
+
+def publish(ids: Sequence[str], scale: str) -> list[Path]:
+    """Append finished runs of `ids` to the published records, then rebuild the scale's folder.
+
+    Returns:
+        The files written, records first.
+
+    Raises:
+        UserError: smoke scale, or no finished run of these experiments.
+    """
+    if scale == "smoke":
+        raise UserError("--scale smoke: smoke runs are never evidence and are not published")
+    folder = published_dir(scale)
+    evidence = load_evidence(scale)
+    wanted = {
+        run["id"]: run
+        for experiment in map(evidence.experiment, ids)
+        for row in experiment.rows
+        for run in runs_of(experiment, row, evidence).values()
+    }
+    if not wanted:
+        raise UserError(
+            f"no finished run of {', '.join(ids)} at scale {scale}; "
+            f"repro run {ids[0]} --scale {scale}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "records.jsonl"
+    with file.open("a") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        there = load_evidence(scale, published_only=True).records
+        fresh = sorted(
+            (run for run in wanted.values() if run["id"] not in there),
+            key=lambda run: (run["slug"], run["seed"]),
+        )
+        if fresh:
+            append_lines(file, fresh)
+        return [file, *rebuild(scale)]
+
+
+def rebuild(scale: str) -> list[Path]:
+    """Tables, figures and README.md of a scale from its published records alone."""
+    evidence = load_evidence(scale, published_only=True)
+    folder = published_dir(scale)
+    written: list[Path] = []
+    shown: list[Experiment] = []
+    for experiment in map(evidence.experiment, experiment_ids()):
+        if not any(runs_of(experiment, row, evidence) for row in experiment.rows):
+            continue
+        shown.append(experiment)
+        printed = build(experiment, evidence)
+        for name in TABLES:
+            path = folder / f"{experiment.id}.{name}"
+            replace_text(path, formats.write(printed, name))
+            written.append(path)
+        written += save(experiment, evidence, FIGURES, folder)
+    readme = folder / "README.md"
+    replace_text(readme, _readme(shown, evidence))
+    return [*written, readme]
+
+
+def _readme(experiments: Sequence[Experiment], evidence: Evidence) -> str:
+    made = (
+        f"Made from the {len(evidence.records)} runs in [records.jsonl](records.jsonl) "
+        "([schema](../SCHEMA.md)) by `repro publish`; nothing here is typed in by hand."
+    )
+    parts = [f"# Results at {evidence.scale} scale", made]
+    if (published_dir(evidence.scale) / "NOTES.md").is_file():
+        parts.append("How these runs were made, and what was tried: [NOTES.md](NOTES.md).")
+    for experiment in experiments:
+        parts.append(f"## {experiment.id}\n\n*{experiment.question}*")
+        parts.append(f"![{experiment.title}]({experiment.id}.png)")
+        parts.append(formats.markdown(build(experiment, evidence)).rstrip("\n"))
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m analysis.publish", description="Publish runs.")
+    parser.add_argument("ids", nargs="+", metavar="ID", help="an experiment, e.g. T7")
+    parser.add_argument("--scale", default="laptop")
+    arguments = parser.parse_args()
+    try:
+        for path in publish(arguments.ids, arguments.scale):
+            print(path)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

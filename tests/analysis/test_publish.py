@@ -1,0 +1,121 @@
+"""Tables, figures and the published folder: complete, deterministic, rebuilt from records alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from analysis.figures import draw_figure
+from analysis.publish import publish, rebuild
+from analysis.tables import render_table
+from repro.errors import UserError
+
+Record = dict[str, Any]
+ROWS = ("F7.both", "F7.centering", "F7.sharpening", "T7.r2", "F6R.prev_epoch", "F5.s16")
+
+
+@pytest.fixture
+def records(make: Callable[..., Record]) -> list[Record]:
+    return [make(row, seed) for row in ROWS for seed in range(3)]
+
+
+def test_a_table_shows_reported_and_measured_numbers_and_drops_no_row(
+    records: list[Record], published: Callable[..., Path]
+) -> None:
+    published(records)
+    text = render_table("T7", "laptop", "md")
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 9
+    assert "72.8" in lines[2]
+    assert "75.1 ± 0.2 (3)" in lines[2]
+    assert sum("not implemented yet" in line for line in lines) == 6
+    assert "random initialisation 60.0 %" in text
+    assert "C.T7.1" in text
+
+
+def test_every_format_is_well_formed(records: list[Record], published: Callable[..., Path]) -> None:
+    published(records)
+    rows = list(csv.DictReader(io.StringIO(render_table("F6R", "laptop", "csv"))))
+    assert [row["row"] for row in rows] == ["student_copy", "prev_iter", "prev_epoch", "momentum"]
+    assert float(rows[3]["mean"]) == pytest.approx(75.1)
+    tex = render_table("T7", "laptop", "tex")
+    assert tex.count(r"\begin{tabular}") == tex.count(r"\end{tabular}") == 3
+    assert r"\toprule" in tex
+    assert "%" not in tex.replace(r"\%", "").partition("\n")[2]
+    html = render_table("T7", "laptop", "html")
+    assert html.startswith("<!doctype html>")
+    assert html.count("<tr") == html.count("</tr>")
+    assert render_table("T7", "laptop", "terminal").count("DINO") >= 1
+
+
+@pytest.mark.parametrize("name", ["F7", "F6R", "F6L", "F5", "T7"])
+def test_every_experiment_can_be_drawn(
+    name: str, records: list[Record], published: Callable[..., Path], tmp_path: Path
+) -> None:
+    published(records)
+    png, svg = draw_figure(name, "laptop", ["png", "svg"], tmp_path / "figures")
+    with Image.open(png) as picture:
+        assert picture.width > 600
+        assert len(set(picture.convert("L").resize((200, 100)).tobytes())) > 5  # not blank
+    assert ET.parse(svg).getroot().tag.endswith("svg")
+
+
+def test_nothing_to_draw_is_the_users_mistake_with_the_command_to_run(results: Path) -> None:
+    with pytest.raises(UserError, match="repro run F7 --scale laptop"):
+        draw_figure("F7", "laptop", ["png"])
+
+
+def test_rebuilding_from_records_alone_gives_the_same_bytes(
+    records: list[Record], published: Callable[..., Path]
+) -> None:
+    folder = published(records)
+    first = {path.name: path.read_bytes() for path in rebuild("laptop")}
+    for name in first:
+        (folder / name).unlink()
+    again = {path.name: path.read_bytes() for path in rebuild("laptop")}
+    assert {"F7.png", "F7.svg", "T7.md", "T7.tex", "T7.csv", "README.md"} <= set(first)
+    assert first == again
+
+
+def test_publishing_twice_appends_nothing_and_changes_no_line(
+    records: list[Record], published: Callable[..., Path]
+) -> None:
+    file = published(records) / "records.jsonl"
+    before = file.read_bytes()
+    publish(["F7", "T7"], "laptop")
+    publish(["F7", "T7"], "laptop")
+    assert file.read_bytes() == before
+    assert len({json.loads(line)["id"] for line in before.splitlines()}) == len(records)
+
+
+def test_smoke_runs_and_empty_experiments_are_not_published(results: Path) -> None:
+    with pytest.raises(UserError, match="never evidence"):
+        publish(["F7"], "smoke")
+    with pytest.raises(UserError, match="no finished run of F7"):
+        publish(["F7"], "laptop")
+
+
+def test_the_committed_tables_and_figures_are_those_of_the_committed_records(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    published = Path(__file__).parents[2] / "results" / "published"
+    (tmp_path / "published" / "laptop").mkdir(parents=True)
+    for name in ("records.jsonl", "NOTES.md"):
+        content = (published / "laptop" / name).read_bytes()
+        (tmp_path / "published" / "laptop" / name).write_bytes(content)
+    monkeypatch.setenv("REPRO_RESULTS", str(tmp_path))
+    for path in rebuild("laptop"):
+        committed = published / "laptop" / path.name
+        if path.suffix in (".png", ".svg"):
+            # Pixels depend on the version of the font renderer; the drawing must exist.
+            assert committed.is_file(), path.name
+        else:
+            assert path.read_text() == committed.read_text(), path.name
