@@ -1,0 +1,93 @@
+"""What a person sees while runs train: live in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from repro.compose import compose
+from repro.harness.display import ActiveRun, Display, Tail, clock, number
+from repro.harness.store import RunFolder, create_run
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+
+def step(number: int, **values: Any) -> dict[str, Any]:
+    event = {"kind": "step", "step": number, "images_per_second": 230.0, "loss": 2.5}
+    return event | {"entropy": 2.0, "kl": 0.5, "sentinel": "healthy"} | values
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    run = create_run(tmp_path, "F7-both-smoke-s0", compose(EXPERIMENTS, "smoke"))
+    run.update_run(total_steps=8)
+    return run
+
+
+def test_a_tail_gives_every_complete_line_once(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    tail = Tail(path)
+    assert tail.read() == []
+    lines = [json.dumps({"kind": "step", "step": i}) + "\n" for i in range(5)]
+    path.write_text(lines[0] + lines[1][:7])
+    assert [e["step"] for e in tail.read()] == [0]
+    with path.open("a") as file:
+        file.write(lines[1][7:] + lines[2])
+    assert [e["step"] for e in tail.read()] == [1, 2]
+    path.write_text(lines[0])  # a resumed run cuts its file
+    assert tail.read() == []
+    with path.open("a") as file:
+        file.write(lines[3])
+    assert [e["step"] for e in tail.read()] == [3]
+
+
+def test_plain_lines_tell_step_speed_time_loss_entropy_and_kl(folder: RunFolder) -> None:
+    run = ActiveRun(folder)
+    assert run.line().endswith("starting")
+    folder.append_metrics([step(2)])
+    run.update(now=10.0)
+    folder.append_metrics([step(4, loss=None, sentinel="uniform")])
+    run.update(now=12.0)
+    line = run.line()
+    for words in ("step 4/8 (50 %)", "230 images/s", "0:04 left", "loss nan", "entropy 2.000"):
+        assert words in line
+    assert line.endswith("KL 0.500, uniform")
+
+
+def shown(folder: RunFolder, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr("repro.harness.display.LIVE_SECONDS", 0.0)
+    monkeypatch.setattr("repro.harness.display.PLAIN_SECONDS", 0.0)
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=terminal, width=150, legacy_windows=False)
+    with Display(total=3, done=1, workers=1, console=console) as display:
+        display.started(folder)
+        folder.append_metrics([step(3)])
+        display.refresh()
+        metrics = {"knn": 71.25, "entropy": 2.0, "kl": 0.5}
+        result = {"metrics": metrics, "sentinel": {"state": "healthy"}, "wall_seconds": 75.0}
+        folder.finish(result)
+        display.ended(folder, "done")
+        assert display.header().startswith("2/3 runs ended, 0 active")
+    return output.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_finished_run_leaves_one_permanent_line(
+    terminal: bool, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = shown(folder, terminal, monkeypatch)
+    assert f"done        {folder.path.name}  k-NN 71.2 %  entropy 2.000  KL 0.5000" in text
+    assert "wall 1:15" in text
+    assert "230" in text
+    assert ("\x1b[" in text) is terminal  # no control sequences outside a terminal
+    assert ("started" in text) is not terminal
+
+
+def test_clocks_and_numbers_are_short() -> None:
+    assert [clock(s) for s in (None, 7, 750, 3723)] == ["?", "0:07", "12:30", "1:02:03"]
+    assert [number(x) for x in (None, 1.23456)] == ["nan", "1.235"]
