@@ -24,7 +24,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
 from analysis.frame import (
     PAPER,
@@ -226,6 +226,9 @@ def draw_throughput(experiment: Experiment, evidence: Evidence) -> Figure:
                 axes.plot(x, y, style, ms=4, color=colour, lw=1.2, label=name)
     for axes in (left, right):
         axes.set(xscale="log", xlabel="throughput (images/s)")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(0.15)
     left.set(title="paper", ylabel="k-NN top-1 (%)")
     right.set(title=f"ours, {evidence.scale} scale")
