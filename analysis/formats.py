@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.claims import ClaimVerdict, verdict_table
+from analysis.parts import NOT_RUN
 
 if TYPE_CHECKING:
     from analysis.tables import Printed
@@ -70,8 +71,19 @@ def terminal(printed: Printed) -> str:
         console.print(table)
         for note in printed.notes:
             console.print(Text(note, style="dim"))
-        console.print(verdict_table(printed.claims))
+        _print_claims(console, printed.claims)
     return capture.get()
+
+
+def _print_claims(console: Console, claims: list[ClaimVerdict]) -> None:
+    """Those with evidence in full; the others in a line, or they would fill the screen."""
+    waiting = [claim for claim in claims if claim.verdict == NOT_RUN]
+    if len(waiting) < len(claims):
+        console.print(verdict_table([claim for claim in claims if claim.verdict != NOT_RUN]))
+    if waiting:
+        names = ", ".join(claim.id for claim in waiting)
+        see = f"repro check {waiting[0].experiment} says what is missing"
+        console.print(Text(f"Claims without evidence yet: {names} ({see}).", style="dim"))
 
 
 def markdown(printed: Printed) -> str:

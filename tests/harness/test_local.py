@@ -31,6 +31,8 @@ from tests.harness.processes import (
     LONG,
     LONG_STEPS,
     WAIT,
+    timeless,
+    timeless_result,
     wait_for,
     wait_for_step,
 )
@@ -94,6 +96,60 @@ def folder_of(run: PlannedRun, runs: Path) -> RunFolder:
     """The run's folder, as soon as the pool has made it."""
     wait_for(lambda: find_run(runs, run.id), f"the folder of {run.id}")
     return next(folder for folder in find_runs(runs) if folder.id == run.id)
+
+
+def test_runs_are_trained_once_and_leave_their_logs(smoke: MakeConfig, runs: Path) -> None:
+    todo = planned(*seeds(smoke, 3))
+    outcome = quiet_dispatch(todo, runs, workers=2)
+    assert sorted(folder.id for folder in outcome.done) == sorted(run.id for run in todo)
+    for folder in outcome.done:
+        assert folder.state(time.time()) == "done"
+        assert "done: k-NN" in (folder.path / "log.txt").read_text()
+
+    again = quiet_dispatch(todo, runs)
+    assert [folder.id for folder in again.already_done] == [run.id for run in todo]
+    assert again.done == []
+    assert all(folder.read_run()["attempts"] == 1 for folder in again.already_done)
+
+
+def test_runs_start_in_the_order_given(smoke: MakeConfig, runs: Path) -> None:
+    todo = planned(*reversed(seeds(smoke, 2)))
+    outcome = quiet_dispatch(todo, runs, workers=1)
+    assert [folder.id for folder in outcome.done] == [run.id for run in todo]
+
+
+def test_a_killed_worker_is_reported_and_a_second_dispatch_resumes_bit_for_bit(
+    smoke: MakeConfig, runs: Path, tmp_path: Path
+) -> None:
+    todo = planned(*seeds(smoke, 1, long=True), smoke({"seed": 7}))
+
+    def kill_the_first() -> None:
+        folder = folder_of(todo[0], runs)
+        wait_for_step(folder, 30)
+        os.kill(folder.read_run()["pid"], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_the_first)
+    killer.start()
+    outcome = quiet_dispatch(todo, runs)
+    killer.join()
+    assert [folder.id for folder in outcome.failed] == [todo[0].id]
+    assert [folder.id for folder in outcome.done] == [todo[1].id]  # the rest went on
+    killed = outcome.failed[0]
+    failure = killed.failure() or {}
+    assert failure["kind"] == "killed"
+    assert "SIGKILL" in failure["line"]
+    assert failure["step"] >= 30
+    assert f"step 0 of {LONG_STEPS}" in failure["traceback"]  # the log's tail
+    assert killed.state(time.time()) == "failed"
+
+    again = quiet_dispatch(todo, runs)
+    assert [folder.id for folder in again.done] == [todo[0].id]
+    assert [folder.id for folder in again.already_done] == [todo[1].id]
+    assert killed.failure() is None
+    assert (killed.path / "log.txt").read_text().count(f"step 0 of {LONG_STEPS}") == 1
+    whole = quiet_dispatch(todo[:1], tmp_path / "whole").done[0]
+    assert timeless(killed.metrics()) == timeless(whole.metrics())
+    assert timeless_result(killed) == timeless_result(whole)
 
 
 def test_two_dispatches_at_one_moment_train_each_run_once(smoke: MakeConfig, runs: Path) -> None:
