@@ -29,11 +29,9 @@ to contradict; then Holm over the claims of one experiment. At `smoke` scale not
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
@@ -200,24 +198,7 @@ def _verdict(
     return ClaimVerdict(claim.id, experiment.id, claim.statement, verdict, holds, detail)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m analysis.claims", description="Verdicts.")
-    parser.add_argument("ids", nargs="+", metavar="ID", help="an experiment, e.g. F7")
-    parser.add_argument("--scale", default="laptop")
-    parser.add_argument("--on", default="ours", help="ours or reported")
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    try:
-        verdicts = check(arguments.ids, arguments.scale, arguments.on)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if arguments.json:
-        print(json.dumps([asdict(v) for v in verdicts], indent=1))
-    else:
-        print_verdicts(verdicts)
-    return int(any(v.holds is False for v in verdicts))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    from repro.cli import main
+
+    sys.exit(main(["check", *sys.argv[1:]]))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -81,18 +79,7 @@ def _last_line(path: Path) -> str | None:
     return lines[-1] if lines else None
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m analysis.explain", description=__doc__)
-    parser.add_argument("cell", metavar="ID:ROW:METRIC", help="e.g. T7:r2:knn")
-    parser.add_argument("--scale", default="laptop")
-    arguments = parser.parse_args()
-    try:
-        print(json.dumps(explain(arguments.cell, arguments.scale), indent=2))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    from repro.cli import main
+
+    sys.exit(main(["explain", *sys.argv[1:]]))

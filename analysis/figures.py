@@ -10,7 +10,6 @@ comparable, so the paper's and ours stand in panels of their own.
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -300,22 +299,7 @@ DRAWINGS: dict[str, Callable[[Experiment, Evidence], Figure]] = {
 }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m analysis.figures", description="Figures.")
-    parser.add_argument("ids", nargs="+", metavar="ID", help="an experiment, e.g. F7")
-    parser.add_argument("--scale", default="laptop")
-    parser.add_argument("--format", nargs="+", default=["png", "svg"], help=", ".join(FORMATS))
-    parser.add_argument("--folder", type=Path, help="default: the scale's published folder")
-    arguments = parser.parse_args()
-    try:
-        for name in arguments.ids:
-            for path in draw_figure(name, arguments.scale, arguments.format, arguments.folder):
-                print(path)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    from repro.cli import main
+
+    sys.exit(main(["figure", *sys.argv[1:]]))

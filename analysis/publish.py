@@ -7,7 +7,6 @@ and no network. NOTES.md, written by people, is left alone.
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import sys
 from collections.abc import Sequence
@@ -99,19 +98,7 @@ def _readme(experiments: Sequence[Experiment], evidence: Evidence) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m analysis.publish", description="Publish runs.")
-    parser.add_argument("ids", nargs="+", metavar="ID", help="an experiment, e.g. T7")
-    parser.add_argument("--scale", default="laptop")
-    arguments = parser.parse_args()
-    try:
-        for path in publish(arguments.ids, arguments.scale):
-            print(path)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    from repro.cli import main
+
+    sys.exit(main(["publish", *sys.argv[1:]]))

@@ -6,7 +6,6 @@ with their verdicts, and how to make it again. `analysis/formats.py` writes it d
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -216,20 +215,7 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m analysis.tables", description="Tables.")
-    parser.add_argument("ids", nargs="+", metavar="ID", help="an experiment, e.g. T7")
-    parser.add_argument("--scale", default="laptop")
-    parser.add_argument("--format", default="terminal", help=", ".join(FORMATS))
-    arguments = parser.parse_args()
-    try:
-        for name in arguments.ids:
-            print(render_table(name, arguments.scale, arguments.format))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    from repro.cli import main
+
+    sys.exit(main(["table", *sys.argv[1:]]))
