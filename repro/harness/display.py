@@ -24,6 +24,8 @@ from repro.harness.store import RunFolder
 
 LIVE_SECONDS = 0.5
 PLAIN_SECONDS = 15.0
+BAR_WIDTH = 20
+BAR_FROM = 100  # columns a terminal must have before bars take room from the numbers
 FIRST_READ = 64 * 1024  # bytes of an existing metrics.jsonl that are read at first
 
 
@@ -116,13 +118,14 @@ class ActiveRun:
 
     def cells(self) -> list[Text | ProgressBar | str]:
         """For a row of the live table."""
-        name = Text(self.folder.path.name + (" (another process)" if self.elsewhere else ""))
+        style = "dim" if self.elsewhere else ""
+        name = Text(self.folder.slug, style, no_wrap=True, overflow="ellipsis")
         if not self.step:
-            return [name, ProgressBar(width=20, pulse=True), "starting", *[""] * 6]
+            return [name, ProgressBar(total=1, completed=0, width=BAR_WIDTH), "starting", *[""] * 6]
         sentinel = self.step["sentinel"]
         return [
             name,
-            ProgressBar(total=self.total, completed=self.step["step"], width=20),
+            ProgressBar(total=self.total, completed=self.step["step"], width=BAR_WIDTH),
             f"{self.step['step']}/{self.total}",
             f"{self.step['images_per_second']:.0f}",
             clock(self.seconds_left),
@@ -195,18 +198,24 @@ class Display:
             self.say(run.line())
 
     def _table(self) -> Group:
-        table = Table(box=None, padding=(0, 1), header_style="dim")
-        for heading in HEADINGS:
+        bars = self.console.width >= BAR_FROM
+        table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+        shown = [heading for heading in HEADINGS if heading or bars]
+        for heading in shown:
             left = heading in ("run", "", "sentinel")
-            table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+            # In a narrow terminal the name gives way, never a number.
+            table.add_column(heading, justify="left" if left else "right", no_wrap=heading != "run")
         for run in self.active.values():
-            table.add_row(*run.cells())
+            cells = zip(HEADINGS, run.cells(), strict=True)
+            table.add_row(*(cell for heading, cell in cells if heading in shown))
         return Group(Text(self.header(), style="bold"), table)
 
     def header(self) -> str:
+        elsewhere = sum(run.elsewhere for run in self.active.values())
         return (
-            f"{self.finished}/{self.total} runs ended, {len(self.active)} active, "
-            f"{clock(self.seconds_left())} left"
+            f"{self.finished}/{self.total} runs ended, {len(self.active)} active"
+            + (f" ({elsewhere} in another process)" if elsewhere else "")
+            + f", {clock(self.seconds_left())} left"
         )
 
     def seconds_left(self) -> float | None:

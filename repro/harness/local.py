@@ -29,6 +29,7 @@ from typing import Any
 from rich.console import Console
 
 from repro.config import Device
+from repro.errors import UserError
 from repro.harness.display import Display
 from repro.harness.plan import PlannedRun
 from repro.harness.store import RunFolder, create_run
@@ -89,7 +90,7 @@ def dispatch(
         console: where to show progress; by default standard output.
 
     Raises:
-        UserError: the runs folder cannot be written.
+        UserError: the runs folder cannot be written, or no longer.
     """
     folders = [create_run(runs.resolve(), run.slug, run.config) for run in planned]
     outcome = Outcome()
@@ -108,8 +109,11 @@ def dispatch(
     slots = make_slots(len(queue), gpus, workers, threads)
     with Display(len(folders), len(outcome.already_done), len(slots), console) as display:
         pool = Pool(queue, slots, display, outcome)
-        with _signals(pool):
-            pool.work()
+        try:
+            with _signals(pool):
+                pool.work()
+        except OSError as error:  # e.g. a full disk; the workers have been stopped
+            raise UserError(f"{error.filename or runs}: {error.strerror}") from None
     return outcome
 
 

@@ -282,10 +282,10 @@ def describe(error: Exception, step: int) -> dict[str, Any]:
     if isinstance(error, UserError):
         # A data worker process hands its error over with its traceback in front.
         line = lines[-1].removeprefix(f"{UserError.__module__}.UserError: ")
+    elif isinstance(error, OSError) and kind == "disk_full":
+        line = f"{error.strerror}: free some space and submit again, the run then resumes"
     else:
         line = f"{type(error).__name__}: {lines[0]}"
-    if kind == "disk_full":
-        line += "; free some space and submit again: the run resumes at its last checkpoint"
     return {
         "kind": kind,
         "line": line,

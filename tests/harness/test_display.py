@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from repro.compose import compose
-from repro.harness.display import ActiveRun, Display, Tail, clock, number
+from repro.harness.display import FIRST_READ, ActiveRun, Display, Tail, clock, number
 from repro.harness.store import RunFolder, create_run
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -44,6 +47,29 @@ def test_a_tail_gives_every_complete_line_once(tmp_path: Path) -> None:
     with path.open("a") as file:
         file.write(lines[3])
     assert [e["step"] for e in tail.read()] == [3]
+
+
+@given(cuts=st.lists(st.integers(0, 3000), max_size=20))
+def test_a_tail_gives_every_line_once_however_the_file_grows(cuts: list[int]) -> None:
+    lines = [{"kind": "step", "step": i, "loss": i / 7} for i in range(50)]
+    content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    ends = [*sorted(min(cut, len(content)) for cut in cuts), len(content)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "metrics.jsonl"
+        tail, seen = Tail(path), []
+        for end in ends:
+            path.write_bytes(content[:end])
+            seen += tail.read()
+    assert seen == lines
+
+
+def test_a_tail_of_a_long_file_starts_near_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    lines = [json.dumps({"kind": "step", "step": i}) + "\n" for i in range(10_000)]
+    path.write_text("".join(lines))
+    steps = [event["step"] for event in Tail(path).read()]
+    assert steps == list(range(10_000 - len(steps), 10_000))
+    assert len(steps) * len(lines[-1]) <= FIRST_READ
 
 
 def test_plain_lines_tell_step_speed_time_loss_entropy_and_kl(folder: RunFolder) -> None:
@@ -86,6 +112,34 @@ def test_a_finished_run_leaves_one_permanent_line(
     assert "230" in text
     assert ("\x1b[" in text) is terminal  # no control sequences outside a terminal
     assert ("started" in text) is not terminal
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_no_number_is_cut_off_in_a_narrow_terminal(
+    width: int, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("repro.harness.display.LIVE_SECONDS", 0.0)
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=True, width=width, legacy_windows=False)
+    with Display(total=1, done=0, workers=1, console=console) as display:
+        display.started(folder)
+        folder.append_metrics([step(3, sentinel="one_dimension")])
+        display.refresh()
+    for word in ("F7-both", "3/8", "images/s", "230", "2.500", "2.000", "0.500", "one_dimension"):
+        assert word in output.getvalue()
+
+
+def test_the_time_left_counts_runs_that_still_wait(folder: RunFolder) -> None:
+    display = Display(total=3, done=0, workers=1, console=Console(file=io.StringIO()))
+    assert display.seconds_left() is None
+    display.started(folder)
+    run = display.active[folder.path]
+    for now, done in ((10.0, 2), (12.0, 4)):
+        folder.append_metrics([step(done)])
+        run.update(now)
+    assert run.seconds_left == 4.0
+    # Eight steps take 8 s: the rest of this run, and two more.
+    assert display.seconds_left() == 4.0 + 2 * 8.0
 
 
 def test_clocks_and_numbers_are_short() -> None:

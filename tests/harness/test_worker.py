@@ -193,17 +193,6 @@ def test_missing_data_is_the_users_mistake_in_one_line(tmp_path: Path, smoke: Ma
     assert folder.state(time.time()) == "failed"
 
 
-def test_a_batch_larger_than_the_data_is_the_users_mistake(
-    tmp_path: Path, smoke: MakeConfig
-) -> None:
-    folder = create_run(tmp_path, "batch", smoke({"train.batch_size": 1000}))
-    code, _ = train(folder)
-    assert code == USER_MISTAKE
-    failure = folder.failure() or {}
-    assert failure["kind"] == "user"
-    assert "train.batch_size=1000" in failure["line"]
-
-
 def test_a_diverging_run_fails_with_its_step_and_keeps_its_metrics(
     tmp_path: Path, smoke: MakeConfig
 ) -> None:
