@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from repro.config import RunConfig, TeacherKind
+from repro.config import Precision, RunConfig, TeacherKind
 from repro.data.datasets import Dataset
 from repro.dino import checkpoint
 from repro.dino.train import Diverged, Trainer
@@ -123,3 +123,17 @@ def test_a_resnet_trains_and_keeps_its_own_batch_statistics(
     ours = dict(trainer.student.backbone.named_buffers())
     name = next(name for name in buffers if name.endswith("running_mean"))
     assert not torch.equal(buffers[name], ours[name])
+
+
+def test_bfloat16_trains_close_to_single_precision(
+    smoke_config: RunConfig, smoke_data: Dataset
+) -> None:
+    losses = []
+    for precision in Precision:
+        smoke_config.train.precision = precision
+        trainer = Trainer(smoke_config, smoke_data, CPU)
+        steps = [e["loss"] for e in trainer.run() if e["kind"] == "step"]
+        losses.append(steps)
+        assert all(p.dtype == torch.float32 for p in trainer.student.parameters())
+    assert losses[0] != losses[1]
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=0.05)

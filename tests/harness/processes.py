@@ -12,7 +12,7 @@ from repro.harness.store import RunFolder
 
 LONG = {"train.epochs": 15, "eval.every_epochs": 6}
 LONG_STEPS = 60  # of about 20 ms
-WAIT = 120.0
+WAIT = 300.0  # seconds; only a broken worker takes that long
 
 
 def start(folder: RunFolder, **options: Any) -> subprocess.Popen[str]:
