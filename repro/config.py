@@ -10,15 +10,19 @@ comment says otherwise. Fractions of training are in epochs, as in the paper.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-
-from repro.errors import UserError
 
 
 class NotIdentity:
     """Marks a section whose values never change a run's numbers, hence never its id."""
+
+
+@dataclass
+class Part:
+    """Marks a section that a method may leave out; unused, it is no part of a run's identity."""
+
+    used: bool = False
 
 
 class DataKind(Enum):
@@ -39,6 +43,35 @@ class TeacherKind(Enum):
     student_copy = "student_copy"
     previous_iteration = "previous_iteration"
     previous_epoch = "previous_epoch"
+
+
+class Operation(Enum):
+    """Table 15: how a teacher output becomes a target (beside centering, which is a shift)."""
+
+    softmax = "softmax"  # over prototypes, image by image (DINO)
+    sinkhorn_knopp = "sinkhorn_knopp"  # alternately over prototypes and images (SwAV)
+    softmax_batch = "softmax_batch"  # over images, then normalised for each image
+    labels = "labels"  # no teacher: the image's class (supervised training)
+
+
+class LossKind(Enum):
+    """Tables 7 and 14: what the student minimises."""
+
+    cross_entropy = "cross_entropy"  # DINO, SwAV, supervised training
+    mse = "mse"  # on l2-normalised outputs: BYOL
+    info_nce = "info_nce"  # against the teacher's outputs of other images: MoCo-v2
+    nt_xent = "nt_xent"  # against the student's own outputs of other images: SimCLR
+
+
+class Activation(Enum):
+    gelu = "gelu"
+    relu = "relu"
+
+
+class OptimiserName(Enum):
+    adamw = "adamw"  # ViT
+    sgd = "sgd"  # convnets, with momentum 0.9
+    lars = "lars"  # convnets with large batches
 
 
 class ClipKind(Enum):
@@ -108,8 +141,10 @@ class HeadConfig:
 
     layers: int = 3  # linear layers of the MLP; the prototypes are one more
     hidden_dim: int = 2048
+    activation: Activation = Activation.gelu
+    l2_bottleneck: bool = True  # false: the MLP itself ends in K outputs, without prototypes
     bottleneck_dim: int = 256
-    prototypes: int = 65536  # K
+    prototypes: int = 65536  # K, the output dimension; with labels, the number of classes instead
     norm_last_layer: bool = True  # keep the prototypes' norm frozen at 1
     freeze_last_layer_epochs: int = 1
     batch_norm: bool = False
@@ -117,13 +152,15 @@ class HeadConfig:
 
 @dataclass
 class TargetConfig:
-    """Centering and sharpening of the teacher output (Sec. 3.1, Sec. 5.3, App. D)."""
+    """Centering and sharpening of the teacher output (Sec. 3.1, Sec. 5.3, App. B and D)."""
 
+    operation: Operation = Operation.softmax
+    sinkhorn_iterations: int = 3
     centering: bool = True
     centre_momentum: float = 0.9
     sharpening: bool = True  # false: the teacher's temperature is the student's
     temp_start: float = 0.04
-    temp: float = 0.04
+    temp: float = 0.04  # 0: hard targets, the largest output takes all
     temp_warmup_epochs: int = 0
 
 
@@ -136,13 +173,32 @@ class TeacherConfig:
 
 @dataclass
 class LossConfig:
-    student_temp: float = 0.1
+    kind: LossKind = LossKind.cross_entropy
+    student_temp: float = 0.1  # the temperature of the contrastive losses, too
+
+
+@dataclass
+class PredictorConfig(Part):
+    """An MLP on the student's projection only (BYOL; Tables 7 and 14)."""
+
+    layers: int = 2
+    hidden_dim: int = 4096
+    batch_norm: bool = True
+    activation: Activation = Activation.relu
+
+
+@dataclass
+class QueueConfig(Part):
+    """Earlier teacher outputs: negatives of InfoNCE, further images of Sinkhorn-Knopp."""
+
+    size: int = 65536
 
 
 @dataclass
 class OptimConfig:
     """AdamW with the linear scaling rule and cosine schedules (Sec. 3.2)."""
 
+    name: OptimiserName = OptimiserName.adamw
     lr: float = 5e-4  # per 256 images of a batch
     min_lr: float = 1e-6  # not scaled
     warmup_epochs: int = 10
@@ -157,6 +213,7 @@ class TrainConfig:
     epochs: int = 100
     batch_size: int = 512  # images per optimiser step
     precision: Precision = Precision.fp32
+    sync_batch_norm: bool = True  # batch statistics over all ranks; false: over each rank's images
 
 
 @dataclass
@@ -173,6 +230,8 @@ class EvalConfig:
 class Resources(NotIdentity):
     device: Device = Device.auto
     threads: int = 0  # CPU threads of a run; 0: the backend divides the machine's cores
+    ranks: int = 1  # processes that share a batch, one a GPU
+    accumulate: int = 1  # parts in which a rank works through its share of a batch
     data_workers: int = 0  # processes that decode images (folders, torchvision)
 
 
@@ -205,6 +264,8 @@ class RunConfig:
     target: TargetConfig = field(default_factory=TargetConfig)
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    predictor: PredictorConfig = field(default_factory=PredictorConfig)
+    queue: QueueConfig = field(default_factory=QueueConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
@@ -213,139 +274,3 @@ class RunConfig:
     paths: Paths = field(default_factory=Paths)
     reporting: Reporting = field(default_factory=Reporting)
     label: Label = field(default_factory=Label)
-
-
-def check(config: RunConfig) -> None:
-    """Refuse a combination that cannot train, before anything starts.
-
-    Raises:
-        UserError: one line that names the keys, their values and the fix.
-    """
-    problems = list(_problems(config))
-    if problems:
-        raise UserError("; ".join(problems))
-
-
-def _problems(c: RunConfig) -> Iterator[str]:
-    def inside(key: str, value: float, low: float, high: float) -> str | None:
-        return None if low <= value <= high else f"{key}={value} is not within {low} and {high}"
-
-    for key, pair, length in (
-        ("views.global_scale", c.views.global_scale, 2),
-        ("views.local_scale", c.views.local_scale, 2),
-        ("views.blur_sigma", c.views.blur_sigma, 2),
-        ("views.blur", c.views.blur, 3),
-    ):
-        if len(pair) != length:
-            yield f"{key}={list(pair)} must have {length} values"
-            return
-
-    positive = {
-        "data.resolution": c.data.resolution,
-        "data.tile": c.data.tile,
-        "data.train_tiles": c.data.train_tiles,
-        "data.test_tiles": c.data.test_tiles,
-        "views.global_size": c.views.global_size,
-        "model.dim": c.model.dim,
-        "model.depth": c.model.depth,
-        "model.heads": c.model.heads,
-        "model.patch_size": c.model.patch_size,
-        "head.layers": c.head.layers,
-        "head.hidden_dim": c.head.hidden_dim,
-        "head.bottleneck_dim": c.head.bottleneck_dim,
-        "head.prototypes": c.head.prototypes,
-        "train.epochs": c.train.epochs,
-        "train.batch_size": c.train.batch_size,
-        "eval.knn_k": c.eval.knn_k,
-        "eval.every_epochs": c.eval.every_epochs,
-        "eval.batch_size": c.eval.batch_size,
-        "eval.knn_temp": c.eval.knn_temp,
-        "loss.student_temp": c.loss.student_temp,
-        "target.temp": c.target.temp,
-        "target.temp_start": c.target.temp_start,
-        "optim.clip_norm": c.optim.clip_norm,
-    }
-    for key, value in positive.items():
-        if value <= 0:
-            yield f"{key}={value} must be greater than 0"
-    for key, value in {
-        "views.local_number": c.views.local_number,
-        "optim.lr": c.optim.lr,
-        "optim.min_lr": c.optim.min_lr,
-        "optim.warmup_epochs": c.optim.warmup_epochs,
-        "optim.weight_decay": c.optim.weight_decay,
-        "optim.weight_decay_end": c.optim.weight_decay_end,
-        "target.temp_warmup_epochs": c.target.temp_warmup_epochs,
-        "head.freeze_last_layer_epochs": c.head.freeze_last_layer_epochs,
-        "seed": c.seed,
-        "resources.threads": c.resources.threads,
-        "resources.data_workers": c.resources.data_workers,
-    }.items():
-        if value < 0:
-            yield f"{key}={value} must not be negative"
-    probabilities = {
-        "views.flip": c.views.flip,
-        "views.jitter": c.views.jitter,
-        "views.grey": c.views.grey,
-        "views.solarise": c.views.solarise,
-        "target.centre_momentum": c.target.centre_momentum,
-        "teacher.momentum": c.teacher.momentum,
-        "teacher.momentum_end": c.teacher.momentum_end,
-        "model.drop_path": c.model.drop_path,
-    }
-    probabilities |= {f"views.blur[{i}]": p for i, p in enumerate(c.views.blur)}
-    for key, value in probabilities.items():
-        if problem := inside(key, value, 0, 1):
-            yield problem
-    if problem := inside("views.hue", c.views.hue, 0, 0.5):
-        yield problem
-    for key, (low, high) in {
-        "views.global_scale": c.views.global_scale,
-        "views.local_scale": c.views.local_scale,
-    }.items():
-        if not 0 < low <= high <= 1:
-            yield f"{key}=[{low}, {high}] must satisfy 0 < low <= high <= 1"
-    if not 0 < c.views.blur_sigma[0] <= c.views.blur_sigma[1]:
-        yield f"views.blur_sigma={list(c.views.blur_sigma)} must satisfy 0 < low <= high"
-
-    if c.views.local_number > 0:
-        if c.views.local_size > c.views.global_size:
-            yield (
-                f"views.local_size={c.views.local_size} is larger than "
-                f"views.global_size={c.views.global_size}: local crops must not exceed global ones"
-            )
-        if c.views.local_scale[1] > c.views.global_scale[1]:
-            yield (
-                f"views.local_scale={list(c.views.local_scale)} reaches beyond "
-                f"views.global_scale={list(c.views.global_scale)}"
-            )
-    if c.model.family is Family.vit:
-        sizes = {"data.resolution": c.data.resolution, "views.global_size": c.views.global_size}
-        if c.views.local_number > 0:
-            sizes["views.local_size"] = c.views.local_size
-        for key, size in sizes.items():
-            if c.model.patch_size > 0 and size % c.model.patch_size:
-                yield f"{key}={size} is not a multiple of model.patch_size={c.model.patch_size}"
-        if c.model.heads > 0 and c.model.dim % c.model.heads:
-            yield f"model.dim={c.model.dim} is not a multiple of model.heads={c.model.heads}"
-    if c.data.kind is not DataKind.photographs and c.data.eval_resize < c.data.resolution:
-        yield (
-            f"data.eval_resize={c.data.eval_resize} is smaller than "
-            f"data.resolution={c.data.resolution}: the evaluation crop would not fit"
-        )
-    if c.optim.warmup_epochs > c.train.epochs:
-        yield (
-            f"optim.warmup_epochs={c.optim.warmup_epochs} is longer than "
-            f"train.epochs={c.train.epochs}"
-        )
-    if c.target.temp_warmup_epochs > c.train.epochs:
-        yield (
-            f"target.temp_warmup_epochs={c.target.temp_warmup_epochs} is longer than "
-            f"train.epochs={c.train.epochs}"
-        )
-    if not c.head.norm_last_layer and c.head.freeze_last_layer_epochs >= c.train.epochs:
-        yield (
-            f"head.norm_last_layer=false frees the prototypes' norm, but "
-            f"head.freeze_last_layer_epochs={c.head.freeze_last_layer_epochs} freezes them for all "
-            f"{c.train.epochs} epochs"
-        )

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from repro.compose import compose, dotted_keys, from_plain, parse_assignments, to_plain
-from repro.config import RunConfig, TeacherKind, check
+from repro.checks import check
+from repro.config import RunConfig, TeacherKind
 from repro.errors import UserError, nearest
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -65,7 +66,39 @@ def message(overrides: dict[str, Any], scale: str = "laptop") -> str:
         ({"model.heads": 3}, "model.dim=128 is not a multiple of model.heads=3"),
         ({"optim.warmup_epochs": 99}, "optim.warmup_epochs=99 is longer than train.epochs=10"),
         ({"target.temp_warmup_epochs": 11}, "is longer than train.epochs=10"),
-        ({"target.temp": 0}, "target.temp=0.0 must be greater than 0"),
+        ({"target.temp": 0}, "hard targets (0) need target.operation=softmax and the same"),
+        ({"target.temp": -1}, "target.temp=-1.0 must not be negative"),
+        (
+            {"target.operation": "sinkhorn_knopp", "target.centering": False, "loss.kind": "mse"},
+            "sinkhorn_knopp makes probabilities, but loss.kind=mse compares vectors",
+        ),
+        ({"target.operation": "sinkhorn_knopp"}, "replaces centering (Table 15); set"),
+        (
+            {"method": "swav", "target.temp": 0, "target.temp_start": 0},
+            "hard targets (0) need target.operation=softmax",
+        ),
+        ({"method": "supervised", "predictor.used": True}, "no teacher whose output it could"),
+        ({"method": "supervised", "teacher.kind": "momentum"}, "set teacher.kind=student_copy"),
+        ({"method": "supervised", "head.l2_bottleneck": True}, "classes, not prototypes"),
+        ({"method": "simclr", "teacher.kind": "momentum"}, "loss.kind=nt_xent has no teacher"),
+        ({"method": "mocov2", "queue.size": 5000}, "larger than the data set of 4096 images"),
+        ({"queue.used": True}, "queue.used=true serves loss.kind=info_nce"),
+        ({"head.prototypes": 1}, "K must be at least 2"),
+        ({"method": "byol", "train.batch_size": 1}, "batch norm needs at least 2 images"),
+        ({"head.batch_norm": True, "train.batch_size": 1}, "batch norm needs at least 2 images"),
+        (
+            {"method": "simclr", "head.batch_norm": False, "train.batch_size": 1},
+            "loss.kind=nt_xent has no negatives",
+        ),
+        ({"method": "swav", "train.batch_size": 1}, "sinkhorn_knopp needs several images"),
+        ({"method": "byol", "resources.accumulate": 2}, "batch norm would see a part of the"),
+        (
+            {"method": "simclr", "head.batch_norm": False, "resources.accumulate": 2},
+            "its negatives are the batch itself",
+        ),
+        ({"resources.ranks": 3}, "train.batch_size=64 is not a multiple of resources.ranks=3"),
+        ({"optim.name": "lars", "optim.weight_decay": 0}, "lars adapts decayed layers only"),
+        ({"method": "byoll"}, "nearest: byol"),
         ({"views.flip": 1.5}, "views.flip=1.5 is not within 0 and 1"),
         ({"views.global_scale": [0.9, 0.4]}, "must satisfy 0 < low <= high <= 1"),
         ({"views.global_scale": [0.9]}, "views.global_scale=[0.9] must have 2 values"),

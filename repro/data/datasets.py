@@ -22,18 +22,28 @@ class Split(Protocol):
         """int64 [N], on the CPU."""
         ...
 
-    def evaluation_batches(self, size: int) -> Iterator[Tensor]:
-        """All images in order, unaugmented and normalised: [B, 3, R, R], B <= size."""
+    def evaluation_batches(self, size: int, part: tuple[int, int] = (0, 1)) -> Iterator[Tensor]:
+        """Images in order, unaugmented and normalised: [B, 3, R, R], B <= size.
+
+        Args:
+            part: (rank, ranks): all images, or one rank's share of them, a contiguous stretch.
+        """
         ...
 
     def view_batches(
-        self, batches: list[Tensor], config: ViewsConfig, seed: int, first_step: int
+        self,
+        batches: list[Tensor],
+        config: ViewsConfig,
+        seed: int,
+        first_step: int,
+        part: tuple[int, int] = (0, 1),
     ) -> Iterator[list[Tensor]]:
         """The views of each batch of image indices, in order, as `views.make_views` lays them out.
 
         Args:
-            batches: indices of the images of each coming step, [B] each.
+            batches: indices of the images of each coming step, over all ranks.
             first_step: the step of the first batch; views depend on (seed, step) only.
+            part: (rank, ranks): views of all images, or of one rank's share.
         """
         ...
 

@@ -26,6 +26,7 @@ from torchvision import transforms as T
 
 from repro.config import DataConfig, ViewsConfig
 from repro.data.datasets import Dataset
+from repro.dino.distributed import share
 from repro.dino.randomness import derive
 from repro.dino.views import IMAGENET_MEAN, IMAGENET_STD, View, view_kinds
 from repro.errors import UserError, nearest
@@ -47,7 +48,7 @@ class FileSplit:
     eval_resize: int
     workers: int
 
-    def evaluation_batches(self, size: int) -> Iterator[Tensor]:
+    def evaluation_batches(self, size: int, part: tuple[int, int] = (0, 1)) -> Iterator[Tensor]:
         crop = T.Compose(
             [
                 T.Resize(self.eval_resize, interpolation=BICUBIC),
@@ -55,18 +56,26 @@ class FileSplit:
                 _to_tensor(),
             ]
         )
-        work = [(i, 0) for i in range(len(self.labels_N))]
+        work = [(i, 0) for i in share(torch.arange(len(self.labels_N)), part).tolist()]
         batches = [work[i : i + size] for i in range(0, len(work), size)]
         for (images,) in self._load(batches, [crop], [1]):
             yield images
 
     def view_batches(
-        self, batches: list[Tensor], config: ViewsConfig, seed: int, first_step: int
+        self,
+        batches: list[Tensor],
+        config: ViewsConfig,
+        seed: int,
+        first_step: int,
+        part: tuple[int, int] = (0, 1),
     ) -> Iterator[list[Tensor]]:
         transforms = [view_transform(kind, config) for kind in view_kinds(config)]
         work = [
-            [(i, derive(seed, f"views of {i}", first_step + offset)) for i in indices.tolist()]
-            for offset, indices in enumerate(batches)
+            [
+                (i, derive(seed, f"views of {i}", first_step + n))
+                for i in share(batch, part).tolist()
+            ]
+            for n, batch in enumerate(batches)
         ]
         groups = [2, config.local_number] if config.local_number else [2]
         yield from self._load(work, transforms, groups)

@@ -18,6 +18,7 @@ from torch.nn.functional import interpolate
 
 from repro.config import DataConfig, ViewsConfig
 from repro.data.datasets import Dataset
+from repro.dino.distributed import share
 from repro.dino.randomness import generator
 from repro.dino.views import make_views, normalise
 from repro.errors import UserError
@@ -35,16 +36,30 @@ class MemorySplit:
     images_N: Tensor  # uint8 [N, 3, R, R]
     labels_N: Tensor
 
-    def evaluation_batches(self, size: int) -> Iterator[Tensor]:
-        for batch in torch.split(self.images_N, size):
+    def evaluation_batches(self, size: int, part: tuple[int, int] = (0, 1)) -> Iterator[Tensor]:
+        for batch in torch.split(share(self.images_N, part), size):
             yield normalise(batch.float() / 255)
 
     def view_batches(
-        self, batches: list[Tensor], config: ViewsConfig, seed: int, first_step: int
+        self,
+        batches: list[Tensor],
+        config: ViewsConfig,
+        seed: int,
+        first_step: int,
+        part: tuple[int, int] = (0, 1),
     ) -> Iterator[list[Tensor]]:
         for offset, indices in enumerate(batches):
             random = generator(seed, "views", first_step + offset)
-            yield make_views(self.images_N[indices], config, random)
+            # A batch draws its parameters together: every rank makes all views and keeps its own.
+            views = make_views(self.images_N[indices], config, random)
+            if part != (0, 1):
+                views = [_share_of_views(view, len(indices), part) for view in views]
+            yield views
+
+
+def _share_of_views(views: Tensor, batch: int, part: tuple[int, int]) -> Tensor:
+    by_image = views.view(-1, batch, *views.shape[1:]).transpose(0, 1)
+    return share(by_image, part).transpose(0, 1).flatten(0, 1)
 
 
 def open_photographs(config: DataConfig) -> Dataset:

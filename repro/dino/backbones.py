@@ -6,7 +6,8 @@ Where timm's ViT differs from the authors' (`vision_transformer.py`), theirs is 
 - the class token starts from a truncated normal of 0.02 (timm: a normal of 1e-6);
 - position embeddings are resampled bicubically without antialiasing, with scale factor
   (side + 0.1) / stored side used for the coordinates (timm: by size, antialiased).
-The parameters' names are timm's, which are also those of the released checkpoints.
+The parameters' names are timm's, which are also those of the released checkpoints. timm's ResNet
+starts the last batch norm of each block at zero; torchvision's, which the authors use, does not.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def build_backbone(config: ModelConfig, image_size: int, drop_path: float = 0.0)
     """
     if config.family is Family.vit:
         return DinoViT(config, image_size, drop_path)
-    return timm.create_model(config.name, num_classes=0)
+    return timm.create_model(config.name, num_classes=0, zero_init_last=False)
 
 
 def feature_dim(backbone: nn.Module) -> int:

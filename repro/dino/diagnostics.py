@@ -1,7 +1,8 @@
 """What is logged at every step to see a collapse coming (Sec. 5.3, Figure 7).
 
 H(Pt, Ps) = h(Pt) + KL(Pt | Ps) over all pairs of different views: the entropy of the targets says
-how they look, a KL of zero says that the output no longer depends on the image.
+how they look, a KL of zero says that the output no longer depends on the image. Methods whose
+outputs are vectors instead of distributions (BYOL, MoCo-v2, SimCLR) have their spread instead.
 
 Shapes: G global views, V student views, B images, K prototypes, D feature width, M samples.
 """
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from repro.dino import distributed
 from repro.dino.losses import pairwise_cross_entropy
 
 RANK_SAMPLES = 256  # enough for an effective rank, and bounds the cost of its eigenvalues
@@ -28,7 +30,7 @@ def output_statistics(
     """
     cross_entropy = pairwise_cross_entropy(targets_GBK, log_student_VBK)
     entropy_GB = -(targets_GBK * log_targets_GBK).sum(dim=-1)
-    mean_K = targets_GBK.mean(dim=(0, 1))
+    mean_K = distributed.mean(targets_GBK.mean(dim=(0, 1)))
     swapped_GBK = log_student_VBK[: len(targets_GBK)].flip(0)
     kl_pairs = (targets_GBK * (log_targets_GBK - swapped_GBK)).sum(dim=-1).mean()
     cross_pairs = -(targets_GBK * swapped_GBK).sum(dim=-1).mean()
@@ -45,15 +47,12 @@ def output_statistics(
 
 @torch.no_grad()
 def feature_statistics(features_MD: Tensor) -> dict[str, Tensor]:
-    """Spread and effective rank of backbone features.
+    """Spread (see `spread`) and effective rank of backbone features.
 
-    `feature_spread`: standard deviation of l2-normalised features, times sqrt(D): 1 for directions
-    spread evenly, 0 when all are the same. `effective_rank`: exponential of the entropy of the
+    `effective_rank`: exponential of the entropy of the
     normalised singular values of the centred features (Roy and Vetterli, 2007).
     """
     features_MD = features_MD[:RANK_SAMPLES].float()
-    unit_MD = normalize(features_MD, dim=-1)
-    spread = unit_MD.var(dim=0, correction=0).sum().sqrt()
     centred_MD = features_MD - features_MD.mean(dim=0)
     samples, width = centred_MD.shape
     gram = centred_MD @ centred_MD.T if samples <= width else centred_MD.T @ centred_MD
@@ -62,9 +61,15 @@ def feature_statistics(features_MD: Tensor) -> dict[str, Tensor]:
     singular = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
     shares = singular / singular.sum().clamp(min=torch.finfo(singular.dtype).tiny)
     return {
-        "feature_spread": spread,
+        "feature_spread": spread(features_MD),
         "effective_rank": torch.xlogy(shares, shares).sum().neg().exp(),
     }
+
+
+@torch.no_grad()
+def spread(vectors_MD: Tensor) -> Tensor:
+    """Standard deviation of l2-normalised vectors: 1 spread evenly, 0 all the same. Scalar."""
+    return normalize(vectors_MD.float(), dim=-1).var(dim=0, correction=0).sum().sqrt()
 
 
 def to_floats(scalars: dict[str, Tensor]) -> dict[str, float]:

@@ -1,8 +1,12 @@
-"""Student and teacher: backbone and head, run on views of several resolutions (Sec. 3.1, 3.2)."""
+"""Student and teacher: backbone and head, run on views of several resolutions (Sec. 3.1, 3.2).
+
+Shapes: M = views x B samples, view-major; D feature width, P projection width, K outputs.
+"""
 
 from __future__ import annotations
 
 import copy
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,34 +15,47 @@ from repro.config import RunConfig
 from repro.dino.backbones import build_backbone, feature_dim
 from repro.dino.heads import DinoHead
 
+PREDICTOR = "head.predictor."  # parameters of the student that the teacher lacks
+
+
+class Outputs(NamedTuple):
+    """What a network says of all views; `logits_MK` are the projections without prototypes."""
+
+    features_MD: Tensor
+    projections_MP: Tensor
+    logits_MK: Tensor
+
 
 class Network(nn.Module):
     """Backbone and head; one backbone pass per resolution, one head pass over all views."""
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, head: DinoHead) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
 
-    def forward(self, views: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Views of all images -> features [sum of views x B, D] and logits [sum of views x B, K].
-
-        Args:
-            views: one tensor [V x B, 3, side, side] per resolution, view-major.
-        """
-        features = torch.cat([self.backbone(view).float() for view in views])
-        return features, self.head(features)
+    def forward(self, views: list[Tensor]) -> Outputs:
+        """Views of all images, one tensor [V x B, 3, side, side] per resolution, view-major."""
+        features_MD = torch.cat([self.backbone(view).float() for view in views])
+        projections_MP = self.head.project(features_MD)
+        return Outputs(features_MD, projections_MP, self.head.classify(projections_MP))
 
 
 def build_student(config: RunConfig) -> Network:
     backbone = build_backbone(config.model, config.views.global_size, config.model.drop_path)
-    return Network(backbone, DinoHead(feature_dim(backbone), config.head))
+    return Network(backbone, DinoHead(feature_dim(backbone), config.head, config.predictor))
 
 
 def build_teacher(config: RunConfig, student: Network) -> Network:
-    """A network of its own with the student's weights, without drop path and without gradients."""
+    """A network of its own with the student's weights, without drop path and without gradients.
+
+    A predictor stays with the student.
+    """
     backbone = build_backbone(config.model, config.views.global_size, drop_path=0.0)
-    teacher = Network(backbone, copy.deepcopy(student.head))
-    teacher.load_state_dict(student.state_dict())
+    head = copy.deepcopy(student.head)
+    head.predictor = None
+    teacher = Network(backbone, head)
+    weights = student.state_dict()
+    teacher.load_state_dict({k: v for k, v in weights.items() if not k.startswith(PREDICTOR)})
     teacher.requires_grad_(False)
     return teacher

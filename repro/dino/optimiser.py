@@ -1,5 +1,8 @@
-"""AdamW, gradient clipping and the frozen last layer (Sec. 3.2 and the authors' code).
+"""Optimisers, gradient clipping and the frozen last layer (Sec. 3.2 and the authors' code).
 
+- AdamW for ViTs; for convnets SGD with momentum 0.9, or LARS for large batches. LARS is timm's,
+  which follows You et al. (2017): a layer's rate is eta |w| / (|g| + decay |w|); the authors' code
+  divides by |g + decay w|. Biases and 1-d parameters are neither decayed nor adapted in either.
 - No weight decay on biases and 1-d parameters; class token, position embeddings and, when they
   are trainable, the prototypes' norms are decayed.
 - `per_tensor` clipping bounds every tensor's gradient on its own, as the authors do; `global_norm`
@@ -13,13 +16,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from timm.optim.lars import Lars
 from torch import Tensor, nn
-from torch.optim import AdamW
+from torch.optim import SGD, AdamW, Optimizer
 
-from repro.config import ClipKind
+from repro.config import ClipKind, OptimiserName
+
+MOMENTUM = 0.9  # of SGD and LARS
+TRUST = 0.001  # LARS's eta
 
 
-def build_optimiser(student: nn.Module) -> AdamW:
+def build_optimiser(student: nn.Module, kind: OptimiserName = OptimiserName.adamw) -> Optimizer:
     """Group 0 is decayed, group 1 is not; rates and decay are set at every step."""
     decayed: list[Tensor] = []
     plain: list[Tensor] = []
@@ -28,10 +35,15 @@ def build_optimiser(student: nn.Module) -> AdamW:
             group = plain if name.endswith(".bias") or parameter.ndim == 1 else decayed
             group.append(parameter)
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+    if kind is OptimiserName.sgd:
+        return SGD(groups, lr=0.0, momentum=MOMENTUM)
+    if kind is OptimiserName.lars:
+        lars: Optimizer = Lars(groups, lr=0.0, momentum=MOMENTUM, trust_coeff=TRUST)
+        return lars
     return AdamW(groups, lr=0.0, betas=(0.9, 0.999), fused=True)
 
 
-def set_rates(optimiser: AdamW, lr: float, weight_decay: float) -> None:
+def set_rates(optimiser: Optimizer, lr: float, weight_decay: float) -> None:
     for group in optimiser.param_groups:
         group["lr"] = lr
     optimiser.param_groups[0]["weight_decay"] = weight_decay

@@ -1,4 +1,4 @@
-"""Random numbers as a function of (seed, purpose, step).
+"""Random numbers as a function of (seed, purpose, step, rank).
 
 A run never carries random state: views, data order and drop path are re-seeded at every step, so a
 resumed run equals an uninterrupted one bit for bit, and rows of one seed see the same views.
@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 
-def derive(seed: int, purpose: str, step: int = 0) -> int:
-    """A 63-bit seed; different purposes and steps give unrelated streams."""
-    digest = hashlib.blake2b(f"{seed}/{purpose}/{step}".encode(), digest_size=8).digest()
+def derive(seed: int, purpose: str, step: int = 0, rank: int = 0) -> int:
+    """A 63-bit seed; different purposes, steps and ranks give unrelated streams."""
+    text = f"{seed}/{purpose}/{step}" + (f"/{rank}" if rank else "")
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest) >> 1
 
 

@@ -7,6 +7,9 @@ below 0.05 ln K: sharp targets that differ between images are healthy. `constant
 targets carry less than 0.01 ln K nats of information on the image (entropy of the mean minus mean
 entropy), so every image gets the same output, although it is neither uniform nor one-hot.
 
+Outputs of BYOL, MoCo-v2 and SimCLR are vectors, for which `constant` means that their directions
+spread by less than 0.05 of what evenly spread ones would.
+
 The first epochs are not judged: the output starts near uniform and the loss rises when the last
 layer is released, in healthy runs too.
 """
@@ -19,6 +22,7 @@ from dataclasses import dataclass
 KL_LIMIT = 0.05
 HIGH, LOW = 0.95, 0.05
 INFORMATION_LIMIT = 0.01
+SPREAD_LIMIT = 0.05
 STATES = ("healthy", "uniform", "one_dimension", "constant", "nan")
 
 
@@ -35,6 +39,13 @@ def judge(loss: float, entropy: float, kl: float, mean_entropy: float, log_K: fl
     return "healthy"
 
 
+def judge_vectors(loss: float, output_spread: float) -> str:
+    """The same for methods whose outputs are vectors instead of distributions."""
+    if not math.isfinite(loss):
+        return "nan"
+    return "constant" if output_spread < SPREAD_LIMIT else "healthy"
+
+
 @dataclass
 class Sentinel:
     """Reports a state once it has held for `patience` steps; NaN at once."""
@@ -47,9 +58,8 @@ class Sentinel:
     candidate: str = "healthy"
     candidate_since: int = 1
 
-    def see(self, step: int, loss: float, entropy: float, kl: float, mean_entropy: float) -> str:
-        """Judge step `step` (1-based); returns the state now in force."""
-        seen = judge(loss, entropy, kl, mean_entropy, self.log_K)
+    def see(self, step: int, seen: str) -> str:
+        """Take in what step `step` (1-based) looks like; returns the state now in force."""
         if seen != self.candidate:
             self.candidate, self.candidate_since = seen, step
         held = step - self.candidate_since + 1

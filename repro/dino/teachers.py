@@ -5,7 +5,8 @@
 - previous_iteration: the student's weights before its latest update;
 - previous_epoch: the student's weights at the end of the previous epoch.
 
-Parameters only: batch-norm statistics stay the teacher's own, as in the authors' code.
+Parameters only: batch-norm statistics stay the teacher's own, as in the authors' code. A predictor
+is the student's alone.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from repro.config import TeacherKind
 @torch.no_grad()
 def move_towards(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """teacher <- momentum x teacher + (1 - momentum) x student, in one pass over all tensors."""
-    teacher_tensors, student_tensors = _tensors(teacher), _tensors(student)
+    teacher_tensors, student_tensors = _shared(teacher, student)
     torch._foreach_mul_(teacher_tensors, momentum)
     torch._foreach_add_(teacher_tensors, student_tensors, alpha=1 - momentum)
 
 
 @torch.no_grad()
 def copy_weights(teacher: nn.Module, student: nn.Module) -> None:
-    torch._foreach_copy_(_tensors(teacher), _tensors(student))
+    torch._foreach_copy_(*_shared(teacher, student))
 
 
 def before_update(kind: TeacherKind, teacher: nn.Module, student: nn.Module) -> None:
@@ -48,8 +49,8 @@ def after_update(
 @torch.no_grad()
 def relative_distance(teacher: nn.Module, student: nn.Module) -> Tensor:
     """|theta_s - theta_t| / |theta_t| over all parameters. Scalar."""
-    teacher_tensors = _tensors(teacher)
-    differences = list(torch._foreach_sub(_tensors(student), teacher_tensors))
+    teacher_tensors, student_tensors = _shared(teacher, student)
+    differences = list(torch._foreach_sub(student_tensors, teacher_tensors))
     return _norm(differences) / _norm(teacher_tensors)
 
 
@@ -58,5 +59,8 @@ def _norm(tensors: list[Tensor]) -> Tensor:
     return norms
 
 
-def _tensors(module: nn.Module) -> list[Tensor]:
-    return [parameter.detach() for parameter in module.parameters()]
+def _shared(teacher: nn.Module, student: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """The parameters that both have, in one order."""
+    students = dict(student.named_parameters())
+    pairs = [(t.detach(), students[name].detach()) for name, t in teacher.named_parameters()]
+    return [t for t, _ in pairs], [s for _, s in pairs]

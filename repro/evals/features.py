@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from repro.data.datasets import Split
+from repro.dino import distributed
 
 PIXEL_SIDE = 32  # raw pixels are compared at no more than 32 x 32
 
@@ -18,14 +19,18 @@ PIXEL_SIDE = 32  # raw pixels are compared at no more than 32 x 32
 def extract_features(
     backbone: nn.Module, split: Split, batch_size: int, device: torch.device
 ) -> Tensor:
-    """Features of all images in evaluation mode and fp32, [N, D] on `device`."""
+    """Features of all images in evaluation mode and fp32, [N, D] on `device`.
+
+    Every rank extracts its share and receives the others'.
+    """
     was_training = backbone.training
     backbone.eval()
+    part = (distributed.rank(), distributed.ranks())
     features = [
-        backbone(images.to(device)).float() for images in split.evaluation_batches(batch_size)
+        backbone(images.to(device)).float() for images in split.evaluation_batches(batch_size, part)
     ]
     backbone.train(was_training)
-    return torch.cat(features)
+    return distributed.gather_shares(torch.cat(features), len(split.labels_N))
 
 
 @torch.no_grad()

@@ -9,8 +9,12 @@ Shapes: N train images, M test images, D feature width, C classes, k neighbours.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
+
+from repro.config import EvalConfig
+from repro.data.datasets import Dataset
+from repro.evals.features import extract_features, pixel_features
 
 CHUNK = 1024  # test images at a time, which bounds the similarity matrix
 
@@ -40,3 +44,27 @@ def knn_accuracy(
         votes_MC.scatter_add_(1, train_labels_N[neighbour_Mk], (similarity_Mk / temperature).exp())
         correct += int((votes_MC.argmax(dim=1).cpu() == labels_M).sum())
     return 100 * correct / len(test_MD)
+
+
+def network_knn(
+    backbone: nn.Module, dataset: Dataset, settings: EvalConfig, device: torch.device
+) -> float:
+    """Top-1 accuracy in percent of a backbone's features."""
+    size = settings.batch_size
+    train_ND = extract_features(backbone, dataset.train, size, device)
+    test_MD = extract_features(backbone, dataset.test, size, device)
+    return _accuracy(train_ND, test_MD, dataset, settings)
+
+
+def pixel_knn(dataset: Dataset, settings: EvalConfig) -> float:
+    """The same of raw pixels: what a network has to beat."""
+    train_ND, test_MD = (
+        pixel_features(split, settings.batch_size) for split in (dataset.train, dataset.test)
+    )
+    return _accuracy(train_ND, test_MD, dataset, settings)
+
+
+def _accuracy(train_ND: Tensor, test_MD: Tensor, data: Dataset, settings: EvalConfig) -> float:
+    labels = data.train.labels_N, data.test.labels_N
+    k, temperature = settings.knn_k, settings.knn_temp
+    return knn_accuracy(train_ND, labels[0], test_MD, labels[1], k, temperature)

@@ -1,7 +1,10 @@
-"""Images per second of a frozen backbone (Table 1, Figure 5): 128 images a forward, inference."""
+"""Images per second of a frozen backbone (Table 1, Figure 5: 128 images a forward, inference), and
+the peak memory of training (Table 8).
+"""
 
 from __future__ import annotations
 
+import resource
 import time
 
 import torch
@@ -28,3 +31,10 @@ def images_per_second(backbone: nn.Module, resolution: int, device: torch.device
         times.append(time.perf_counter() - start)
     backbone.train(was_training)
     return BATCH / min(times)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes in use so far: of this process on the GPU, or resident on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

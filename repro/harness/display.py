@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from repro.harness.store import RunFolder
+from repro.harness.worker import output_words
 
 LIVE_SECONDS = 0.5
 PLAIN_SECONDS = 15.0
@@ -112,8 +113,7 @@ class ActiveRun:
         return (
             f"{self.folder.path.name}: step {self.step['step']}/{self.total} ({share} %), "
             f"{self.step['images_per_second']:.0f} images/s, {clock(self.seconds_left)} left, "
-            f"loss {number(self.step['loss'])}, entropy {number(self.step['entropy'])}, "
-            f"KL {number(self.step['kl'])}, {self.step['sentinel']}"
+            f"loss {number(self.step['loss'])}, {output_words(self.step)}, {self.step['sentinel']}"
         )
 
     def cells(self) -> list[Text | ProgressBar | str]:
@@ -130,8 +130,7 @@ class ActiveRun:
             f"{self.step['images_per_second']:.0f}",
             clock(self.seconds_left),
             number(self.step["loss"]),
-            number(self.step["entropy"]),
-            number(self.step["kl"]),
+            *(number(self.step[key]) if key in self.step else "-" for key in ("entropy", "kl")),
             Text(sentinel, style="green" if sentinel == "healthy" else "bold red"),
         ]
 
@@ -235,8 +234,7 @@ def summary(folder: RunFolder, state: str) -> str:
     if state == "done" and (result := folder.result()):
         metrics = result["metrics"]
         return (
-            f"k-NN {metrics['knn']:.1f} %  entropy {metrics['entropy']:.3f}  "
-            f"KL {metrics['kl']:.4f}  {result['sentinel']['state']}  "
+            f"k-NN {metrics['knn']:.1f} %  {output_words(metrics)}  {result['sentinel']['state']}  "
             f"wall {clock(result['wall_seconds'])}"
         )
     if state == "failed" and (failure := folder.failure()):

@@ -2,7 +2,7 @@
 
 The id is a hash of everything that can change a number. Sections derived from `NotIdentity` are
 left out by their type, so a new path or report setting cannot change an id by accident, and a new
-scientific key cannot be forgotten.
+scientific key cannot be forgotten. A `Part` that a method does not use is left out, too.
 """
 
 from __future__ import annotations
@@ -15,13 +15,29 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any, cast
 
-from repro.config import NotIdentity, RunConfig
+from repro.config import (
+    Activation,
+    LossKind,
+    NotIdentity,
+    Operation,
+    OptimiserName,
+    Part,
+    RunConfig,
+)
 
 SCHEMA = 1
 
 # Dotted keys that joined the config after records had been published, each with the value that
 # reproduces the behaviour before it. At that value a key is left out, so that old ids stay valid.
-ADDED: Mapping[str, Any] = {}
+ADDED: Mapping[str, Any] = {
+    "head.activation": Activation.gelu,
+    "head.l2_bottleneck": True,
+    "target.operation": Operation.softmax,
+    "target.sinkhorn_iterations": 3,
+    "loss.kind": LossKind.cross_entropy,
+    "optim.name": OptimiserName.adamw,
+    "train.sync_batch_norm": True,
+}
 
 
 def canonical(config: RunConfig) -> dict[str, Any]:
@@ -51,7 +67,7 @@ def _plain(value: Any, key: str) -> Any:
         section = {}
         for item in fields(value):
             child = getattr(value, item.name)
-            if isinstance(child, NotIdentity):
+            if isinstance(child, NotIdentity) or (isinstance(child, Part) and not child.used):
                 continue
             child_key = f"{key}.{item.name}" if key else item.name
             plain = _plain(child, child_key)

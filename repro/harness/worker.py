@@ -9,6 +9,9 @@ person) learns the outcome from the exit code and from the folder:
     3  busy            another live process holds the folder; nothing was touched
     4  stopped         asked by SIGINT, SIGTERM, SIGUSR2 or the cancel marker; resumable
 
+A run with several ranks has one worker a rank: rank 0 does all of the above, the others train along
+and write nothing (`ranks.py`).
+
 Metric lines are on disk before the checkpoint that follows them, so a resumed run cuts the lines
 after its checkpoint and writes them again.
 """
@@ -32,6 +35,7 @@ from typing import TYPE_CHECKING, Any, Self
 from repro.errors import UserError
 from repro.harness.environment import environment
 from repro.harness.files import write_json
+from repro.harness.ranks import followers, is_follower
 from repro.harness.store import RunBusy, RunFolder
 
 if TYPE_CHECKING:
@@ -88,6 +92,8 @@ def work(path: Path) -> int:
         return USER_MISTAKE
     folder = RunFolder(path)
     stop = StopRequest(folder)
+    if is_follower():
+        return _train(folder, folder.config(), stop)
     try:
         with folder.lock():
             if folder.result() is not None:
@@ -106,7 +112,8 @@ def _attempt(folder: RunFolder, stop: StopRequest) -> int:
         folder.update_run(state="running", attempts=attempt, started=time.time(), **me)
         folder.event("started", attempt=attempt, **me)
         config = folder.config()
-        with _heartbeat(folder, config.reporting.heartbeat_seconds):
+        ranks = config.resources.ranks
+        with _heartbeat(folder, config.reporting.heartbeat_seconds), followers(folder.path, ranks):
             return _train(folder, config, stop)
     except Exception as error:  # noqa: BLE001  whatever happened, the folder must tell of it
         failure = describe(error, (folder.last_step() or {"step": 0})["step"])
@@ -124,40 +131,52 @@ def _train(folder: RunFolder, config: RunConfig, stop: StopRequest) -> int:
     import torch
 
     from repro.data.datasets import open_dataset
-    from repro.dino import checkpoint
+    from repro.dino import checkpoint, distributed
     from repro.dino.train import Trainer, choose_device
 
+    ranks = config.resources.ranks
     if threads := config.resources.threads or int(os.environ.get(THREADS_VARIABLE, "0")):
-        torch.set_num_threads(threads)
-    device = choose_device(config.resources.device)
-    write_json(folder.path / "env.json", environment(device.type))
-    dataset = open_dataset(config.data, config.paths.data, config.resources.data_workers)
-    trainer = Trainer(config, dataset, device)
+        torch.set_num_threads(max(1, threads // ranks))
+    with distributed.joined(ranks, choose_device(config.resources.device).type):
+        device = choose_device(config.resources.device)
+        dataset = open_dataset(config.data, config.paths.data, config.resources.data_workers)
+        trainer = Trainer(config, dataset, device)
+        state = checkpoint.load(folder.path / "checkpoints")
+        earlier_seconds = state.pop("wall_seconds") if state is not None else 0.0
+        if state is not None:
+            trainer.load_state_dict(state)
+        if is_follower():
+            return _follow(trainer)
+        write_json(folder.path / "env.json", environment(device.type))
+        # Without a checkpoint the evaluation at step 0 is repeated too.
+        folder.truncate_metrics(trainer.step if state is not None else -1)
+        folder.update_run(total_steps=trainer.total_steps)
+        print(f"step {trainer.step} of {trainer.total_steps}, {dataset.name}, {device}")
+        return _lead(folder, trainer, stop, begun - earlier_seconds)
 
-    checkpoints = folder.path / "checkpoints"
-    earlier_seconds = 0.0
-    if (state := checkpoint.load(checkpoints)) is not None:
-        earlier_seconds = state.pop("wall_seconds")
-        trainer.load_state_dict(state)
-    # Without a checkpoint the evaluation at step 0 is repeated too.
-    folder.truncate_metrics(trainer.step if state is not None else -1)
-    folder.update_run(total_steps=trainer.total_steps)
-    print(f"step {trainer.step} of {trainer.total_steps}, {dataset.name}, {device}")
 
-    def wall_seconds() -> float:
-        return earlier_seconds + time.monotonic() - begun
+def _lead(folder: RunFolder, trainer: Trainer, stop: StopRequest, begun: float) -> int:
+    """Train to the end, or to a stop on which all ranks agree, and write it all down.
+
+    Args:
+        begun: the monotonic time at which an uninterrupted run would have begun.
+    """
+    from repro.dino import checkpoint, distributed
 
     def save() -> None:
-        checkpoint.save(checkpoints, trainer.state_dict() | {"wall_seconds": wall_seconds()})
+        state = trainer.state_dict() | {"wall_seconds": time.monotonic() - begun}
+        checkpoint.save(folder.path / "checkpoints", state)
 
-    saved, saved_step = begun, trainer.step
+    saved, saved_step = time.monotonic(), trainer.step
+    seconds = trainer.config.reporting.checkpoint_seconds
     with Journal(folder, trainer) as journal:
         for event in trainer.run():
             journal.see(event)
             if not at_rest(event, trainer.steps_per_epoch):
                 continue
             stop.look()
-            overdue = time.monotonic() - saved >= config.reporting.checkpoint_seconds
+            distributed.any_rank(bool(stop.reason))
+            overdue = time.monotonic() - saved >= seconds
             if stop.reason or (event["kind"] == "epoch" and overdue):
                 journal.flush()
                 save()
@@ -166,10 +185,20 @@ def _train(folder: RunFolder, config: RunConfig, stop: StopRequest) -> int:
                 return _stopped(folder, trainer, stop.reason)
     if saved_step != trainer.step:
         save()
-    result = trainer.result() | {"wall_seconds": wall_seconds()}
+    result = trainer.result() | {"wall_seconds": time.monotonic() - begun}
     folder.event("done", step=trainer.step)
     folder.finish(result)
     print(f"done: k-NN {result['metrics']['knn']:.1f} %, {result['wall_seconds']:.0f} s")
+    return DONE
+
+
+def _follow(trainer: Trainer) -> int:
+    """Train along with rank 0, which alone decides when to stop."""
+    from repro.dino import distributed
+
+    for event in trainer.run():
+        if at_rest(event, trainer.steps_per_epoch) and distributed.any_rank(False):
+            return STOPPED
     return DONE
 
 
@@ -246,9 +275,15 @@ def progress_line(event: dict[str, Any], total_steps: int) -> str:
     """One step's event in words, for logs and displays."""
     return (
         f"step {event['step']}/{total_steps}  {event['images_per_second']:.0f} images/s  "
-        f"loss {event['loss']:.3f}  entropy {event['entropy']:.3f}  KL {event['kl']:.3f}  "
-        f"{event['sentinel']}"
+        f"loss {event['loss']:.3f}  {output_words(event)}  {event['sentinel']}"
     )
+
+
+def output_words(values: dict[str, Any]) -> str:
+    """What the outputs look like, as distributions or as vectors; nan is null in the files."""
+    titles = {"entropy": "entropy", "kl": "KL", "output_spread": "output spread"}
+    known = {title: values[key] for key, title in titles.items() if key in values}
+    return ", ".join(f"{t} {'nan' if v is None else f'{v:.3f}'}" for t, v in known.items())
 
 
 @contextmanager

@@ -151,7 +151,7 @@ def test_the_trainer_follows_algorithm_1_step_by_step(
         crops = crops_of(trainer, step)
         expected = plain.step(crops, step, trainer.steps_per_epoch, trainer.student)
         assert event["loss"] == pytest.approx(expected, abs=1e-6)
-        assert float((trainer.centre.centre_K - plain.centre).abs().max()) < 1e-6
+        assert float((trainer.method.centre.centre_K - plain.centre).abs().max()) < 1e-6
         assert greatest_difference(trainer.teacher, plain.teacher) < 1e-6
         assert greatest_difference(trainer.student, plain.student) < 1e-6
 

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from repro.config import TargetConfig
-from repro.dino.diagnostics import feature_statistics, output_statistics, to_floats
+from repro.dino.diagnostics import feature_statistics, output_statistics, spread, to_floats
 from repro.dino.losses import log_student, pair_count, pairwise_cross_entropy
-from repro.dino.sentinel import Sentinel, judge
-from repro.dino.targets import Centre
+from repro.dino.sentinel import Sentinel, judge, judge_vectors
+from repro.dino.targets import Centre, log_probabilities
 
 
 @given(
@@ -58,17 +58,19 @@ def test_an_equal_one_hot_target_costs_nothing_and_another_costs_its_log_probabi
     assert float(pairwise_cross_entropy(other, student)) == pytest.approx(100, abs=1e-4)
 
 
+def probabilities(centre: Centre, teacher: torch.Tensor) -> torch.Tensor:
+    return log_probabilities(TargetConfig(), centre.subtract(teacher), 0.04).exp()
+
+
 def test_the_centre_is_used_before_its_update_and_starts_at_zero() -> None:
     centre = Centre(4, TargetConfig(centre_momentum=0.9))
     teacher = torch.randn(2, 3, 4)
-    probabilities, logs = centre.targets(teacher, 0.04)
-    torch.testing.assert_close(probabilities, (teacher / 0.04).softmax(-1))
-    torch.testing.assert_close(logs.exp(), probabilities)
+    torch.testing.assert_close(probabilities(centre, teacher), (teacher / 0.04).softmax(-1))
     centre.update(teacher)
     mean = torch.cat(list(teacher)).mean(0)
     torch.testing.assert_close(centre.centre_K, 0.1 * mean)
-    probabilities, _ = centre.targets(teacher, 0.04)
-    torch.testing.assert_close(probabilities, ((teacher - 0.1 * mean) / 0.04).softmax(-1))
+    shifted = ((teacher - 0.1 * mean) / 0.04).softmax(-1)
+    torch.testing.assert_close(probabilities(centre, teacher), shifted)
 
 
 def test_the_centre_after_n_equal_steps_is_a_geometric_sum() -> None:
@@ -147,18 +149,25 @@ def test_the_sentinel_names_each_form_of_collapse(
 
 def test_the_sentinel_waits_and_then_names_the_step_at_which_it_began() -> None:
     sentinel = Sentinel(log_K=math.log(512), grace=10, patience=5)
-    uniform = {"loss": 6.238, "entropy": 6.238, "kl": 0.0, "mean_entropy": 6.238}
-    healthy = {"loss": 2.0, "entropy": 1.0, "kl": 1.0, "mean_entropy": 4.0}
-    assert [sentinel.see(s, **uniform) for s in range(1, 8)] == ["healthy"] * 7  # not judged yet
-    assert sentinel.see(8, **healthy) == "healthy"
-    states = [sentinel.see(s, **uniform) for s in range(20, 26)]
+    assert [sentinel.see(s, "uniform") for s in range(1, 8)] == ["healthy"] * 7  # not judged yet
+    assert sentinel.see(8, "healthy") == "healthy"
+    states = [sentinel.see(s, "uniform") for s in range(20, 26)]
     assert states == ["healthy"] * 4 + ["uniform"] * 2
     report = sentinel.report()
     assert report["since_step"] == 20
     assert "loss = ln K = 6.238: the target is uniform" in str(report["meaning"])
-    assert sentinel.see(26, **healthy) == "uniform"  # one good step does not end a collapse
+    assert sentinel.see(26, "healthy") == "uniform"  # one good step does not end a collapse
 
 
 def test_a_nan_is_named_at_once() -> None:
     sentinel = Sentinel(log_K=1.0, grace=100, patience=100)
-    assert sentinel.see(1, math.nan, math.nan, math.nan, math.nan) == "nan"
+    assert sentinel.see(1, "nan") == "nan"
+    assert judge_vectors(math.nan, 1.0) == "nan"
+
+
+def test_vectors_that_all_point_one_way_are_a_constant_output() -> None:
+    random = torch.Generator().manual_seed(0)
+    even = torch.randn(512, 32, generator=random)
+    assert float(spread(even)) == pytest.approx(1, abs=0.02)
+    assert judge_vectors(1.0, float(spread(even))) == "healthy"
+    assert judge_vectors(0.0, float(spread(100 + even))) == "constant"

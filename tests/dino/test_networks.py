@@ -148,7 +148,7 @@ def test_grouping_views_by_resolution_equals_one_pass_per_crop() -> None:
     config = small_run()
     network = build_student(config).eval()
     global_views, local_views = torch.randn(4, 3, 32, 32), torch.randn(6, 3, 16, 16)
-    features, logits = network([global_views, local_views])
+    features, _, logits = network([global_views, local_views])
     apart = [network.backbone(crop[None]) for crop in [*global_views, *local_views]]
     torch.testing.assert_close(features, torch.cat(apart), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(logits, network.head(torch.cat(apart)), atol=1e-5, rtol=1e-5)

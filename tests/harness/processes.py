@@ -51,5 +51,5 @@ def timeless(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def timeless_result(folder: RunFolder) -> dict[str, Any]:
     result = folder.result()
     assert result is not None
-    metrics = {k: v for k, v in result["metrics"].items() if k not in ("im_s", "train_im_s")}
+    metrics = {k: v for k, v in result["metrics"].items() if k not in ("im_s", "time_h", "mem_G")}
     return {"metrics": metrics, "sentinel": result["sentinel"], "counts": result["counts"]}

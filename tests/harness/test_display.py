@@ -107,7 +107,7 @@ def test_a_finished_run_leaves_one_permanent_line(
     terminal: bool, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = shown(folder, terminal, monkeypatch)
-    assert f"done        {folder.path.name}  k-NN 71.2 %  entropy 2.000  KL 0.5000" in text
+    assert f"done        {folder.path.name}  k-NN 71.2 %  entropy 2.000, KL 0.500" in text
     assert "wall 1:15" in text
     assert "230" in text
     assert ("\x1b[" in text) is terminal  # no control sequences outside a terminal

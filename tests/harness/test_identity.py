@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from repro.compose import dotted_keys, to_plain
-from repro.config import NotIdentity, RunConfig, TeacherKind
+from repro.config import NotIdentity, Part, PredictorConfig, QueueConfig, RunConfig, TeacherKind
 from repro.harness import identity
 from repro.harness.identity import SCHEMA, canonical, run_id, slug
 
@@ -23,9 +23,12 @@ SECTIONS = {f.name: getattr(RunConfig(), f.name) for f in fields(RunConfig)}
 EXCLUDED = [name for name, section in SECTIONS.items() if isinstance(section, NotIdentity)]
 
 
-def changed(key: str) -> RunConfig:
-    """The default config with another value of the same type at one key."""
-    config = RunConfig()
+PARTS = [name for name, section in SECTIONS.items() if isinstance(section, Part)]
+
+
+def changed(key: str, config: RunConfig) -> RunConfig:
+    """The config with another value of the same type at one key."""
+    config = copy.deepcopy(config)
     *sections, name = key.split(".")
     node: Any = config
     for section in sections:
@@ -47,11 +50,22 @@ def changed(key: str) -> RunConfig:
 
 @pytest.mark.parametrize("key", dotted_keys())
 def test_a_key_changes_the_id_exactly_if_its_section_can_change_a_number(key: str) -> None:
-    assert (run_id(changed(key)) == run_id(RunConfig())) == (key.partition(".")[0] in EXCLUDED)
+    config = RunConfig(predictor=PredictorConfig(used=True), queue=QueueConfig(used=True))
+    assert (run_id(changed(key, config)) == run_id(config)) == (key.partition(".")[0] in EXCLUDED)
+
+
+@pytest.mark.parametrize("key", [k for k in dotted_keys() if k.partition(".")[0] in PARTS])
+def test_the_settings_of_a_part_that_is_not_used_do_not_change_the_id(key: str) -> None:
+    same = run_id(changed(key, RunConfig())) == run_id(RunConfig())
+    assert same == (not key.endswith(".used"))
 
 
 def test_the_id_is_the_hash_of_the_resolved_config_without_the_excluded_sections() -> None:
-    plain = {name: value for name, value in to_plain(RunConfig()).items() if name not in EXCLUDED}
+    left_out = [*EXCLUDED, *PARTS]
+    plain = {name: value for name, value in to_plain(RunConfig()).items() if name not in left_out}
+    for key in identity.ADDED:  # all at the value that old records had
+        section, name = key.split(".")
+        del plain[section][name]
     text = json.dumps({"schema": SCHEMA, "config": plain}, sort_keys=True, separators=(",", ":"))
     text = re.sub(r"(\d)\.0(?=[,\]}])", r"\1", text)  # whole floats as integers
     assert run_id(RunConfig()) == hashlib.sha256(text.encode()).hexdigest()[:10]
