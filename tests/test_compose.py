@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from repro.compose import compose, dotted_keys, from_plain, parse_assignments, to_plain
 from repro.checks import check
+from repro.compose import compose, dotted_keys, from_plain, parse_assignments, to_plain
 from repro.config import RunConfig, TeacherKind
 from repro.errors import UserError, nearest
 

@@ -240,9 +240,7 @@ def test_lars_follows_its_published_update_rule() -> None:
 
 
 def test_each_optimiser_is_the_one_that_is_asked_for() -> None:
-    names = {
-        kind: type(build_optimiser(nn.Linear(2, 2), kind)).__name__ for kind in OptimiserName
-    }
+    names = {kind: type(build_optimiser(nn.Linear(2, 2), kind)).__name__ for kind in OptimiserName}
     assert names == {
         OptimiserName.adamw: "AdamW",
         OptimiserName.sgd: "SGD",
