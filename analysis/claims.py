@@ -9,22 +9,34 @@ The rules, fixed before any run. A claim with several rows or steps holds when a
 | healthy       | final KL > 0.05 nats and 0.05 < entropy / ln K < 0.95                            |
 | decomposition | H = h + KL at every step, to 1e-4 of max(1, H)                                   |
 | fails         | final teacher k-NN at or below that of the same seed's random initialisation     |
-| works         | final teacher k-NN above it, and no collapse in either form                      |
+| works         | final teacher k-NN above it, and no collapse in either form (for methods whose   |
+|               | outputs are vectors: by the sentinel, which watches their spread)                |
 | rise_and_fall | entropy begins above 0.9 ln K and ends lower; KL peaks inside and ends below it  |
 | curve_above   | one curve above the other at every evaluation after the fraction `after`         |
+| tokens        | (resolution / patch)^2 + 1 tokens enter the network                              |
+| peak_and_decline | a curve ends below its maximum                                                |
+| curve_crosses | the second curve above the first at the first evaluation after the start, below  |
+|               | it at the last one                                                               |
 
 These need 3 seeds: true in all of them confirms, false in all contradicts, mixed is undecided.
 (`curve_above` is contradicted only if the mean over seeds is not above everywhere either.)
+Of a row with variants each variant is judged.
 
 | kind                    | differences paired by seed (at least 3), in the metric's own unit      |
 | ----------------------- | ---------------------------------------------------------------------- |
 | greater, best, order    | every step: 95 % interval above 0 confirms, one below 0 contradicts    |
 | no_worse                | the same against -margin instead of 0                                  |
+| contrast, smaller_gap   | a weighted sum of cells (a difference of gaps) against its bounds      |
+| ratio                   | a ratio of cells against its bounds, on logarithms                     |
 | close                   | TOST at 5 % against the spec's margin; only at protocol distance zero, |
-|                         | since differences in points do not transfer to another scale           |
+|                         | since differences in points do not transfer to another scale; the same |
+|                         | for contrasts and ratios with a bound other than "no difference"       |
 
 p of a claim: the largest of its steps' (all must hold) to confirm, the smallest times their number
 to contradict; then Holm over the claims of one experiment. At `smoke` scale nothing is evidence.
+
+Where runs exist but do not carry a metric (e.g. no linear evaluation was made), the parts of a
+claim that need it are left out, and the verdict on the others says "(in part)".
 """
 
 from __future__ import annotations
@@ -37,8 +49,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.frame import PAPER, Evidence, load_evidence
-from analysis.parts import (
+from analysis.comparisons import (
     CONFIRMED,
     CONTRADICTED,
     NOT_JUDGED,
@@ -48,8 +59,9 @@ from analysis.parts import (
     TOO_FEW,
     UNDECIDED,
     Part,
-    parts_of,
 )
+from analysis.frame import NOT_MEASURED, PAPER, Evidence, load_evidence
+from analysis.parts import parts_of
 from analysis.reported import judge
 from analysis.stats import format_p, holm
 from repro.errors import UserError
@@ -72,6 +84,12 @@ RULES = {
     "no_worse": "95 % interval of the paired difference on one side of -margin",
     "close": "TOST at 5 %, at protocol distance zero",
     "all_of": "all parts hold",
+    "contrast": "95 % interval of the weighted sum, paired by seed, on one side of its bound",
+    "ratio": "95 % interval of the logarithm of the ratio on one side of its bound",
+    "smaller_gap": "95 % interval of every difference of gaps below 0",
+    "tokens": "(resolution / patch)^2 + 1",
+    "peak_and_decline": "the curve ends below its maximum, in every seed",
+    "curve_crosses": "above at first and below at last, in every seed",
 }
 
 
@@ -112,20 +130,28 @@ def judge_reported(experiment: Experiment, evidence: Evidence) -> list[ClaimVerd
 
 def judge_ours(experiment: Experiment, evidence: Evidence) -> list[ClaimVerdict]:
     """Every claim of one experiment on our records, with Holm over the claims that were tested."""
-    parts = {claim.id: parts_of(claim.kind, claim.body, evidence) for claim in experiment.claims}
+    whole = {claim.id: parts_of(claim.kind, claim.body, evidence) for claim in experiment.claims}
+    parts = {name: _measured(its) for name, its in whole.items()}
     p_values = {name: claim_p(its) for name, its in parts.items() if _tested(its)}
     adjusted = dict(zip(p_values, holm([min(pair) for pair in p_values.values()]), strict=True))
     verdicts = []
     for claim in experiment.claims:
         its, p = parts[claim.id], adjusted.get(claim.id, 1.0)
         verdict, holds = decide(claim.kind, its, p)
-        detail = _detail(claim.kind, its)
+        if len(its) < len(whole[claim.id]) and verdict != NOT_RUN:
+            verdict += " (in part)"
+        detail = _detail(claim.kind, whole[claim.id])
         if len(adjusted) > 1 and claim.id in adjusted and verdict != NOT_RUN:
             detail += f" ({format_p(p)} after Holm over {len(adjusted)} tested claims)"
         if evidence.scale == SMOKE and verdict != NOT_RUN:
             verdict, holds = NOT_EVIDENCE, None
         verdicts.append(_verdict(experiment, claim, verdict, holds, detail))
     return verdicts
+
+
+def _measured(parts: list[Part]) -> list[Part]:
+    """Without the parts whose runs exist but lack the metric, unless all of them do."""
+    return [part for part in parts if set(part.missing.values()) != {NOT_MEASURED}] or parts
 
 
 def claim_p(parts: Sequence[Part]) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from typing import Any
 from analysis.frame import Evidence, Record, cell, load_evidence, row_distance, runs_of
 from analysis.ladder import judge_cells
 from analysis.stats import mean_interval
-from repro.errors import UserError, nearest
+from repro.errors import UserError
 from repro.harness.spec import results_dir
 from repro.harness.store import find_run
 
@@ -32,17 +32,14 @@ def explain(address: str, scale: str) -> dict[str, Any]:
     evidence = load_evidence(scale)
     experiment = evidence.experiment(name)
     row = experiment.row(row_name)
-    known = [metric.key for metric in experiment.metrics]
-    if key not in known:
-        raise UserError(f"{name}:{row_name}: no metric '{key}'; nearest: {nearest(key, known)}")
-
+    variant = experiment.metric(key).variant
     found = cell(experiment, row, key, evidence)
     values = list(found.values.values())
     interval = mean_interval(values) if values else None
     several = interval is not None and interval.n > 1
     verdict = judge_cells(experiment, evidence)[row_name, key]
-    runs = runs_of(experiment, row, evidence)
-    distance = {} if row.why_not(scale) else row_distance(experiment, row, scale)
+    runs = runs_of(experiment, row, evidence, variant)
+    distance = {} if row.why_not(scale) else row_distance(experiment, row, scale, variant)
     return {
         "cell": address,
         "scale": scale,

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.claims import ClaimVerdict, verdict_table
-from analysis.parts import NOT_RUN
+from analysis.comparisons import NOT_RUN
 
 if TYPE_CHECKING:
     from analysis.tables import Printed

@@ -29,8 +29,9 @@ from repro.harness.spec import (
 from repro.harness.store import find_runs, read_records, record
 
 PAPER = "paper"
+NOT_MEASURED = "not measured by these runs"
 Record = dict[str, Any]
-_composed: dict[tuple[Path, str, str], RunConfig] = {}  # composing costs about 50 ms
+_composed: dict[tuple[Path, str, str, str], RunConfig] = {}
 
 
 def published_dir(scale: str) -> Path:
@@ -99,32 +100,41 @@ class Cell:
         return f"{self.experiment}.{self.row}.{self.metric}"
 
 
-def config_of(experiment: Experiment, row: Row, scale: str) -> RunConfig:
-    """The composed config of a row at seed 0."""
-    key = (experiment.path, row.name, scale)
+def config_of(experiment: Experiment, row: Row, scale: str, variant: str = "") -> RunConfig:
+    """The composed config of a row, or of a variant of it, at seed 0."""
+    key = (experiment.path, row.name, scale, variant)
     if key not in _composed:
-        _composed[key] = row_config(experiment, row, scale, 0)
+        _composed[key] = row_config(experiment, row, scale, 0, variant)
     return _composed[key]
 
 
-def runs_of(experiment: Experiment, row: Row, evidence: Evidence) -> dict[int, Record]:
-    """The records of one row, by seed."""
+def all_runs_of(experiment: Experiment, row: Row, evidence: Evidence) -> list[Record]:
+    """The records of a row, of all its variants and seeds."""
+    by_variant = (runs_of(experiment, row, evidence, name) for name in experiment.runs_a_row)
+    return [run for runs in by_variant for run in runs.values()]
+
+
+def runs_of(
+    experiment: Experiment, row: Row, evidence: Evidence, variant: str = ""
+) -> dict[int, Record]:
+    """The records of one row, or of a variant of it, by seed."""
     if row.why_not(evidence.scale) or not evidence.records:
         return {}
-    config = config_of(experiment, row, evidence.scale)
+    config = config_of(experiment, row, evidence.scale, variant)
     ids = {seed: run_id(replace(config, seed=seed)) for seed in evidence.seeds}
     return {seed: evidence.records[i] for seed, i in ids.items() if i in evidence.records}
 
 
 def cell(experiment: Experiment, row: Row, metric: str, evidence: Evidence) -> Cell:
     """One cell; a run in which the metric is missing or not finite has no part in it."""
-    runs = runs_of(experiment, row, evidence)
-    measured = {s: r["metrics"][metric] for s, r in runs.items() if _has(r, metric)}
+    column = experiment.metric(metric)
+    runs = runs_of(experiment, row, evidence, column.variant)
+    measured = {s: r["metrics"][column.of] for s, r in runs.items() if _has(r, column.of)}
     missing = row.why_not(evidence.scale)
     if not missing and not runs:
         missing = "not run"
     elif not missing and not measured:
-        missing = "not measured by these runs"
+        missing = NOT_MEASURED
     return Cell(
         experiment=experiment.id,
         row=row.name,
@@ -155,12 +165,7 @@ def resolve_metric(address: str, evidence: Evidence) -> Metric:
     """
     row_address, _, key = address.rpartition(".")
     experiment, _ = resolve_row(row_address, evidence)
-    metrics = {metric.key: metric for metric in experiment.metrics}
-    if key not in metrics:
-        raise UserError(
-            f"{experiment.path}: no metric '{key}'; nearest: {row_address}.{nearest(key, metrics)}"
-        )
-    return metrics[key]
+    return experiment.metric(key)
 
 
 def resolve(address: str, evidence: Evidence) -> Cell:
@@ -235,7 +240,8 @@ def reported_curves(experiment: Experiment) -> pd.DataFrame:
 
 def reported_curve(row: Row, metric: str) -> list[tuple[float, float]]:
     digitised = row.reported_curve or {}
-    return list(zip(digitised.get("epoch", []), digitised.get(metric, []), strict=False))
+    pairs = zip(digitised.get("epoch", []), digitised.get(metric, []), strict=False)
+    return [(epoch, value) for epoch, value in pairs if value is not None]
 
 
 def protocol_distance(
@@ -250,10 +256,12 @@ def protocol_distance(
     return {k: (a.get(k), b.get(k)) for k in keys if a.get(k) != b.get(k)}
 
 
-def row_distance(experiment: Experiment, row: Row, scale: str) -> dict[str, tuple[Any, Any]]:
+def row_distance(
+    experiment: Experiment, row: Row, scale: str, variant: str = ""
+) -> dict[str, tuple[Any, Any]]:
     """How far a row at `scale` is from the paper's own row."""
-    ours = canonical(config_of(experiment, row, scale))
-    return protocol_distance(ours, canonical(config_of(experiment, row, PAPER)))
+    ours = canonical(config_of(experiment, row, scale, variant))
+    return protocol_distance(ours, canonical(config_of(experiment, row, PAPER, variant)))
 
 
 def _has(run: Record, metric: str) -> bool:

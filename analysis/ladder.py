@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from analysis.comparisons import SEEDS_NEEDED
 from analysis.frame import Cell, Evidence, cell, row_distance
-from analysis.parts import SEEDS_NEEDED
 from analysis.stats import format_p, holm, mean_interval, p_equivalent, prediction_interval
 from repro.harness.spec import Experiment
 
@@ -48,7 +48,7 @@ def judge_cells(experiment: Experiment, evidence: Evidence) -> dict[tuple[str, s
                 verdicts[key] = CellVerdict("not evidence (smoke)", "smoke runs show no science")
             elif c.reported is None:
                 verdicts[key] = CellVerdict("nothing printed", "the paper prints no such number")
-            elif row_distance(experiment, row, evidence.scale):
+            elif row_distance(experiment, row, evidence.scale, metric.variant):
                 rule = "absolute numbers are judged only at protocol distance zero"
                 verdicts[key] = CellVerdict("n/a at this scale", rule)
             elif margin is None:

@@ -3,44 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from analysis.frame import (
-    Evidence,
-    Record,
-    curve,
-    resolve,
-    resolve_metric,
-    resolve_row,
-    row_distance,
-    runs_of,
+from analysis.comparisons import (
+    CONFIRMED,
+    CONTRADICTED,
+    NOT_RUN,
+    SEEDS_NEEDED,
+    TOO_FEW,
+    UNDECIDED,
+    Part,
+    contrasts,
+    judge_close,
+    judge_contrast,
+    judge_step,
 )
-from analysis.predicates import collapsed, comparison_steps, healthy, rises_and_falls
-from analysis.stats import format_p, mean_interval, p_above, p_below, p_equivalent, paired
+from analysis.frame import Evidence, Record, curve, resolve_row, runs_of
+from analysis.predicates import (
+    collapsed,
+    comparison_steps,
+    crosses,
+    healthy,
+    peaks_and_declines,
+    rises_and_falls,
+    token_count,
+)
 
-SEEDS_NEEDED = 3
 DECOMPOSITION_LIMIT = 1e-4
-
-CONFIRMED, CONTRADICTED, UNDECIDED, TESTED = "confirmed", "contradicted", "undecided", "tested"
-NOT_RUN, TOO_FEW, NOT_JUDGED = "not run", "too few seeds", "not judged at this scale"
-
-
-@dataclass(frozen=True)
-class Part:
-    """One row or step; `missing` maps what has no number to the reason, where it is NOT_RUN.
-
-    TESTED ones await Holm: p to confirm and p to contradict, both at 5 %.
-    """
-
-    status: str
-    detail: str = ""
-    missing: Mapping[str, str] = field(default_factory=dict)
-    n: int = 0
-    p_for: float = 1.0
-    p_against: float = 1.0
 
 
 def parts_of(kind: str, body: Mapping[str, Any], evidence: Evidence) -> list[Part]:
@@ -49,68 +40,16 @@ def parts_of(kind: str, body: Mapping[str, Any], evidence: Evidence) -> list[Par
         nested = [parts_of(part["kind"], part, evidence) for part in body["claims"]]
         return [part for parts in nested for part in parts]
     if kind == "close":
-        return [_close(body["a"], body["b"], float(body["margin"]), evidence)]
+        return [judge_close(body["a"], body["b"], float(body["margin"]), evidence)]
+    if kind in ("contrast", "ratio", "smaller_gap"):
+        return [judge_contrast(contrast, evidence) for contrast in contrasts(kind, body)]
+    if kind == "curve_crosses":
+        return [_crossing(body, evidence)]
     if "rows" in body:
-        return [_row(kind, body, address, evidence) for address in body["rows"]]
+        parts = (_row(kind, body, address, evidence) for address in body["rows"])
+        return [part for of_row in parts for part in of_row]
     steps = comparison_steps(kind, body)
-    return [_step(a, b, margin, evidence) for a, b, margin in steps]
-
-
-def _step(better: str, worse: str, margin: float, evidence: Evidence) -> Part:
-    if missing := _missing(better, worse, evidence):
-        return Part(NOT_RUN, missing=missing)
-    values, sentence = _differences(better, worse, evidence)
-    if len(values) < SEEDS_NEEDED:
-        return Part(TOO_FEW, sentence, n=len(values))
-    # Doubled: a 95 % interval leaves 2.5 % on either side.
-    p_for, p_against = (min(1.0, 2 * p(values, -margin)) for p in (p_above, p_below))
-    sentence += f", {format_p(min(p_for, p_against))}"
-    if margin:
-        sentence += f" against a margin of {margin:g}"
-    return Part(TESTED, sentence, n=len(values), p_for=p_for, p_against=p_against)
-
-
-def _close(a: str, b: str, margin: float, evidence: Evidence) -> Part:
-    rows = [resolve_row(address.rpartition(".")[0], evidence) for address in (a, b)]
-    trainable = all(row.why_not(evidence.scale) == "" for _, row in rows)
-    if trainable and any(row_distance(e, row, evidence.scale) for e, row in rows):
-        why = "a margin in points does not transfer to a protocol that is not the paper's"
-        return Part(NOT_JUDGED, f"{a} - {b}: {why}")
-    if missing := _missing(a, b, evidence):
-        return Part(NOT_RUN, missing=missing)
-    values, sentence = _differences(a, b, evidence)
-    if len(values) < SEEDS_NEEDED:
-        return Part(TOO_FEW, sentence, n=len(values))
-    p_for = p_equivalent(values, 0.0, margin)
-    p_against = min(1.0, 2 * min(p_above(values, margin), p_below(values, -margin)))
-    sentence += f", equivalence within {margin:g}: {format_p(p_for)}"
-    return Part(TESTED, sentence, n=len(values), p_for=p_for, p_against=p_against)
-
-
-def _missing(a: str, b: str, evidence: Evidence) -> dict[str, str]:
-    """What keeps two cells from being compared: the row where it has no runs, else the cell."""
-    reasons = {}
-    for address in (a, b):
-        row_address = address.rpartition(".")[0]
-        _, row = resolve_row(row_address, evidence)
-        if why := row.why_not(evidence.scale):
-            reasons[row_address] = why
-        elif why := resolve(address, evidence).missing:
-            reasons[address] = why
-    return reasons
-
-
-def _differences(a: str, b: str, evidence: Evidence) -> tuple[list[float], str]:
-    differences = paired(resolve(a, evidence).values, resolve(b, evidence).values)
-    values, seeds = list(differences.values()), ", ".join(map(str, differences))
-    if not values:
-        return values, f"{a} - {b}: no seed in common"
-    metric = resolve_metric(a, evidence)
-    interval, digits = mean_interval(values), metric.decimals + 1
-    sentence = f"{a} - {b} = {interval.mean:+.{digits}f}"
-    if len(values) > 1:
-        sentence += f" (95 % interval {interval.low:.{digits}f} to {interval.high:.{digits}f})"
-    return values, f"{sentence}, n = {len(values)} (seeds {seeds})"
+    return [judge_step(a, b, margin, evidence) for a, b, margin in steps]
 
 
 # Per-seed predicates: whether it is true, and the numbers that it rests on, by name.
@@ -140,7 +79,10 @@ def _fails(run: Record, _body: Mapping[str, Any]) -> Judged:
 
 def _works(run: Record, _body: Mapping[str, Any]) -> Judged:
     m = run["metrics"]
-    constant = collapsed(m["entropy"], m["kl"], m["mean_entropy"], m["log_K"])
+    if "entropy" not in m:  # outputs are vectors: the sentinel has watched their spread
+        constant = run["sentinel"]["state"] != "healthy"
+    else:
+        constant = collapsed(m["entropy"], m["kl"], m["mean_entropy"], m["log_K"])
     return m["knn"] > m["knn_random"] and not constant, _accuracy(run) | _outputs(run)
 
 
@@ -163,6 +105,18 @@ def _curve_above(run: Record, body: Mapping[str, Any]) -> Judged:
     return min(gaps) > 0, {f"smallest gap over {len(gaps)} evaluations": f"{min(gaps):+.2g}"}
 
 
+def _tokens(run: Record, _body: Mapping[str, Any]) -> Judged:
+    config, found = run["config"], run["metrics"].get("tokens")
+    expected = token_count(config["data"]["resolution"], config["model"]["patch_size"])
+    return found == expected, {"tokens": f"{found} for {expected}"}
+
+
+def _peak_and_decline(run: Record, body: Mapping[str, Any]) -> Judged:
+    values = [value for _, value in curve(run, body["curve"])]
+    numbers = {"peak": f"{max(values):.1f}", "end": f"{values[-1]:.1f}"}
+    return peaks_and_declines(values), numbers
+
+
 PREDICATES: dict[str, Callable[[Record, Mapping[str, Any]], Judged]] = {
     "collapse": _collapse,
     "healthy": _healthy,
@@ -171,30 +125,68 @@ PREDICATES: dict[str, Callable[[Record, Mapping[str, Any]], Judged]] = {
     "works": _works,
     "rise_and_fall": _rise_and_fall,
     "curve_above": _curve_above,
+    "tokens": _tokens,
+    "peak_and_decline": _peak_and_decline,
 }
 
 
-def _row(kind: str, body: Mapping[str, Any], address: str, evidence: Evidence) -> Part:
+def _row(kind: str, body: Mapping[str, Any], address: str, evidence: Evidence) -> list[Part]:
+    """One part for the row, or for each of its variants."""
     experiment, row = resolve_row(address, evidence)
-    runs = runs_of(experiment, row, evidence)
-    if not runs:
-        return Part(NOT_RUN, missing={address: row.why_not(evidence.scale) or "not run"})
+    parts = []
+    for variant in experiment.runs_a_row:
+        name = f"{address}.{variant}" if variant else address
+        runs = runs_of(experiment, row, evidence, variant)
+        if runs:
+            parts.append(_judge_seeds(kind, body, name, runs))
+        else:
+            parts.append(Part(NOT_RUN, missing={name: row.why_not(evidence.scale) or "not run"}))
+    return parts
+
+
+def _judge_seeds(kind: str, body: Mapping[str, Any], name: str, runs: Mapping[int, Record]) -> Part:
     judged = {seed: PREDICATES[kind](run, body) for seed, run in runs.items()}
+    undecided = kind == "curve_above" and _mean_above(list(runs.values()), body)
+    return _unanimous(name, judged, undecided)
+
+
+def _crossing(body: Mapping[str, Any], evidence: Evidence) -> Part:
+    """Per seed: the second row's curve is above the first's at the beginning, below at the end."""
+    pair = [
+        (address, *resolve_row(address, evidence)) for address in (body["first"], body["second"])
+    ]
+    runs = [runs_of(experiment, row, evidence) for _, experiment, row in pair]
+    if not all(runs):
+        gone = [p for p, found in zip(pair, runs, strict=True) if not found]
+        return Part(
+            NOT_RUN, missing={a: r.why_not(evidence.scale) or "not run" for a, _, r in gone}
+        )
+    judged = {}
+    for seed in runs[0].keys() & runs[1].keys():
+        first, second = (dict(curve(found[seed], body["curve"])) for found in runs)
+        gaps = [second[epoch] - first[epoch] for epoch in sorted(first.keys() & second.keys())][1:]
+        numbers = {"gap at first": f"{gaps[0]:+.1f}", "at last": f"{gaps[-1]:+.1f}"}
+        judged[seed] = (crosses(gaps), numbers)
+    return _unanimous(f"{body['second']} - {body['first']}", judged)
+
+
+def _unanimous(name: str, judged: Mapping[int, Judged], undecided: bool = False) -> Part:
+    """True in all seeds confirms, in none contradicts, unless told that this is undecided."""
     true = [seed for seed, (holds, _) in judged.items() if holds]
-    names = next(iter(judged.values()))[1]
+    seeds = ", ".join(map(str, judged))
+    names = next(iter(judged.values()))[1] if judged else {}
     numbers = "; ".join(
-        f"{name} {', '.join(said[name] for _, said in judged.values())}" for name in names
+        f"{what} {', '.join(said.get(what, '-') for _, said in judged.values())}" for what in names
     )
-    seeds = ", ".join(map(str, runs))
-    sentence = f"{address} {len(true)} of {len(runs)} seeds (seeds {seeds}: {numbers})"
+    sentence = f"{name} {len(true)} of {len(judged)} seeds (seeds {seeds}: {numbers})"
     status = UNDECIDED
-    if len(runs) < SEEDS_NEEDED:
+    if len(judged) < SEEDS_NEEDED:
         status = TOO_FEW
-    elif len(true) == len(runs):
+    elif len(true) == len(judged):
         status = CONFIRMED
-    elif not true and not (kind == "curve_above" and _mean_above(list(runs.values()), body)):
+    elif not true and not undecided:
         status = CONTRADICTED
-    return Part(status, sentence, n=len(runs))
+    return Part(status, sentence, n=len(judged))
 
 
 def _gaps(run: Record, body: Mapping[str, Any]) -> list[float]:
@@ -209,6 +201,8 @@ def _mean_above(runs: list[Record], body: Mapping[str, Any]) -> bool:
 
 def _outputs(run: Record) -> dict[str, str]:
     m = run["metrics"]
+    if "entropy" not in m:
+        return {"output spread": f"{m['output_spread']:.2f}", "sentinel": run["sentinel"]["state"]}
     return {
         "KL": f"{m['kl']:.2g}",
         "h/ln K": f"{m['entropy'] / m['log_K']:.3f}",

@@ -52,6 +52,22 @@ def rises_and_falls(entropy: Sequence[float], kl: Sequence[float], log_K: float)
     return falls and inside and kl[-1] < kl[peak]
 
 
+def peaks_and_declines(values: Sequence[float]) -> bool:
+    """Whether a curve ends below its maximum (App. E: BYOL with multi-crop)."""
+    return len(values) > 1 and values[-1] < max(values)
+
+
+def crosses(gaps: Sequence[float]) -> bool:
+    """Whether a curve is above another one at first and below it at last, given the gaps."""
+    return len(gaps) > 1 and gaps[0] > 0 > gaps[-1]
+
+
+def token_count(resolution: int, patch: int) -> int:
+    """Patches and the class token (Table 1)."""
+    side = resolution // patch
+    return side * side + 1
+
+
 def at_chance(accuracy: float) -> bool:
     """Whether an ImageNet top-1 accuracy in percent is that of a constant output."""
     noise = 3 * math.sqrt(CHANCE * (1 - CHANCE) / VALIDATION_IMAGES)

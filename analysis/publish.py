@@ -14,7 +14,7 @@ from pathlib import Path
 
 from analysis import formats
 from analysis.figures import save
-from analysis.frame import Evidence, load_evidence, published_dir, runs_of
+from analysis.frame import Evidence, all_runs_of, load_evidence, published_dir
 from analysis.tables import build
 from repro.errors import UserError
 from repro.harness.files import append_lines, replace_text
@@ -41,7 +41,7 @@ def publish(ids: Sequence[str], scale: str) -> list[Path]:
         run["id"]: run
         for experiment in map(evidence.experiment, ids)
         for row in experiment.rows
-        for run in runs_of(experiment, row, evidence).values()
+        for run in all_runs_of(experiment, row, evidence)
     }
     if not wanted:
         raise UserError(
@@ -69,7 +69,7 @@ def rebuild(scale: str) -> list[Path]:
     written: list[Path] = []
     shown: list[Experiment] = []
     for experiment in map(evidence.experiment, experiment_ids()):
-        if not any(runs_of(experiment, row, evidence) for row in experiment.rows):
+        if not any(all_runs_of(experiment, row, evidence) for row in experiment.rows):
             continue
         shown.append(experiment)
         printed = build(experiment, evidence)

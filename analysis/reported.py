@@ -10,13 +10,17 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from analysis.comparisons import Contrast, contrasts
 from analysis.frame import PAPER, Evidence, config_of, reported_curve, resolve, resolve_row
 from analysis.predicates import (
     at_chance,
     collapsed,
     comparison_steps,
+    crosses,
     healthy,
+    peaks_and_declines,
     rises_and_falls,
+    token_count,
 )
 
 ROUNDING = 1e-9  # 72.8 - 71.8 is not exactly 1.0 in binary
@@ -29,6 +33,10 @@ def judge(kind: str, body: Mapping[str, Any], evidence: Evidence) -> Judgement:
         return _all([judge(part["kind"], part, evidence) for part in body["claims"]])
     if kind == "decomposition":
         return None, "an identity at every step; the paper prints no number to test it on"
+    if kind in ("contrast", "ratio", "smaller_gap"):
+        return _all([_contrast(contrast, evidence) for contrast in contrasts(kind, body)])
+    if kind == "curve_crosses":
+        return _crossing(body, evidence)
     if "rows" in body:
         return _all([_judge_row(kind, body, address, evidence) for address in body["rows"]])
     if kind == "close":
@@ -49,6 +57,34 @@ def _compare(a: str, b: str, kind: str, margin: float, evidence: Evidence) -> Ju
     return difference > 0, f"{a} {x:g} against {b} {y:g}"
 
 
+def _contrast(contrast: Contrast, evidence: Evidence) -> Judgement:
+    cells = {address: resolve(address, evidence).reported for address in contrast.terms}
+    printed = {address: value for address, value in cells.items() if value is not None}
+    if len(printed) < len(cells):
+        gone = next(address for address in cells if address not in printed)
+        return None, f"{gone} is not printed"
+    value = contrast.value(printed)
+    sentence = f"{contrast} = {value:.4g}"
+    # A bound of the paper's own wording ("2-4 %") includes its ends; "more" does not.
+    slack = -ROUNDING if contrast.transfers else ROUNDING
+    holds = contrast.above is None or value > contrast.above - slack
+    holds = holds and (contrast.below is None or value < contrast.below + slack)
+    return holds, sentence
+
+
+def _crossing(body: Mapping[str, Any], evidence: Evidence) -> Judgement:
+    curves = []
+    for address in (body["first"], body["second"]):
+        _, row = resolve_row(address, evidence)
+        curves.append(dict(reported_curve(row, body["curve"])))
+    first, second = curves
+    common = sorted(first.keys() & second.keys())
+    if len(common) < 2:
+        return None, "no two curves are printed"
+    gaps = [second[epoch] - first[epoch] for epoch in common]
+    return crosses(gaps), f"{body['second']} - {body['first']}: {gaps[0]:+g} to {gaps[-1]:+g}"
+
+
 def _judge_row(kind: str, body: Mapping[str, Any], address: str, evidence: Evidence) -> Judgement:
     experiment, row = resolve_row(address, evidence)
     if kind in ("fails", "works"):
@@ -61,6 +97,19 @@ def _judge_row(kind: str, body: Mapping[str, Any], address: str, evidence: Evide
         return (all(low) if kind == "fails" else not any(low)), f"{address}: {numbers}"
 
     config = config_of(experiment, row, PAPER)
+    if kind == "tokens":
+        expected = token_count(config.data.resolution, config.model.patch_size)
+        printed_tokens = row.reported.get("tokens")
+        if printed_tokens is None:
+            return None, f"{address}: no number of tokens is printed"
+        return printed_tokens == expected, f"{address}: {printed_tokens:g} tokens for {expected}"
+    if kind == "peak_and_decline":
+        values = [value for _, value in reported_curve(row, body["curve"])]
+        if not values:
+            return None, f"{address}: no curve is printed"
+        return peaks_and_declines(
+            values
+        ), f"{address}: up to {max(values):g}, {values[-1]:g} at last"
     if kind == "curve_above":
         above = dict(reported_curve(row, body["above"]))
         below = dict(reported_curve(row, body["below"]))

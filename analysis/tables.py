@@ -21,11 +21,11 @@ from analysis.frame import (
     Cell,
     Evidence,
     Record,
+    all_runs_of,
     cell,
     cells,
     load_evidence,
     row_distance,
-    runs_of,
 )
 from analysis.ladder import CellVerdict, judge_cells
 from analysis.stats import mean_interval
@@ -87,7 +87,7 @@ def _line(
         reported = BLANK if c.reported is None else f"{c.reported:.{metric.decimals}f}"
         line[f"{metric.title} (paper)"] = reported
         line[f"{metric.title} (ours)"] = _ours(c, row, metric.decimals)
-    states = Counter(r["sentinel"]["state"] for r in runs_of(experiment, row, evidence).values())
+    states = Counter(r["sentinel"]["state"] for r in all_runs_of(experiment, row, evidence))
     line["sentinel"] = (
         next(iter(states))
         if len(states) == 1
@@ -99,7 +99,7 @@ def _line(
 
 def _ours(c: Cell, row: Row, decimals: int) -> str:
     if c.missing:
-        return "not implemented" if row.not_implemented else c.missing
+        return BLANK if row.reported_only else c.missing
     interval = mean_interval(list(c.values.values()))
     if interval.n == 1:
         return f"{interval.mean:.{decimals}f} (1 seed)"
@@ -131,9 +131,7 @@ def _row_verdict(
 
 def _notes(experiment: Experiment, evidence: Evidence) -> list[str]:
     runs = {
-        run["id"]: run
-        for row in experiment.rows
-        for run in runs_of(experiment, row, evidence).values()
+        run["id"]: run for row in experiment.rows for run in all_runs_of(experiment, row, evidence)
     }
     name, scale = experiment.id, evidence.scale
     notes = []
@@ -164,7 +162,8 @@ def _floors(runs: list[Record]) -> str:
 def _deviations(experiment: Experiment, scale: str) -> str:
     """The config keys in which rows at this scale differ from the paper's rows, by section."""
     rows = [row for row in experiment.rows if not row.why_not(scale)]
-    distances = [row_distance(experiment, row, scale) for row in rows]
+    variants = experiment.runs_a_row
+    distances = [row_distance(experiment, row, scale, name) for row in rows for name in variants]
     keys = dict.fromkeys(key for distance in distances for key in distance)
     groups: dict[str, list[str]] = defaultdict(list)
     for key in keys:

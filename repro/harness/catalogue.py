@@ -9,7 +9,7 @@ from typing import Any
 
 from repro.harness.identity import run_id
 from repro.harness.plan import Cost, Plan
-from repro.harness.spec import Experiment, Row, experiment_ids, load, row_config
+from repro.harness.spec import Experiment, Row, Variant, experiment_ids, load, row_config
 from repro.harness.store import find_runs, read_records
 from repro.harness.terminal import count, print_table, tick
 
@@ -53,14 +53,16 @@ def details(experiment: Experiment, rows: Sequence[Row]) -> dict[str, Any]:
         "title": experiment.title,
         "kind": experiment.kind,
         "question": experiment.question,
+        "variants": {name: dict(v.overrides) for name, v in experiment.variants.items()},
         "rows": [
             {
                 "name": row.name,
                 "label": row.label,
                 "reported": dict(row.reported),
                 "overrides": {**experiment.baseline, **row.overrides},
+                "variants": {name: dict(v.overrides) for name, v in row.variants.items()},
                 "trainable": row.trainable,
-                "not_implemented": row.not_implemented,
+                "reported_only": row.reported_only,
             }
             for row in rows
         ],
@@ -90,6 +92,8 @@ def print_details(experiment: Experiment, rows: Sequence[Row]) -> None:
         print(f"baseline: {key}={value}")
     for scale, overrides in experiment.at.items():
         print(f"at {scale} scale: {_assignments(overrides)}")
+    for name, variant in experiment.variants.items():
+        print(f"variant {name} ({variant.title}): {_layers(variant) or 'the rows as they are'}")
     print()
     claims = [[claim.id, claim.kind, claim.statement] for claim in experiment.claims]
     print_table("", ["claim", "kind", "statement"], claims)
@@ -97,12 +101,18 @@ def print_details(experiment: Experiment, rows: Sequence[Row]) -> None:
 
 
 def _difference(row: Row) -> str:
-    if row.not_implemented:
-        return f"not implemented yet: {row.not_implemented}"
-    parts = [_assignments(row.overrides) or "nothing"]
-    parts += [f"at {scale}: {_assignments(values)}" for scale, values in row.at.items()]
+    if row.reported_only:
+        return f"reported only: {row.reported_only}"
+    parts = [_layers(row) or "nothing"]
+    parts += [f"{name}: {_layers(variant)}" for name, variant in row.variants.items()]
     if row.scales:
         parts.append(f"only at {', '.join(row.scales)}")
+    return "; ".join(parts)
+
+
+def _layers(item: Row | Variant) -> str:
+    parts = [_assignments(item.overrides)] if item.overrides else []
+    parts += [f"at {scale}: {_assignments(values)}" for scale, values in item.at.items()]
     return "; ".join(parts)
 
 
@@ -124,12 +134,14 @@ def _finished(results: Path) -> list[tuple[str, dict[str, int]]]:
 
 
 def _rows_done(experiment: Experiment, scale: str, runs: dict[str, int]) -> int:
-    done = 0
-    for row in experiment.rows:
-        if not row.why_not(scale):
-            config = row_config(experiment, row, scale, 0)
-            done += any(run_id(replace(config, seed=s)) in runs for s in set(runs.values()))
-    return done
+    seeds = set(runs.values())
+
+    def done(row: Row, variant: str) -> bool:
+        config = row_config(experiment, row, scale, 0, variant)
+        return any(run_id(replace(config, seed=seed)) in runs for seed in seeds)
+
+    trained = (row for row in experiment.rows if not row.why_not(scale))
+    return sum(all(done(row, name) for name in experiment.runs_a_row) for row in trained)
 
 
 def plan_json(planned: Plan) -> dict[str, Any]:

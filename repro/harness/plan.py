@@ -76,12 +76,13 @@ def plan(references: Sequence[str], scale: str, seeds: int, results: Path) -> Pl
             if why := row.why_not(scale):
                 skipped.append((experiment.id, row.name, why))
                 continue
-            base = row_config(experiment, row, scale, 0)
-            for seed in range(seeds):
-                run = planned_run(replace(base, seed=seed), folders)
-                if run.id in runs:
-                    run = replace(runs[run.id], cells=runs[run.id].cells + run.cells)
-                runs[run.id] = run
+            for variant in experiment.runs_a_row:
+                base = row_config(experiment, row, scale, 0, variant)
+                for seed in range(seeds):
+                    run = planned_run(replace(base, seed=seed), folders)
+                    if run.id in runs:
+                        run = replace(runs[run.id], cells=runs[run.id].cells + run.cells)
+                    runs[run.id] = run
     todo = [run for run in runs.values() if run.state not in SETTLED]
     return Plan(tuple(runs.values()), tuple(skipped), estimate(todo, scale, results))
 

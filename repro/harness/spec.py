@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from repro.harness.spec_checks import (
     EXPERIMENT,
     METRIC,
     ROW,
+    VARIANT,
     addresses,
     check_claim_body,
     check_keys,
@@ -44,12 +45,26 @@ class Column:
 
 @dataclass(frozen=True)
 class Metric:
-    """A column of numbers; `decimals` as the paper prints them."""
+    """A column of numbers; `decimals` as the paper prints them.
+
+    Its values are the metric `of` of a row's runs of that `variant` (empty: the only one).
+    """
 
     key: str
     title: str
     unit: str
     decimals: int
+    of: str
+    variant: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the runs that a line of the table rests on, e.g. 100 and 300 epochs (Table 8)."""
+
+    title: str
+    overrides: Mapping[str, Any]
+    at: Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -57,8 +72,9 @@ class Row:
     """One line of an experiment.
 
     `cells` are the paper's descriptive cells, `reported` its numbers by metric, `reported_curve`
-    its digitised curves with their `epoch`. `at` holds further overrides by scale. Empty `scales`
-    means every scale.
+    its digitised curves with their `epoch`. `at` holds further overrides by scale, `variants` those
+    of the experiment's variants that need more for this row. Empty `scales` means every scale.
+    `reported_only` says why the paper's numbers stand alone, e.g. where they are quoted from.
     """
 
     name: str
@@ -69,17 +85,18 @@ class Row:
     reported: Mapping[str, float]
     reported_curve: Mapping[str, Sequence[float]] | None
     scales: tuple[str, ...]
-    not_implemented: str
+    reported_only: str
+    variants: Mapping[str, Variant]
 
     @property
     def trainable(self) -> bool:
-        """Whether the code can train this row at all; see `why_not` for one scale."""
-        return not self.not_implemented
+        """Whether this row is trained at all; see `why_not` for one scale."""
+        return not self.reported_only
 
     def why_not(self, scale: str) -> str:
         """Why this row has no run at `scale`; empty where it has."""
-        if self.not_implemented:
-            return f"not implemented yet: {self.not_implemented}"
+        if self.reported_only:
+            return f"reported only: {self.reported_only}"
         if self.scales and scale not in self.scales:
             return f"only at scale {', '.join(self.scales)}"
         return ""
@@ -101,7 +118,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One table or figure. `baseline` and `at[scale]` apply to every row, before its overrides."""
+    """One table or figure. `baseline` and `at[scale]` apply to every row, before its overrides.
+
+    `variants` are empty where every row is one run.
+    """
 
     id: str
     kind: str
@@ -110,12 +130,28 @@ class Experiment:
     question: str
     baseline: Mapping[str, Any]
     at: Mapping[str, Mapping[str, Any]]
+    variants: Mapping[str, Variant]
     layout: tuple[Column, ...]
     metrics: tuple[Metric, ...]
     curves: tuple[str, ...]
     rows: tuple[Row, ...]
     claims: tuple[Claim, ...]
     path: Path
+
+    @property
+    def runs_a_row(self) -> tuple[str, ...]:
+        """The variants of every row; a single nameless one where there are none."""
+        return tuple(self.variants) or ("",)
+
+    def metric(self, key: str) -> Metric:
+        """Raises: UserError with the nearest key."""
+        keys = [metric.key for metric in self.metrics]
+        if key not in keys:
+            raise UserError(
+                f"{self.path}: no metric '{key}' in {self.id}; nearest: {nearest(key, keys)} "
+                f"(one of {', '.join(keys)})"
+            )
+        return self.metrics[keys.index(key)]
 
     def row(self, name: str) -> Row:
         """Raises: UserError with the nearest name."""
@@ -189,24 +225,35 @@ def select(references: Sequence[str]) -> list[tuple[Experiment, list[Row]]]:
     ]
 
 
-def row_config(experiment: Experiment, row: Row, scale: str, seed: int) -> RunConfig:
-    """The resolved config of one run: baseline, baseline at the scale, row, row at the scale, seed.
+def row_config(
+    experiment: Experiment, row: Row, scale: str, seed: int, variant: str = ""
+) -> RunConfig:
+    """The resolved config of one run.
+
+    Layers, later ones win: baseline, variant, row, the row's variant; each with its part for the
+    scale. Then the seed.
 
     Raises:
         UserError: names the file, the row and the key that the config does not accept.
     """
     from repro.compose import compose
 
-    overrides: dict[str, Any] = {}
-    for layer in (experiment.baseline, experiment.at.get(scale, {})):
-        overrides |= layer
-    for layer in (row.overrides, row.at.get(scale, {})):
-        overrides |= layer
+    parts: list[Row | Variant] = [row]
+    if variant:
+        parts = [experiment.variants[variant], row, *_own_variant(row, variant)]
+    overrides = {**experiment.baseline, **experiment.at.get(scale, {})}
+    for part in parts:
+        overrides |= {**part.overrides, **part.at.get(scale, {})}
     overrides["seed"] = seed
-    source = f"{experiment.path}: row {row.name}"
+    name = f"{row.name}.{variant}" if variant else row.name
+    source = f"{experiment.path}: row {name}"
     config = compose(experiment.path.parent, scale, overrides, source)
-    config.label.experiment, config.label.row = experiment.id, row.name
+    config.label.experiment, config.label.row = experiment.id, name
     return config
+
+
+def _own_variant(row: Row, variant: str) -> list[Variant]:
+    return [row.variants[variant]] if variant in row.variants else []
 
 
 def _parse(path: Path) -> Experiment:
@@ -222,7 +269,8 @@ def _parse(path: Path) -> Experiment:
     if values["kind"] not in ("table", "figure"):
         raise UserError(f"{path}: kind '{values['kind']}' must be table or figure")
     layout = tuple(Column(**check_keys(c, COLUMN, f"{path}: layout")) for c in values["layout"])
-    metrics = tuple(Metric(**check_keys(m, METRIC, f"{path}: metrics")) for m in values["metrics"])
+    variants = _variants(values["variants"], f"{path}: variants")
+    metrics = tuple(_metric(m, list(variants), f"{path}: metrics") for m in values["metrics"])
     rows = tuple(_row(item, path) for item in values["rows"])
     claims = tuple(_claim(item, path) for item in values["claims"])
     check_unique([row.name for row in rows], f"{path}: rows")
@@ -237,21 +285,43 @@ def _parse(path: Path) -> Experiment:
         where = f"{path}: row {row.name}"
         _among(row.cells, columns, f"{where}: cells")
         _among([*row.scales, *row.at], scales, f"{where}: scales and at")
+        _among(row.variants, list(variants), f"{where}: variants")
         check_reported(row.reported, row.reported_curve, keys, where)
     for claim in claims:
         where = f"{path}: claim {claim.id}"
-        for address in addresses(claim.kind, claim.body):
-            _check_address(address, values["id"], [row.name for row in rows], keys, where)
+        for address, is_cell in addresses(claim.kind, claim.body):
+            name, _, place = address.partition(".")
+            if name == values["id"]:  # another experiment may not have been written yet
+                line, _, metric = place.rpartition(".") if is_cell else (place, "", "")
+                _among([line], [r.name for r in rows], f"{where}: {address}: row")
+                _among([metric] if is_cell else [], keys, f"{where}: {address}: metric")
     return Experiment(
         **values
         | {"layout": layout, "metrics": metrics, "curves": tuple(values["curves"])}
-        | {"rows": rows, "claims": claims, "path": path}
+        | {"rows": rows, "claims": claims, "path": path, "variants": variants}
     )
 
 
 def _row(item: Any, path: Path) -> Row:
     values = check_keys(item, ROW, f"{path}: row")
-    return Row(**values | {"scales": tuple(values["scales"])})
+    variants = _variants(values["variants"], f"{path}: row {values['name']}: variants")
+    return Row(**values | {"scales": tuple(values["scales"]), "variants": variants})
+
+
+def _variants(items: Mapping[str, Any], where: str) -> dict[str, Variant]:
+    return {
+        str(name): Variant(**check_keys(item, VARIANT, f"{where}: {name}"))
+        for name, item in items.items()
+    }
+
+
+def _metric(item: Any, variants: list[str], where: str) -> Metric:
+    metric = Metric(**check_keys(item, METRIC, where))
+    if variants:
+        _among([metric.variant], variants, f"{where} {metric.key}: variant")
+    elif metric.variant:
+        raise UserError(f"{where} {metric.key}: variant: this file has no variants")
+    return replace(metric, of=metric.of or metric.key)
 
 
 def _claim(item: Any, path: Path) -> Claim:
@@ -259,16 +329,6 @@ def _claim(item: Any, path: Path) -> Claim:
     body = {key: value for key, value in values.items() if key not in CLAIM}
     check_claim_body(values["kind"], body, f"{path}: claim {values['id']}")
     return Claim(**{key: values[key] for key in CLAIM}, body=body)
-
-
-def _check_address(
-    address: str, experiment: str, rows: list[str], metrics: list[str], where: str
-) -> None:
-    """Only this file's cells: another experiment may not have been written yet."""
-    name, row, *metric = address.split(".")
-    if name == experiment:
-        _among([row], rows, f"{where}: {address}: row")
-        _among(metric, metrics, f"{where}: {address}: metric")
 
 
 def _among(words: Sequence[str] | Mapping[str, Any], valid: list[str], where: str) -> None:

@@ -22,6 +22,7 @@ EXPERIMENT: Keys = {
     "question": (str, REQUIRED),
     "baseline": (dict, {}),
     "at": (dict, {}),
+    "variants": (dict, {}),
     "layout": (list, REQUIRED),
     "metrics": (list, REQUIRED),
     "curves": (list, []),
@@ -34,7 +35,10 @@ METRIC: Keys = {
     "title": (str, REQUIRED),
     "unit": (str, REQUIRED),
     "decimals": (int, REQUIRED),
+    "of": (str, ""),
+    "variant": (str, ""),
 }
+VARIANT: Keys = {"title": (str, ""), "overrides": (dict, {}), "at": (dict, {})}
 ROW: Keys = {
     "name": (str, REQUIRED),
     "label": (str, REQUIRED),
@@ -44,7 +48,8 @@ ROW: Keys = {
     "reported": (dict, REQUIRED),
     "reported_curve": ((dict, type(None)), None),
     "scales": (list, []),
-    "not_implemented": (str, ""),
+    "reported_only": (str, ""),
+    "variants": (dict, {}),
 }
 CLAIM: Keys = {
     "id": (str, REQUIRED),
@@ -52,6 +57,8 @@ CLAIM: Keys = {
     "portability": (str, REQUIRED),
     "kind": (str, REQUIRED),
 }
+
+BOUNDS: Keys = {"above": (NUMBER, None), "below": (NUMBER, None)}
 
 # What each kind of claim needs; `analysis/claims.py` defines what it means.
 CLAIM_BODIES: Mapping[str, Keys] = {
@@ -71,6 +78,21 @@ CLAIM_BODIES: Mapping[str, Keys] = {
     "no_worse": {"better": (str, REQUIRED), "worse": (str, REQUIRED), "margin": (NUMBER, REQUIRED)},
     "close": {"a": (str, REQUIRED), "b": (str, REQUIRED), "margin": (NUMBER, REQUIRED)},
     "best": {"best": (str, REQUIRED), "among": (list, REQUIRED)},
+    "contrast": {"terms": (dict, REQUIRED), **BOUNDS},
+    "ratio": {"over": (str, REQUIRED), "under": (str, REQUIRED), **BOUNDS},
+    "smaller_gap": {
+        "high": (str, REQUIRED),
+        "low": (str, REQUIRED),
+        "rows": (list, REQUIRED),
+        "than": (list, REQUIRED),
+    },
+    "tokens": {"rows": (list, REQUIRED)},
+    "peak_and_decline": {"rows": (list, REQUIRED), "curve": (str, REQUIRED)},
+    "curve_crosses": {
+        "first": (str, REQUIRED),
+        "second": (str, REQUIRED),
+        "curve": (str, REQUIRED),
+    },
     "order": {"order": (list, REQUIRED)},
     "all_of": {"claims": (list, REQUIRED)},
 }
@@ -138,28 +160,32 @@ def check_claim_body(kind: str, body: Mapping[str, Any], where: str) -> None:
         for part in body["claims"]:
             values = check_keys(part, {"kind": (str, REQUIRED)}, where, open_ended=True)
             check_claim_body(values.pop("kind"), values, where)
-    for address in body.get("rows", []):
-        _check_parts(address, "T7.r1", where)
-    if kind != "all_of" and "rows" not in body:
-        for address in addresses(kind, body):
-            _check_parts(address, "T7.r1.knn", where)
+    if kind in ("contrast", "ratio") and "above" not in body and "below" not in body:
+        raise UserError(f"{where}: {kind} needs a bound: above, below or both")
+    for address, is_cell in addresses(kind, body):
+        example = "T7.r1.knn" if is_cell else "T7.r1"
+        # Row names may hold dots, experiment and metric names may not.
+        if not isinstance(address, str) or address.count(".") < example.count("."):
+            raise UserError(f"{where}: '{address}' is not an address such as {example}")
 
 
-def addresses(kind: str, body: Mapping[str, Any]) -> Iterator[str]:
-    """All rows (`T7.r1`) and cells (`T7.r1.knn`) that a claim names."""
+def addresses(kind: str, body: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    """All rows (`T7.r1`, False) and cells (`T7.r1.knn`, True) that a claim names."""
     if kind == "all_of":
         for part in body["claims"]:
             yield from addresses(part["kind"], part)
-    elif "rows" in body:
-        yield from body["rows"]
-        if kind == "curve_above":
-            for row in body["rows"]:
-                yield from (f"{row}.{body['above']}", f"{row}.{body['below']}")
-    else:
-        for key in ("better", "worse", "a", "b", "best"):
-            if key in body:
-                yield body[key]
-        yield from body.get("among", body.get("order", []))
+        return
+    rows = [*body.get("rows", []), *body.get("than", [])]
+    rows += [body[key] for key in ("first", "second") if key in body]
+    metrics = [body[key] for key in ("above", "below", "high", "low", "curve") if key in body]
+    for row in rows:
+        yield row, False
+        yield from ((f"{row}.{metric}", True) for metric in metrics)
+    cells = [
+        body[key] for key in ("better", "worse", "a", "b", "best", "over", "under") if key in body
+    ]
+    for cell in [*cells, *body.get("among", []), *body.get("order", []), *body.get("terms", {})]:
+        yield cell, True
 
 
 def _check_metric(key: str, metrics: Sequence[str], where: str) -> None:
@@ -168,8 +194,3 @@ def _check_metric(key: str, metrics: Sequence[str], where: str) -> None:
             f"{where}: '{key}' is not listed under metrics; nearest valid key: "
             f"{nearest(str(key), metrics)}"
         )
-
-
-def _check_parts(address: Any, example: str, where: str) -> None:
-    if not isinstance(address, str) or address.count(".") != example.count("."):
-        raise UserError(f"{where}: '{address}' is not an address such as {example}")
