@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from analysis.comparisons import SEEDS_NEEDED
-from analysis.frame import Cell, Evidence, cell, row_distance
+from analysis.frame import NOT_MEASURED, Cell, Evidence, cell, row_distance
 from analysis.stats import format_p, holm, mean_interval, p_equivalent, prediction_interval
 from repro.harness.spec import Experiment
 
@@ -43,7 +43,8 @@ def judge_cells(experiment: Experiment, evidence: Evidence) -> dict[tuple[str, s
             c = cell(experiment, row, metric.key, evidence)
             margin = MARGINS.get(metric.unit)
             if c.missing:
-                verdicts[key] = CellVerdict("not run", c.missing)
+                word = "not measured" if c.missing == NOT_MEASURED else "not run"
+                verdicts[key] = CellVerdict(word, c.missing)
             elif evidence.scale == "smoke":
                 verdicts[key] = CellVerdict("not evidence (smoke)", "smoke runs show no science")
             elif c.reported is None:

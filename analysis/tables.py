@@ -24,13 +24,15 @@ from analysis.frame import (
     all_runs_of,
     cell,
     cells,
+    config_of,
     load_evidence,
     row_distance,
 )
 from analysis.ladder import CellVerdict, judge_cells
 from analysis.stats import mean_interval
 from repro.errors import UserError, nearest
-from repro.harness.spec import Experiment, Row
+from repro.harness.ledger import concerned, read_ledger
+from repro.harness.spec import Experiment, Row, experiments_dir
 from repro.harness.terminal import tick
 
 FORMATS = ("terminal", "md", "tex", "csv", "html")
@@ -117,7 +119,7 @@ def _row_verdict(
     if why := row.why_not(scale):
         return why
     words = {m.title: verdicts[row.name, m.key].verdict for m in experiment.metrics}
-    silent = ("n/a at this scale", "not run", "nothing printed")
+    silent = ("n/a at this scale", "not run", "not measured", "nothing printed")
     said = [f"{title} {word}" for title, word in words.items() if word not in silent]
     by_id = {claim.id: claim for claim in experiment.claims}
     address = f"{experiment.id}.{row.name}"
@@ -140,6 +142,7 @@ def _notes(experiment: Experiment, evidence: Evidence) -> list[str]:
         notes.append(_floors(list(runs.values())))
     if scale != PAPER:
         notes.append(_deviations(experiment, scale))
+    notes += _ledger(experiment, scale)
     if runs:
         notes.append(_provenance(list(runs.values())))
     notes.append(
@@ -176,6 +179,21 @@ def _deviations(experiment: Experiment, scale: str) -> str:
             groups[section].append(f"{name} (in some rows)")
     listed = "; ".join(f"{section}: {', '.join(names)}" for section, names in groups.items())
     return f"Differs from the paper's protocol in {len(keys)} keys, ours (paper's): {listed}."
+
+
+def _ledger(experiment: Experiment, scale: str) -> list[str]:
+    """The entries of the deviation ledger that concern rows of this table at this scale."""
+    trained = [row for row in experiment.rows if not row.why_not(scale)]
+    configs = {
+        f"{row.name}.{variant}" if variant else row.name: config_of(experiment, row, scale, variant)
+        for row in trained
+        for variant in experiment.runs_a_row
+    }
+    notes = []
+    for entry, names in concerned(read_ledger(experiments_dir()), experiment.id, configs):
+        where = "all rows" if len(names) == len(configs) else ", ".join(names)
+        notes.append(f"{entry.id} ({where}) {entry}.")
+    return notes
 
 
 def _provenance(runs: list[Record]) -> str:
