@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from repro.harness.cost import Cost
 from repro.harness.identity import run_id
-from repro.harness.plan import Cost, Plan
+from repro.harness.plan import Plan
 from repro.harness.spec import Experiment, Row, Variant, experiment_ids, load, row_config
 from repro.harness.store import find_runs, read_records
 from repro.harness.terminal import count, print_table, tick
@@ -147,7 +148,7 @@ def _rows_done(experiment: Experiment, scale: str, runs: dict[str, int]) -> int:
 def plan_json(planned: Plan) -> dict[str, Any]:
     """{runs, gpu_hours, cpu_hours, todo, skipped}: the fixed shape of `plan --json`.
 
-    The hours are null where no comparable run has finished here.
+    The hours are null where nothing comparable is known.
     """
     keys = ("id", "experiment", "row", "seed", "state", "slug", "cells")
     cost = planned.cost
@@ -180,9 +181,10 @@ def print_plan(planned: Plan) -> None:
 def _cost(cost: Cost | None) -> str:
     if cost is None:
         return "cost unknown: no run of this scale has finished here yet"
-    gpu = f" and {_duration(cost.gpu_hours)} of GPUs" if cost.gpu_hours else ""
-    return f"about {_duration(cost.cpu_hours)} of cores{gpu}, from {cost.basis} finished"
+    hours = {"of cores": cost.cpu_hours, "of GPUs": cost.gpu_hours}
+    said = " and ".join(f"{_duration(value)} {what}" for what, value in hours.items() if value)
+    return f"about {said}, from {cost.basis}"
 
 
 def _duration(hours: float) -> str:
-    return f"{hours * 60:.1f} minutes" if hours < 1 else f"{hours:.1f} hours"
+    return f"{hours * 60:.1f} minutes" if hours < 1 else f"{hours:,.1f} hours"

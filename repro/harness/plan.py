@@ -10,15 +10,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
-from typing import Any
 
 from repro.config import RunConfig
 from repro.errors import UserError
-from repro.harness.files import read_json
+from repro.harness.cost import Cost, estimate
 from repro.harness.identity import run_id, slug
 from repro.harness.spec import row_config, select
-from repro.harness.store import RunFolder, find_runs, read_records
+from repro.harness.store import RunFolder, find_runs
 
 SETTLED = ("done", "running")
 
@@ -35,15 +33,6 @@ class PlannedRun:
     config: RunConfig
     slug: str
     cells: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Of all runs that are still to do, from finished ones; each training process counts."""
-
-    cpu_hours: float  # hours of one core
-    gpu_hours: float  # hours of one GPU; 0 for runs without
-    basis: int  # how many finished runs the estimate rests on
 
 
 @dataclass(frozen=True)
@@ -84,7 +73,9 @@ def plan(references: Sequence[str], scale: str, seeds: int, results: Path) -> Pl
                         run = replace(runs[run.id], cells=runs[run.id].cells + run.cells)
                     runs[run.id] = run
     todo = [run for run in runs.values() if run.state not in SETTLED]
-    return Plan(tuple(runs.values()), tuple(skipped), estimate(todo, scale, results))
+    return Plan(
+        tuple(runs.values()), tuple(skipped), estimate([run.config for run in todo], scale, results)
+    )
 
 
 def planned_run(config: RunConfig, folders: dict[str, RunFolder]) -> PlannedRun:
@@ -101,38 +92,3 @@ def planned_run(config: RunConfig, folders: dict[str, RunFolder]) -> PlannedRun:
         slug=folder.slug if folder else slug(config, label.experiment, label.row),
         cells=((label.experiment, label.row),),
     )
-
-
-def estimate(todo: Sequence[PlannedRun], scale: str, results: Path) -> Cost | None:
-    """Median cost of finished runs of the same experiment and scale, else of the same scale."""
-    finished = _finished(scale, results)
-    if todo and not finished:
-        return None
-    cpu = gpu = 0.0
-    basis: set[str] = set()
-    for run in todo:
-        same = {i: cost for i, cost in finished.items() if cost[0] == run.experiment} or finished
-        cpu += median(cores for _, cores, _ in same.values())
-        gpu += median(gpus for _, _, gpus in same.values())
-        basis |= same.keys()
-    return Cost(cpu, gpu, len(basis))
-
-
-def _finished(scale: str, results: Path) -> dict[str, tuple[str, float, float]]:
-    """(experiment, core hours, GPU hours) of every finished run known here, by run id."""
-    costs = {}
-    for published in read_records(results / "published" / scale / "records.jsonl"):
-        experiment = published["slug"].partition("-")[0]
-        wall = published["times"]["wall_seconds"]
-        costs[published["id"]] = (experiment, *_hours(wall, published["env"]))
-    for folder in find_runs(results / "runs"):
-        run, result = folder.read_run(), folder.result()
-        env = read_json(folder.path / "env.json")
-        if result is not None and env is not None and run.get("scale") == scale:
-            costs[folder.id] = (run["experiment"], *_hours(result["wall_seconds"], env))
-    return costs
-
-
-def _hours(wall_seconds: float, env: dict[str, Any]) -> tuple[float, float]:
-    hours, hardware = wall_seconds / 3600, env["hardware"]
-    return hours * hardware["threads"], hours if hardware["gpu"] else 0.0
