@@ -20,12 +20,20 @@ HEALTHY = {"entropy": 1.9, "kl": 0.5, "mean_entropy": 3.5}
 
 
 def make_record(
-    address: str, seed: int, scale: str = "laptop", curves: Record | None = None, **metrics: Any
+    address: str,
+    seed: int,
+    scale: str = "laptop",
+    curves: Record | None = None,
+    variant: str = "",
+    **metrics: Any,
 ) -> Record:
-    """The record of row `address` (e.g. "T7.r1"): a healthy run, but for what `metrics` says."""
+    """The record of row `address` (e.g. "T7.r1"): a healthy run, but for what `metrics` says.
+
+    A metric of None is left out.
+    """
     name, _, row = address.partition(".")
     experiment = load(name)
-    config = replace(config_of(experiment, experiment.row(row), scale), seed=seed)
+    config = replace(config_of(experiment, experiment.row(row), scale, variant), seed=seed)
     log_K = math.log(config.head.prototypes)
     epochs = [config.train.epochs * (i + 1) / 20 for i in range(20)]
     points = [0.0, *(config.train.epochs * (i + 1) / 5 for i in range(5))]
@@ -56,7 +64,7 @@ def make_record(
         "scale": scale,
         "seed": seed,
         "config": canonical(config),
-        "metrics": default_metrics | metrics,
+        "metrics": {k: v for k, v in (default_metrics | metrics).items() if v is not None},
         "sentinel": {"state": "healthy", "since_step": 1, "meaning": "as it should be"},
         "counts": {"images_seen": 40960},
         "curves": default_curves | (curves or {}),

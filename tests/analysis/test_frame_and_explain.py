@@ -55,7 +55,8 @@ def test_a_missing_cell_says_why(
     assert cell(table, table.row("r1"), "knn", evidence).values == {0: 75.0}
     assert cell(table, table.row("r1"), "linear", evidence).missing == "not measured by these runs"
     assert cell(table, table.row("r2"), "knn", evidence).missing == "not run"
-    assert "MSE" in cell(table, table.row("r5"), "knn", evidence).missing
+    compared = load("T2")
+    assert "reported only" in cell(compared, compared.row("rn50_sup"), "knn", evidence).missing
     frame = cells(table, evidence)
     assert len(frame) == len(table.rows) * len(table.metrics)
     assert frame["mean"].notna().sum() == 1

@@ -8,10 +8,19 @@ from typing import Any
 
 import pytest
 
+from repro.config import RunConfig
 from repro.errors import UserError
+from repro.harness.cost import work
 from repro.harness.files import write_json
+from repro.harness.identity import canonical
 from repro.harness.plan import Plan, PlannedRun, plan
+from repro.harness.spec import load, row_config
 from repro.harness.store import RunFolder, create_run
+
+
+def load_config(experiment: str, row: str, scale: str) -> RunConfig:
+    spec = load(experiment)
+    return row_config(spec, spec.row(row), scale, 0)
 
 
 def make(results: Path, run: PlannedRun) -> RunFolder:
@@ -43,13 +52,24 @@ def test_rows_that_are_the_same_run_are_planned_once_and_keep_all_their_cells(
 
 
 def test_rows_without_a_run_are_listed_with_the_reason_never_dropped(tmp_path: Path) -> None:
-    planned = plan(["T7", "F5"], "smoke", 1, tmp_path)
+    planned = plan(["T2", "F5"], "smoke", 1, tmp_path)
     reasons = {(e, r): why for e, r, why in planned.skipped}
-    assert reasons["T7", "r3"] == "not implemented yet: target by Sinkhorn-Knopp"
+    assert reasons["T2", "rn50_sup"] == "reported only: quoted by the paper from other authors"
     assert reasons["F5", "b16"] == "only at scale paper"
-    assert {r for e, r in reasons if e == "T7"} | {
-        r for e, r, _ in by_cell(planned) if e == "T7"
-    } == {f"r{i}" for i in range(1, 10)}
+    trained = {r for e, r, _ in by_cell(planned) if e == "T2"}
+    assert len(trained) == 8
+    skipped = {r for e, r in reasons if e == "T2"}
+    assert skipped | trained == {row.name for row in load("T2").rows}
+    assert not skipped & trained
+
+
+def test_a_line_that_rests_on_several_runs_is_planned_as_all_of_them(tmp_path: Path) -> None:
+    planned = plan(["T8:l0,l6"], "laptop", 1, tmp_path)
+    assert [run.row for run in planned.runs] == ["l0.100ep", "l0.300ep", "l6.100ep", "l6.300ep"]
+    assert [run.config.train.epochs for run in planned.runs] == [3, 10, 3, 10]
+    assert [run.config.views.local_number for run in planned.runs] == [0, 0, 6, 6]
+    (shared,) = plan(["T7:r4"], "laptop", 1, tmp_path).runs
+    assert shared.id == planned.runs[1].id
 
 
 def test_more_seeds_add_runs_and_change_none(tmp_path: Path) -> None:
@@ -86,19 +106,43 @@ def test_the_cost_is_unknown_until_a_run_of_this_scale_has_finished(tmp_path: Pa
 
 
 @pytest.mark.parametrize("gpu", [None, "NVIDIA H200"])
-def test_the_cost_is_the_median_of_finished_runs_of_this_experiment(
+def test_the_cost_is_the_work_at_the_median_rate_of_finished_runs(
     tmp_path: Path, gpu: str | None
 ) -> None:
     runs = plan(["F7"], "smoke", 2, tmp_path).runs
     for run, seconds in zip(runs, (360, 720, 36000), strict=False):
         finish(make(tmp_path, run), seconds, threads=3, gpu=gpu)
-    other = plan(["T7:r4"], "smoke", 1, tmp_path).runs[0]
-    finish(make(tmp_path, other), 1e6, gpu=gpu)
     cost = plan(["F7"], "smoke", 2, tmp_path).cost
     assert cost is not None
-    assert cost.cpu_hours == pytest.approx(5 * 0.2 * 3)
+    assert cost.basis == "3 finished"
+    assert cost.cpu_hours == pytest.approx(0 if gpu else 5 * 0.2 * 3)
     assert cost.gpu_hours == pytest.approx(5 * 0.2 if gpu else 0)
-    assert cost.basis == 3
+    longer = plan(["AD_len:e800"], "smoke", 1, tmp_path)  # 5 epochs instead of 2
+    assert longer.cost is not None
+    hours = longer.cost.gpu_hours if gpu else longer.cost.cpu_hours
+    assert hours == pytest.approx(2.5 * 0.2 * (1 if gpu else 3))
+
+
+def test_the_paper_scale_is_priced_by_table_8_until_something_has_finished(tmp_path: Path) -> None:
+    cost = plan(["T8:l10"], "paper", 1, tmp_path).cost
+    assert cost is not None
+    assert cost.basis == "the times of Table 8 on V100 GPUs"
+    # 24.2 + 72.6 hours on 16 GPUs, at the median rate of all eight cells of the table.
+    assert cost.gpu_hours == pytest.approx((24.2 + 72.6) * 16, rel=0.05)
+    assert cost.cpu_hours == 0
+
+
+def test_the_work_of_a_vit_is_that_of_its_matrix_products() -> None:
+    config = load_config("T7", "r4", "paper")  # no local crops
+    n, d, depth = 197, 384, 12
+    block = 12 * n * d * d + 2 * n * n * d  # qkv, projection, MLP; attention
+    patches = 196 * 3 * 16 * 16 * d
+    head = d * 2048 + 2048 * 2048 + 2048 * 256 + 256 * 65536
+    view = 2 * (depth * block + patches + head)
+    images = 300 * 1_281_167
+    assert work(config) == pytest.approx(images * 2 * view * 4, rel=0.01)  # 3 student, 1 teacher
+    config.data.name = "unknown"
+    assert work(config) is None
 
 
 def test_published_records_tell_the_cost_but_do_not_make_a_run_done(tmp_path: Path) -> None:
@@ -106,6 +150,7 @@ def test_published_records_tell_the_cost_but_do_not_make_a_run_done(tmp_path: Pa
     published: dict[str, Any] = {
         "id": run.id,
         "slug": run.slug,
+        "config": canonical(run.config),
         "times": {"wall_seconds": 1800},
         "env": {"hardware": {"threads": 2, "gpu": None}},
     }
