@@ -28,16 +28,16 @@ from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter, StrMe
 from analysis.frame import (
     PAPER,
     Evidence,
+    all_runs_of,
     cell,
     config_of,
     curves,
     load_evidence,
     published_dir,
     reported_curves,
-    runs_of,
 )
 from repro.errors import UserError, nearest
-from repro.harness.spec import Experiment
+from repro.harness.spec import Experiment, Metric
 
 FORMATS = ("png", "svg", "pdf")
 GREY = "0.45"
@@ -81,7 +81,7 @@ def save(
             raise UserError(
                 f"--format {name}: no such figure format; nearest: {nearest(name, FORMATS)}"
             )
-    if not any(runs_of(experiment, row, evidence) for row in experiment.rows):
+    if not any(all_runs_of(experiment, row, evidence) for row in experiment.rows):
         raise UserError(
             f"{experiment.id}: no finished run at scale {evidence.scale}; "
             f"repro run {experiment.id} --scale {evidence.scale}"
@@ -153,16 +153,63 @@ def draw_teacher_and_student(experiment: Experiment, evidence: Evidence) -> Figu
     return figure
 
 
+def draw_curves_of_rows(experiment: Experiment, evidence: Evidence) -> Figure:
+    """App. E's figure: one curve a row, the paper's in their own panel."""
+    figure, (left, right) = _panels(2, height=2.6)
+    ours, paper = curves(experiment, evidence), reported_curves(experiment)
+    labels = {row.name: row.label for row in experiment.rows}
+    colours = dict(zip(labels, sns.color_palette("colorblind"), strict=False))
+    _lines(left, paper, "row", colours, dashed=True)
+    _lines(right, ours, "row", colours, dashed=False, marker="o", markersize=4, mew=0)
+    for axes in (left, right):
+        _share_of_training(axes)
+    left.set(title="paper (read by eye)", ylabel="k-NN top-1 (%)")
+    right.set(title=_ours(evidence, ours["seed"].nunique()), ylabel="")
+    handles = [Line2D([], [], color=colours[key], label=text) for key, text in labels.items()]
+    right.legend(handles=handles, loc="lower right")
+    return figure
+
+
 def draw_rows(experiment: Experiment, evidence: Evidence) -> Figure:
-    """Figure 6, right, and tables: one line a row, the paper's number and ours, seed by seed."""
-    metric = experiment.metrics[0]
-    figure, (left, right) = _panels(2, height=1.4 + 0.27 * len(experiment.rows), sharey=True)
+    """Figure 6, right, and tables: one line a row, the paper's number and ours, seed by seed.
+
+    A table with variants has a pair of panels for each of them.
+    """
+    metrics = _drawn_metrics(experiment, evidence)
+    lines = len(experiment.rows)
+    figure, grid = _panels(2, height=(1.4 + 0.27 * lines) * len(metrics), rows=len(metrics))
+    for (left, right), metric in zip(grid, metrics, strict=True):
+        _draw_metric(left, right, experiment, metric, evidence)
+    marks = (("o", sns.color_palette("colorblind")[0], "one seed"), ("|", "black", "mean"))
+    handles = [Line2D([], [], ls="", marker=m, color=c, label=text) for m, c, text in marks]
+    if any(metric.of == "knn" for metric in metrics):
+        handles.append(Line2D([], [], color=GREY, ls=":", label="random initialisation"))
+    figure.legend(handles=handles, loc="outside lower right", ncols=3)
+    return figure
+
+
+def _drawn_metrics(experiment: Experiment, evidence: Evidence) -> list[Metric]:
+    """k-NN in all its variants where it was measured, else the first metric that was."""
+    measured = [
+        metric
+        for metric in experiment.metrics
+        if any(cell(experiment, row, metric.key, evidence).values for row in experiment.rows)
+    ]
+    knn = [metric for metric in measured if metric.of == "knn"]
+    return knn or [*measured, *experiment.metrics][:1]
+
+
+def _draw_metric(
+    left: Axes, right: Axes, experiment: Experiment, metric: Metric, evidence: Evidence
+) -> None:
     colour = sns.color_palette("colorblind")[0]
     for place, row in enumerate(experiment.rows):
         c = cell(experiment, row, metric.key, evidence)
         if c.reported is not None:
             left.plot([c.reported], [place], "D", color=GREY, ms=5)
             _say(left, f"{c.reported:.{metric.decimals}f}", (c.reported, place), (6, 0), "left")
+        else:
+            left.text(0.03, place, "-", transform=left.get_yaxis_transform(), va="center", **SMALL)
         seeds = list(c.values.values())
         if seeds:
             mean = sum(seeds) / len(seeds)
@@ -172,31 +219,22 @@ def draw_rows(experiment: Experiment, evidence: Evidence) -> Figure:
         else:
             box = {"facecolor": "white", "lw": 0, "pad": 1.5}
             where = right.get_yaxis_transform()
-            right.text(
-                0.03,
-                place,
-                c.missing.partition(":")[0],
-                transform=where,
-                va="center",
-                **SMALL,
-                bbox=box,
-            )
-    runs = [r for row in experiment.rows for r in runs_of(experiment, row, evidence).values()]
-    floor = np.mean([run["metrics"]["knn_random"] for run in runs])
-    right.axvline(floor, color=GREY, lw=1.0, ls=":", zorder=0)
+            why = c.missing.partition(":")[0]
+            right.text(0.03, place, why, transform=where, va="center", **SMALL, bbox=box)
+    if metric.of == "knn":
+        runs = [run for row in experiment.rows for run in all_runs_of(experiment, row, evidence)]
+        floor = np.mean([run["metrics"]["knn_random"] for run in runs])
+        right.axvline(floor, color=GREY, lw=1.0, ls=":", zorder=0)
     left.set_yticks(range(len(experiment.rows)), [row.label for row in experiment.rows])
-    left.invert_yaxis()
+    right.sharey(left)
+    left.set_ylim(len(experiment.rows) - 0.5, -0.5)
+    right.tick_params(labelleft=False)
     for axes in (left, right):
-        axes.margins(x=0.16, y=0.08)
-        axes.set_xlabel(f"{metric.title} ({metric.unit})")
+        axes.margins(x=0.16)
+        axes.set_xlabel(f"{metric.title} ({metric.unit})" if metric.unit else metric.title)
         axes.grid(axis="y", color="0.92")
     left.set_title("paper")
     right.set_title(f"ours, {evidence.scale} scale")
-    marks = (("o", colour, "one seed"), ("|", "black", "mean"))
-    handles = [Line2D([], [], ls="", marker=m, color=c, label=text) for m, c, text in marks]
-    handles.append(Line2D([], [], color=GREY, ls=":", label="random initialisation"))
-    figure.legend(handles=handles, loc="outside lower right", ncols=3)
-    return figure
 
 
 def draw_throughput(experiment: Experiment, evidence: Evidence) -> Figure:
@@ -235,10 +273,11 @@ def draw_throughput(experiment: Experiment, evidence: Evidence) -> Figure:
     return figure
 
 
-def _panels(n: int, height: float, **options: Any) -> tuple[Figure, Sequence[Axes]]:
+def _panels(n: int, height: float, rows: int = 0) -> tuple[Figure, Any]:
+    """One line of n panels, or an array of `rows` lines."""
     figure = Figure(figsize=(7.2, height), layout="constrained")
-    panels = figure.subplots(1, n, **options)
-    for axes in panels:
+    panels = figure.subplots(max(1, rows), n, squeeze=not rows)
+    for axes in panels.flat:
         sns.despine(ax=axes)
     return figure, panels
 
@@ -296,6 +335,8 @@ DRAWINGS: dict[str, Callable[[Experiment, Evidence], Figure]] = {
     "F7": draw_collapse,
     "F6L": draw_teacher_and_student,
     "F5": draw_throughput,
+    "AD_fig_rn50": draw_teacher_and_student,
+    "AE_fig_byol": draw_curves_of_rows,
 }
 
 
