@@ -199,17 +199,23 @@ def _drawn_metrics(experiment: Experiment, evidence: Evidence) -> list[Metric]:
     return knn or [*measured, *experiment.metrics][:1]
 
 
+def _printed_metric(experiment: Experiment, metric: Metric) -> Metric:
+    """The metric itself, or what the paper prints in its place (Table 14: linear, no k-NN)."""
+    alike = [m for m in experiment.metrics if (m.variant, m.unit) == (metric.variant, metric.unit)]
+    printed = [m for m in (metric, *alike) if any(m.key in row.reported for row in experiment.rows)]
+    return (printed or [metric])[0]
+
+
 def _draw_metric(
     left: Axes, right: Axes, experiment: Experiment, metric: Metric, evidence: Evidence
 ) -> None:
     colour = sns.color_palette("colorblind")[0]
+    printed = _printed_metric(experiment, metric)
     for place, row in enumerate(experiment.rows):
         c = cell(experiment, row, metric.key, evidence)
-        if c.reported is not None:
-            left.plot([c.reported], [place], "D", color=GREY, ms=5)
-            _say(left, f"{c.reported:.{metric.decimals}f}", (c.reported, place), (6, 0), "left")
-        else:
-            left.text(0.03, place, "-", transform=left.get_yaxis_transform(), va="center", **SMALL)
+        if (reported := row.reported.get(printed.key)) is not None:
+            left.plot([reported], [place], "D", color=GREY, ms=5)
+            _say(left, f"{reported:.{printed.decimals}f}", (reported, place), (6, 0), "left")
         seeds = list(c.values.values())
         if seeds:
             mean = sum(seeds) / len(seeds)
@@ -229,9 +235,9 @@ def _draw_metric(
     right.sharey(left)
     left.set_ylim(len(experiment.rows) - 0.5, -0.5)
     right.tick_params(labelleft=False)
-    for axes in (left, right):
+    for axes, shown in ((left, printed), (right, metric)):
         axes.margins(x=0.16)
-        axes.set_xlabel(f"{metric.title} ({metric.unit})" if metric.unit else metric.title)
+        axes.set_xlabel(f"{shown.title} ({shown.unit})" if shown.unit else shown.title)
         axes.grid(axis="y", color="0.92")
     left.set_title("paper")
     right.set_title(f"ours, {evidence.scale} scale")

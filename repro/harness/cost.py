@@ -112,9 +112,8 @@ def _rates_of_finished(scale: str, results: Path) -> Rates | None:
     for config, seconds, hardware in _finished(scale, results):
         done = work(config)
         if done and seconds:
-            (gpus if hardware["gpu"] else cores).append(3600 * done / seconds)
-            if not hardware["gpu"]:
-                cores[-1] /= hardware["threads"]
+            processes = hardware.get("ranks", 1) if hardware["gpu"] else hardware["threads"]
+            (gpus if hardware["gpu"] else cores).append(3600 * done / (seconds * processes))
     if not cores and not gpus:
         return None
     basis = f"{len(cores) + len(gpus)} finished"

@@ -85,7 +85,8 @@ def dispatch(
 
     Args:
         runs: the folder of run folders.
-        workers: runs at a time; by default one a GPU, or as many as there are cores and runs.
+        workers: runs at a time; by default one a GPU (as many GPUs as ranks), or as many as there
+            are cores and runs.
         threads: CPU threads of a worker; by default the cores are divided.
         console: where to show progress; by default standard output.
 
@@ -106,6 +107,7 @@ def dispatch(
     if not queue:
         return outcome
     gpus = [] if all(r.config.resources.device is Device.cpu for r in planned) else visible_gpus()
+    gpus = group_gpus(gpus, max(run.config.resources.ranks for run in planned))
     slots = make_slots(len(queue), gpus, workers, threads)
     with Display(len(folders), len(outcome.already_done), len(slots), console) as display:
         pool = Pool(queue, slots, display, outcome)
@@ -238,6 +240,21 @@ def make_slots(
     number = workers or len(gpus) or min(count, cores)
     share = threads or max(1, cores // number)
     return [Slot(share, gpus[i % len(gpus)] if gpus else None) for i in range(number)]
+
+
+def group_gpus(gpus: Sequence[str], ranks: int) -> list[str]:
+    """GPUs together for runs of several ranks, as CUDA_VISIBLE_DEVICES wants them.
+
+    Raises:
+        UserError: fewer GPUs than ranks.
+    """
+    if gpus and len(gpus) < ranks:
+        raise UserError(
+            f"resources.ranks={ranks}: this machine has {len(gpus)} GPU(s); use fewer ranks, with "
+            "resources.accumulate for the same batch"
+        )
+    starts = range(0, len(gpus) - ranks + 1, ranks)
+    return [",".join(gpus[start : start + ranks]) for start in starts]
 
 
 def available_cores() -> int:

@@ -147,7 +147,9 @@ def _train(folder: RunFolder, config: RunConfig, stop: StopRequest) -> int:
             trainer.load_state_dict(state)
         if is_follower():
             return _follow(trainer)
-        write_json(folder.path / "env.json", environment(device.type))
+        env = environment(device.type)
+        env["hardware"]["ranks"] = ranks
+        write_json(folder.path / "env.json", env)
         # Without a checkpoint the evaluation at step 0 is repeated too.
         folder.truncate_metrics(trainer.step if state is not None else -1)
         folder.update_run(total_steps=trainer.total_steps)

@@ -57,7 +57,7 @@ def test_every_format_is_well_formed(records: list[Record], published: Callable[
 
 
 @pytest.mark.filterwarnings("error::UserWarning")
-@pytest.mark.parametrize("name", ["F7", "F6R", "F6L", "F5", "T7", "T8", "T14", "AC_K", "AE_mc"])
+@pytest.mark.parametrize("name", ["F7", "F6R", "F6L", "F5", "T7", "T14", "AC_K", "AE_mc"])
 def test_every_experiment_can_be_drawn(
     name: str, records: list[Record], published: Callable[..., Path], tmp_path: Path
 ) -> None:

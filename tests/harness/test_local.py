@@ -23,7 +23,8 @@ from rich.console import Console
 from repro.compose import to_plain
 from repro.config import RunConfig
 from repro.harness import local
-from repro.harness.local import Outcome, dispatch, make_slots, visible_gpus
+from repro.errors import UserError
+from repro.harness.local import Outcome, dispatch, group_gpus, make_slots, visible_gpus
 from repro.harness.plan import PlannedRun, planned_run
 from repro.harness.store import RunFolder, create_run, find_run, find_runs
 from tests.conftest import MakeConfig
@@ -313,3 +314,12 @@ def test_gpus_are_found_by_the_names_that_the_driver_prints(
         "GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77",
         "GPU-d5daf6d5-1f1f-4b9f-9a3c-1d0c1f0f6a11",
     ]
+
+
+def test_runs_of_several_ranks_get_as_many_gpus_and_fewer_are_refused() -> None:
+    gpus = ["GPU-a", "GPU-b", "GPU-c", "GPU-d", "GPU-e"]
+    assert group_gpus(gpus, 1) == gpus
+    assert group_gpus(gpus, 2) == ["GPU-a,GPU-b", "GPU-c,GPU-d"]
+    assert group_gpus([], 8) == []  # without GPUs the cores are shared
+    with pytest.raises(UserError, match=r"resources\.ranks=8: this machine has 5 GPU"):
+        group_gpus(gpus, 8)
