@@ -101,7 +101,7 @@ def _line(
 
 def _ours(c: Cell, row: Row, decimals: int) -> str:
     if c.missing:
-        return BLANK if row.reported_only else c.missing
+        return BLANK if row.reported_only else c.missing.removesuffix(" by these runs")
     interval = mean_interval(list(c.values.values()))
     if interval.n == 1:
         return f"{interval.mean:.{decimals}f} (1 seed)"

@@ -143,7 +143,11 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     _yes(p, "do not ask")
     example = "repro train teacher.momentum=0.9 train.epochs=5 --scale laptop"
     p = command("train", commands.train, "one run from config overrides", example)
-    p.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. head.prototypes=256")
+    text = (
+        "a setting (head.prototypes=256) or a choice of files in experiments/base: method=byol, "
+        "preset=vanilla, model=vit_tiny, data=folder, views=paper"
+    )
+    p.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=text)
     _scale(p)
     _cluster(p)
     _pool(p)

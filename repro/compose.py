@@ -50,8 +50,7 @@ def compose(
     if not scale_file.is_file():
         names = sorted(p.stem for p in (experiments / "scales").glob("*.yaml"))
         raise UserError(
-            f"{where}unknown scale '{scale}'; nearest: {nearest(scale, names)} "
-            f"(one of {', '.join(names)})"
+            f"unknown scale '{scale}'; nearest: {nearest(scale, names)} (one of {', '.join(names)})"
         )
     known = set(dotted_keys())
     for key in overrides:
