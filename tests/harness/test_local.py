@@ -22,8 +22,8 @@ from rich.console import Console
 
 from repro.compose import to_plain
 from repro.config import RunConfig
-from repro.harness import local
 from repro.errors import UserError
+from repro.harness import local
 from repro.harness.local import Outcome, dispatch, group_gpus, make_slots, visible_gpus
 from repro.harness.plan import PlannedRun, planned_run
 from repro.harness.store import RunFolder, create_run, find_run, find_runs
