@@ -231,7 +231,7 @@ def reported_curves(experiment: Experiment) -> pd.DataFrame:
     for row in experiment.rows:
         if not row.reported_curve:
             continue
-        total = config_of(experiment, row, PAPER).train.epochs
+        total = config_of(experiment, row, PAPER, experiment.runs_a_row[0]).train.epochs
         for metric in experiment.curves:
             for epoch, value in reported_curve(row, metric):
                 points.append((experiment.id, row.name, -1, epoch, epoch / total, metric, value))

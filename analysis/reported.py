@@ -96,7 +96,7 @@ def _judge_row(kind: str, body: Mapping[str, Any], address: str, evidence: Evide
         numbers = ", ".join(f"{k} {v:g} %" for k, v in printed.items())
         return (all(low) if kind == "fails" else not any(low)), f"{address}: {numbers}"
 
-    config = config_of(experiment, row, PAPER)
+    config = config_of(experiment, row, PAPER, experiment.runs_a_row[0])
     if kind == "tokens":
         expected = token_count(config.data.resolution, config.model.patch_size)
         printed_tokens = row.reported.get("tokens")

@@ -32,7 +32,7 @@ from analysis.ladder import CellVerdict, judge_cells
 from analysis.stats import mean_interval
 from repro.errors import UserError, nearest
 from repro.harness.ledger import concerned, read_ledger
-from repro.harness.spec import Experiment, Row, experiments_dir
+from repro.harness.spec import Experiment, Row, experiments_dir, run_name
 from repro.harness.terminal import tick
 
 FORMATS = ("terminal", "md", "tex", "csv", "html")
@@ -185,7 +185,7 @@ def _ledger(experiment: Experiment, scale: str) -> list[str]:
     """The entries of the deviation ledger that concern rows of this table at this scale."""
     trained = [row for row in experiment.rows if not row.why_not(scale)]
     configs = {
-        f"{row.name}.{variant}" if variant else row.name: config_of(experiment, row, scale, variant)
+        run_name(row, variant): config_of(experiment, row, scale, variant)
         for row in trained
         for variant in experiment.runs_a_row
     }

@@ -176,6 +176,18 @@ def test_a_pattern_finds_a_run_by_any_of_its_names(
     assert json_of(capsys, "status", "T7:r2", "done")["runs"] == []
 
 
+def test_the_row_of_a_table_with_variants_finds_the_run_of_each(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [
+        create_run(results / "runs", run.slug, run.config)
+        for run in plan(["T8:l2"], "smoke", 1, results).runs
+    ]
+    assert len(folders) == 2
+    found = json_of(capsys, "status", "T8:l2")["runs"]
+    assert {run["id"] for run in found} == {folder.id for folder in folders}
+
+
 @pytest.mark.usefixtures("nobody_there")
 def test_submit_and_retry_refuse_to_start_when_nobody_can_confirm(
     queued: RunFolder, capsys: pytest.CaptureFixture[str]

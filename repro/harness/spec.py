@@ -238,6 +238,7 @@ def row_config(
     """
     from repro.compose import compose
 
+    assert variant in experiment.runs_a_row, f"{experiment.id} has no variant '{variant}'"
     parts: list[Row | Variant] = [row]
     if variant:
         parts = [experiment.variants[variant], row, *_own_variant(row, variant)]
@@ -245,11 +246,16 @@ def row_config(
     for part in parts:
         overrides |= {**part.overrides, **part.at.get(scale, {})}
     overrides["seed"] = seed
-    name = f"{row.name}.{variant}" if variant else row.name
+    name = run_name(row, variant)
     source = f"{experiment.path}: row {name}"
     config = compose(experiment.path.parent, scale, overrides, source)
     config.label.experiment, config.label.row = experiment.id, name
     return config
+
+
+def run_name(row: Row, variant: str) -> str:
+    """What a row's run is called in labels and slugs: "l0.100ep" for variant 100ep of row l0."""
+    return f"{row.name}.{variant}" if variant else row.name
 
 
 def _own_variant(row: Row, variant: str) -> list[Variant]:

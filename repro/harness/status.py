@@ -17,7 +17,7 @@ from typing import Any
 
 from repro.errors import UserError, nearest
 from repro.harness.identity import run_id
-from repro.harness.spec import experiment_ids, row_config, select
+from repro.harness.spec import experiment_ids, row_config, run_name, select
 from repro.harness.store import STATES, RunFolder, find_runs
 from repro.harness.terminal import print_table
 
@@ -125,13 +125,13 @@ def _ids_of(reference: str, folders: list[RunFolder]) -> set[str]:
     seeds = {run["seed"] for run in labels}
     wanted = set()
     for experiment, rows in select([reference]):
-        names = {row.name for row in rows}
+        names = {run_name(row, variant) for row in rows for variant in experiment.runs_a_row}
         for folder, run in zip(folders, labels, strict=True):
             if run["experiment"] == experiment.id and run["row"] in names:
                 wanted.add(folder.id)
         for scale in {run["scale"] for run in labels}:
-            for row in rows:
-                if not row.why_not(scale):
-                    config = row_config(experiment, row, scale, 0)
+            for row in (row for row in rows if not row.why_not(scale)):
+                for variant in experiment.runs_a_row:
+                    config = row_config(experiment, row, scale, 0, variant)
                     wanted |= {run_id(replace(config, seed=seed)) for seed in seeds}
     return wanted

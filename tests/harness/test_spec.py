@@ -18,6 +18,7 @@ from repro.harness.spec import (
     load,
     results_dir,
     row_config,
+    run_name,
     select,
 )
 from repro.harness.spec_checks import addresses
@@ -76,8 +77,10 @@ def test_every_row_of_every_committed_experiment_composes(name: str, scale: str)
         if row.why_not(scale):
             assert not row.trainable or scale not in row.scales
             continue
-        label = row_config(experiment, row, scale, 3).label
-        assert (label.experiment, label.row, label.scale) == (name, row.name, scale)
+        for variant in experiment.runs_a_row:
+            label = row_config(experiment, row, scale, 3, variant).label
+            assert (label.experiment, label.scale) == (name, scale)
+            assert label.row == run_name(row, variant)
 
 
 @pytest.mark.parametrize("name", experiment_ids())
