@@ -80,6 +80,13 @@ class ClipKind(Enum):
     none = "none"
 
 
+class CodePath(Enum):
+    """`reference`: the authors' arithmetic; `fast`: the same mathematics, other rounding."""
+
+    fast = "fast"
+    reference = "reference"
+
+
 class Precision(Enum):
     fp32 = "fp32"
     bf16 = "bf16"
@@ -233,6 +240,9 @@ class Resources(NotIdentity):
     ranks: int = 1  # processes that share a batch, one a GPU
     accumulate: int = 1  # parts in which a rank works through its share of a batch
     data_workers: int = 0  # processes that decode images (folders, torchvision)
+    path: CodePath = CodePath.fast
+    compile: bool = False  # the ViT's blocks by torch.compile; a minute at every start
+    recompute: bool = False  # activations in the backward pass: less memory, a third more work
 
 
 @dataclass

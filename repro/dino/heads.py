@@ -22,9 +22,10 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, normalize
+from torch.nn.functional import normalize
 
 from repro.config import Activation, HeadConfig, PredictorConfig
+from repro.dino.kernels import REFERENCE, Kernels
 
 ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     Activation.gelu: nn.GELU,
@@ -35,30 +36,37 @@ ACTIVATIONS: dict[Activation, type[nn.Module]] = {
 class Prototypes(nn.Module):
     """K directions: logits are scale_k times the cosine between input and direction k."""
 
-    def __init__(self, dim: int, prototypes: int, norm_frozen: bool) -> None:
+    def __init__(
+        self, dim: int, prototypes: int, norm_frozen: bool, kernels: Kernels = REFERENCE
+    ) -> None:
         super().__init__()
+        self.kernels = kernels
         bound = 1 / math.sqrt(dim)
         self.directions = nn.Parameter(torch.empty(prototypes, dim).uniform_(-bound, bound))
         self.norms = nn.Parameter(torch.ones(prototypes, 1), requires_grad=not norm_frozen)
 
     def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.norms * normalize(self.directions, dim=1))
+        return self.kernels.linear(x, self.norms * normalize(self.directions, dim=1), None)
 
 
 class DinoHead(nn.Module):
     """[B, D] -> [B, K] logits; `project` and `classify` are its two halves."""
 
     def __init__(
-        self, dim: int, config: HeadConfig, predictor: PredictorConfig | None = None
+        self,
+        dim: int,
+        config: HeadConfig,
+        predictor: PredictorConfig | None = None,
+        kernels: Kernels = REFERENCE,
     ) -> None:
         super().__init__()
         self.projection_dim = config.bottleneck_dim if config.l2_bottleneck else config.prototypes
         hidden = [config.hidden_dim] * (config.layers - 1)
         self.mlp = build_mlp(
-            [dim, *hidden, self.projection_dim], config.activation, config.batch_norm
+            [dim, *hidden, self.projection_dim], config.activation, config.batch_norm, kernels
         )
         self.last_layer = (
-            Prototypes(config.bottleneck_dim, config.prototypes, config.norm_last_layer)
+            Prototypes(config.bottleneck_dim, config.prototypes, config.norm_last_layer, kernels)
             if config.l2_bottleneck
             else None
         )
@@ -69,6 +77,7 @@ class DinoHead(nn.Module):
                 [self.projection_dim, *hidden, self.projection_dim],
                 predictor.activation,
                 predictor.batch_norm,
+                kernels,
             )
 
     def project(self, x: Tensor) -> Tensor:
@@ -91,11 +100,24 @@ class DinoHead(nn.Module):
         return self.classify(self.project(x))
 
 
-def build_mlp(widths: Sequence[int], activation: Activation, batch_norm: bool) -> nn.Sequential:
+class Linear(nn.Linear):
+    """A linear layer by the kernel that was chosen for it."""
+
+    def __init__(self, wide_in: int, wide_out: int, kernels: Kernels) -> None:
+        super().__init__(wide_in, wide_out)
+        self.kernels = kernels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.kernels.linear(x, self.weight, self.bias)
+
+
+def build_mlp(
+    widths: Sequence[int], activation: Activation, batch_norm: bool, kernels: Kernels
+) -> nn.Sequential:
     """Linear layers; (BN and) activation after every one but the last."""
     layers: list[nn.Module] = []
     for index, (wide_in, wide_out) in enumerate(pairwise(widths)):
-        layers.append(nn.Linear(wide_in, wide_out))
+        layers.append(Linear(wide_in, wide_out, kernels))
         if index < len(widths) - 2:
             if batch_norm:
                 layers.append(nn.BatchNorm1d(wide_out))

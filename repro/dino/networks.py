@@ -8,12 +8,12 @@ from __future__ import annotations
 import copy
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from repro.config import RunConfig
-from repro.dino.backbones import build_backbone, feature_dim
+from repro.dino.backbones import build_backbone, feature_dim, features_of
 from repro.dino.heads import DinoHead
+from repro.dino.kernels import REFERENCE, Kernels
 
 PREDICTOR = "head.predictor."  # parameters of the student that the teacher lacks
 
@@ -27,7 +27,7 @@ class Outputs(NamedTuple):
 
 
 class Network(nn.Module):
-    """Backbone and head; one backbone pass per resolution, one head pass over all views."""
+    """Backbone and head; one head pass over the views of all resolutions."""
 
     def __init__(self, backbone: nn.Module, head: DinoHead) -> None:
         super().__init__()
@@ -36,22 +36,24 @@ class Network(nn.Module):
 
     def forward(self, views: list[Tensor]) -> Outputs:
         """Views of all images, one tensor [V x B, 3, side, side] per resolution, view-major."""
-        features_MD = torch.cat([self.backbone(view).float() for view in views])
+        features_MD = features_of(self.backbone, views)
         projections_MP = self.head.project(features_MD)
         return Outputs(features_MD, projections_MP, self.head.classify(projections_MP))
 
 
-def build_student(config: RunConfig) -> Network:
-    backbone = build_backbone(config.model, config.views.global_size, config.model.drop_path)
-    return Network(backbone, DinoHead(feature_dim(backbone), config.head, config.predictor))
+def build_student(config: RunConfig, kernels: Kernels = REFERENCE) -> Network:
+    model, views = config.model, config.views
+    backbone = build_backbone(model, views.global_size, model.drop_path, kernels)
+    dim = feature_dim(backbone)
+    return Network(backbone, DinoHead(dim, config.head, config.predictor, kernels))
 
 
-def build_teacher(config: RunConfig, student: Network) -> Network:
+def build_teacher(config: RunConfig, student: Network, kernels: Kernels = REFERENCE) -> Network:
     """A network of its own with the student's weights, without drop path and without gradients.
 
     A predictor stays with the student.
     """
-    backbone = build_backbone(config.model, config.views.global_size, drop_path=0.0)
+    backbone = build_backbone(config.model, config.views.global_size, 0.0, kernels)
     head = copy.deepcopy(student.head)
     head.predictor = None
     teacher = Network(backbone, head)

@@ -30,6 +30,7 @@ from repro.config import Device, Family, Operation, Precision, RunConfig
 from repro.data.datasets import Dataset
 from repro.dino import distributed, schedules
 from repro.dino.diagnostics import feature_statistics, to_floats
+from repro.dino.kernels import choose_kernels
 from repro.dino.method import Method, Targets
 from repro.dino.networks import Outputs, build_student, build_teacher
 from repro.dino.optimiser import build_optimiser, clip_gradients, freeze_last_layer, set_rates
@@ -85,9 +86,10 @@ class Trainer:
         self.step = 0
 
         self.outputs = config.head.prototypes
+        self.kernels = choose_kernels(config, device)
         torch.manual_seed(derive(config.seed, "weights"))
-        self.student = build_student(config).to(device)
-        self.teacher = build_teacher(config, self.student).to(device)
+        self.student = build_student(config, self.kernels).to(device)
+        self.teacher = build_teacher(config, self.student, self.kernels).to(device)
         if config.train.sync_batch_norm:
             for network in (self.student, self.teacher):
                 distributed.synchronise_batch_norm(network, device)

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from repro.errors import UserError
-from repro.harness.environment import available_memory, cpu_model
+from repro.hardware import available_memory, cpu_model
 from repro.harness.local import available_cores, visible_gpus
 from repro.harness.spec import experiments_dir
 from repro.harness.terminal import print_table

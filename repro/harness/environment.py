@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from repro.hardware import cpu_model
+
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
 
 
@@ -34,26 +36,6 @@ def environment(device: str) -> dict[str, Any]:
             "threads": torch.get_num_threads(),
         },
     }
-
-
-def cpu_model() -> str:
-    """The processor's name; on Linux the kernel's, elsewhere what Python knows."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def available_memory() -> float | None:
-    """GiB that a new process could have; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    kilobytes = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-    return kilobytes[0] / 2**20 if kilobytes else None
 
 
 def _git(*words: str) -> str | None:

@@ -132,8 +132,10 @@ def _train(folder: RunFolder, config: RunConfig, stop: StopRequest) -> int:
 
     from repro.data.datasets import open_dataset
     from repro.dino import checkpoint, distributed
+    from repro.dino.kernels import keep_freed_memory
     from repro.dino.train import Trainer, choose_device
 
+    keep_freed_memory()
     ranks = config.resources.ranks
     if threads := config.resources.threads or int(os.environ.get(THREADS_VARIABLE, "0")):
         torch.set_num_threads(max(1, threads // ranks))
@@ -149,6 +151,7 @@ def _train(folder: RunFolder, config: RunConfig, stop: StopRequest) -> int:
             return _follow(trainer)
         env = environment(device.type)
         env["hardware"]["ranks"] = ranks
+        env["kernels"] = trainer.kernels.words()
         write_json(folder.path / "env.json", env)
         # Without a checkpoint the evaluation at step 0 is repeated too.
         folder.truncate_metrics(trainer.step if state is not None else -1)

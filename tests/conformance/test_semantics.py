@@ -27,7 +27,7 @@ from repro.config import (
 from repro.data.datasets import Dataset
 from repro.data.folders import view_transform
 from repro.dino import checkpoint, schedules
-from repro.dino.backbones import build_backbone, resample_positions
+from repro.dino.backbones import build_backbone
 from repro.dino.heads import DinoHead
 from repro.dino.losses import log_student, pair_count, pairwise_cross_entropy
 from repro.dino.networks import build_student, build_teacher
@@ -36,6 +36,7 @@ from repro.dino.randomness import derive, epoch_order
 from repro.dino.targets import Centre, log_probabilities
 from repro.dino.train import Diverged, Trainer
 from repro.dino.views import view_kinds
+from repro.dino.vit import resample_positions
 
 CPU = torch.device("cpu")
 SMALL = HeadConfig(hidden_dim=20, bottleneck_dim=12, prototypes=7)
@@ -231,7 +232,7 @@ def test_f14_views_of_one_resolution_share_a_backbone_pass_and_all_share_one_hea
 ) -> None:
     student = build_student(config)
     passes: list[str] = []
-    student.backbone.register_forward_hook(lambda *_: passes.append("backbone"))
+    student.backbone.blocks[0].register_forward_hook(lambda *_: passes.append("backbone"))
     student.head.mlp.register_forward_hook(lambda *_: passes.append("head"))
     global_views, local_views = torch.randn(2 * 3, 3, 32, 32), torch.randn(4 * 3, 3, 16, 16)
     with torch.autocast("cpu", torch.bfloat16):

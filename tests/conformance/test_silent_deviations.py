@@ -16,13 +16,14 @@ from repro.config import ClipKind, HeadConfig, RunConfig, TargetConfig, ViewsCon
 from repro.data.datasets import Dataset
 from repro.data.folders import view_transform
 from repro.dino import schedules
-from repro.dino.backbones import build_backbone, resample_positions
+from repro.dino.backbones import build_backbone
 from repro.dino.heads import DinoHead
 from repro.dino.optimiser import build_optimiser, clip_gradients
 from repro.dino.randomness import epoch_order
 from repro.dino.targets import Centre
 from repro.dino.train import Trainer
 from repro.dino.views import make_views, view_kinds
+from repro.dino.vit import resample_positions
 from repro.evals.jaccard import best_head_jaccard, jaccard
 
 CPU = torch.device("cpu")

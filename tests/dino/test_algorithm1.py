@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repro.config import ClipKind, RunConfig, TeacherKind
+from repro.config import ClipKind, CodePath, RunConfig, TeacherKind
 from repro.data.datasets import Dataset
+from repro.dino.networks import build_student, build_teacher
 from repro.dino.randomness import derive, epoch_order
 from repro.dino.train import Trainer
 
@@ -26,8 +27,9 @@ class PlainDino:
 
     def __init__(self, trainer: Trainer) -> None:
         self.config = trainer.config
-        self.student = copy.deepcopy(trainer.student)
-        self.teacher = copy.deepcopy(trainer.teacher)
+        self.student = build_student(self.config)  # on the reference path
+        self.student.load_state_dict(trainer.student.state_dict())
+        self.teacher = build_teacher(self.config, self.student)
         self.previous = copy.deepcopy(trainer.student.state_dict())
         self.centre = torch.zeros(self.config.head.prototypes)
         trained = [(n, p) for n, p in self.student.named_parameters() if p.requires_grad]
@@ -135,11 +137,13 @@ def greatest_difference(a: nn.Module, b: nn.Module) -> float:
     return max(float((x - y).detach().abs().max()) for x, y in pairs)
 
 
+@pytest.mark.parametrize("path", list(CodePath))
 @pytest.mark.parametrize("kind", list(TeacherKind))
 def test_the_trainer_follows_algorithm_1_step_by_step(
-    kind: TeacherKind, smoke_config: RunConfig, smoke_data: Dataset
+    kind: TeacherKind, path: CodePath, smoke_config: RunConfig, smoke_data: Dataset
 ) -> None:
     config = smoke_config
+    config.resources.path = path
     config.teacher.kind = kind
     config.model.drop_path = 0.0  # the oracle's crops would draw other masks
     config.optim.clip_norm = 0.05  # so that some tensors are clipped and others are not

@@ -9,9 +9,10 @@ import torch
 from torch.nn.functional import gelu, linear, normalize
 
 from repro.config import Family, HeadConfig, ModelConfig, RunConfig
-from repro.dino.backbones import DinoViT, build_backbone, feature_dim, resample_positions
+from repro.dino.backbones import build_backbone, feature_dim
 from repro.dino.heads import DinoHead
 from repro.dino.networks import build_student, build_teacher
+from repro.dino.vit import DinoViT, resample_positions
 
 TINY = ModelConfig(dim=24, depth=2, heads=2, patch_size=8, drop_path=0.5)
 

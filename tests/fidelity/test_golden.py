@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repro.config import RunConfig
+from repro.config import CodePath, RunConfig
 from repro.data.datasets import Dataset
 from repro.dino.train import Trainer
 from tests.fidelity import inputs
@@ -75,11 +75,13 @@ def load_initial(network: nn.Module) -> None:
             parameter.copy_(inputs.initial(theirs[name], parameter.shape))
 
 
-@pytest.fixture(scope="module")
-def trained() -> tuple[list[float], Trainer]:
+@pytest.fixture(scope="module", params=list(CodePath), ids=lambda path: path.value)
+def trained(request: pytest.FixtureRequest) -> tuple[list[float], Trainer]:
     torch.set_num_threads(1)
+    given = config()
+    given.resources.path = request.param
     split = GivenCrops(torch.arange(inputs.BATCH * inputs.STEPS_PER_EPOCH) % 2)
-    trainer = Trainer(config(), Dataset("given", ["0", "1"], split, split), torch.device("cpu"))
+    trainer = Trainer(given, Dataset("given", ["0", "1"], split, split), torch.device("cpu"))
     load_initial(trainer.student)
     load_initial(trainer.teacher)
     return [e["loss"] for e in trainer.run() if e["kind"] == "step"], trainer

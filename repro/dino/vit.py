@@ -1,0 +1,228 @@
+"""The ViT of Sec. 3.2 and Table 1: timm's, with the authors' details, images in, [CLS] out.
+
+Where timm's ViT differs from the authors' (`vision_transformer.py`), theirs is restored:
+- the class token starts from a truncated normal of 0.02 (timm: a normal of 1e-6);
+- position embeddings are resampled bicubically without antialiasing, with scale factor
+  (side + 0.1) / stored side used for the coordinates (timm: by size, antialiased).
+The parameters' names are timm's, which are also those of the released checkpoints.
+
+The reference path runs timm's blocks, one resolution after the other. The fast path (parity class
+B) takes the tokens of all views through each block together, in rows, and only attention looks at
+sequences; and since DINO uses the [CLS] token alone, the last block computes keys and values of all
+tokens, but queries, projection and MLP of [CLS] only: a fifth of the work of a ViT of four blocks,
+a fifteenth of twelve.
+
+Shapes: M samples of a resolution, N tokens of each, T tokens of all samples, S samples of all
+resolutions, D width, P pixels of a patch and its channels, A heads, W width of a head.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn.functional import gelu, interpolate
+from torch.utils.checkpoint import checkpoint
+
+from repro.config import ModelConfig
+from repro.dino.kernels import REFERENCE, Kernels
+
+Layout = list[tuple[int, int]]  # (samples, tokens of each) of every resolution, in order of rows
+
+
+class DinoViT(VisionTransformer):
+    """timm's ViT with the authors' class token and position resampling."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        image_size: int,
+        drop_path: float,
+        kernels: Kernels = REFERENCE,
+    ) -> None:
+        super().__init__(
+            img_size=image_size,
+            patch_size=config.patch_size,
+            embed_dim=config.dim,
+            depth=config.depth,
+            num_heads=config.heads,
+            num_classes=0,
+            drop_path_rate=drop_path,
+            dynamic_img_size=True,
+        )
+        assert self.cls_token is not None
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        self.kernels = kernels
+        self.drop_rates = [drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
+        for block in self.blocks:
+            block.attn.fused_attn = kernels.fast  # type: ignore[union-attr]
+        self._block: Callable[..., Tensor] = run_block
+        if kernels.compiled:
+            self._block = torch.compile(run_block, dynamic=False)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # no masks here
+        """[M, 3, H, W] -> [M, D]."""
+        return self.forward_views([x])
+
+    def forward_views(self, views: list[Tensor]) -> Tensor:
+        """The final-norm [CLS] of all samples of all resolutions, in order, [S, D]."""
+        if not self.kernels.fast:
+            return torch.cat([super(DinoViT, self).forward(view).float() for view in views])
+        tokens = [self._tokens(view) for view in views]
+        layout = [(t.shape[0], t.shape[1]) for t in tokens]
+        x_TD = torch.cat([t.flatten(0, 1) for t in tokens])
+        kept = self._draw_kept(layout, x_TD)
+        for index, block in enumerate(self.blocks[:-1]):
+            arguments = (x_TD, block, kept[index], self.drop_rates[index], layout, self.kernels)
+            if self.kernels.recompute and torch.is_grad_enabled():
+                x_TD = checkpoint(self._block, *arguments, use_reentrant=False)
+            else:
+                x_TD = self._block(*arguments)
+        last, rate = self.blocks[-1], self.drop_rates[-1]
+        x_SD = run_last_block(x_TD, last, kept[-1], rate, layout, self.kernels)
+        return cast(Tensor, self.norm(x_SD)).float()
+
+    def _tokens(self, images: Tensor) -> Tensor:
+        """[M, 3, H, W] -> [M, N, D]: [CLS] and patches with their positions."""
+        embed = cast(nn.Conv2d, self.patch_embed.proj)
+        side = embed.kernel_size[0]
+        patches_MNP, height, width = patchify(images, side)
+        patches_MND = self.kernels.linear(patches_MNP, embed.weight.flatten(1), embed.bias)
+        return self._pos_embed(patches_MND.view(len(images), height, width, -1))
+
+    def _pos_embed(self, x: Tensor) -> Tensor:
+        batch, height, width, dim = x.shape  # patches as a grid, because of dynamic_img_size
+        assert self.cls_token is not None
+        assert self.pos_embed is not None
+        positions = resample_positions(self.pos_embed, height, width)
+        patches = x.reshape(batch, height * width, dim)
+        tokens = torch.cat([self.cls_token.expand(batch, -1, -1), patches], dim=1)
+        return cast(Tensor, self.pos_drop(tokens + positions))
+
+    def _draw_kept(self, layout: Layout, x_TD: Tensor) -> list[Any]:
+        """Stochastic depth: for every block, which samples keep its two branches; None for all.
+
+        A pair of columns of ones and zeros: [T, 1] for tokens, [S, 1] for the last block.
+        """
+        if not self.training or self.drop_rates[-1] == 0:
+            return [None] * len(self.blocks)
+        rates = torch.tensor(self.drop_rates, device=x_TD.device).view(-1, 1, 1)
+        samples = sum(m for m, _ in layout)
+        uniform = torch.rand(len(self.blocks), 2, samples, device=x_TD.device)
+        kept = (uniform >= rates).to(x_TD.dtype).unsqueeze(-1)
+        pieces = torch.split(kept, [m for m, _ in layout], dim=2)
+        by_token = torch.cat(
+            [p.repeat_interleave(n, dim=2) for p, (_, n) in zip(pieces, layout, strict=True)], dim=2
+        )
+        pairs: list[Any] = [
+            tuple(pair.unbind()) if rate else None
+            for pair, rate in zip(by_token[:-1], self.drop_rates, strict=False)
+        ]
+        return [*pairs, tuple(kept[-1].unbind())]
+
+
+def run_block(
+    x_TD: Tensor,
+    block: Any,
+    kept: tuple[Tensor, Tensor] | None,
+    rate: float,
+    layout: Layout,
+    kernels: Kernels,
+) -> Tensor:
+    """A pre-norm block on the tokens of all samples, [T, D]."""
+    qkv_TD = kernels.linear(block.norm1(x_TD), block.attn.qkv.weight, block.attn.qkv.bias)
+    heads, start, outputs = block.attn.num_heads, 0, []
+    for m, n in layout:
+        qkv = qkv_TD[start : start + m * n].view(m, n, 3, heads, -1).permute(2, 0, 3, 1, 4)
+        outputs.append(_rows(kernels.attention(*qkv.unbind())))
+        start += m * n
+    return _rest_of_block(x_TD, torch.cat(outputs), block, kept, rate, kernels)
+
+
+def run_last_block(
+    x_TD: Tensor,
+    block: Any,
+    kept: tuple[Tensor, Tensor] | None,
+    rate: float,
+    layout: Layout,
+    kernels: Kernels,
+) -> Tensor:
+    """The same for the [CLS] tokens alone, [S, D]: they look at all tokens, nothing looks at them
+    afterwards.
+    """
+    width, heads = x_TD.shape[1], block.attn.num_heads
+    normed_TD, weight, bias = block.norm1(x_TD), block.attn.qkv.weight, block.attn.qkv.bias
+    first_S = first_tokens(layout).to(x_TD.device)
+    q_SD = kernels.linear(normed_TD[first_S], weight[:width], bias[:width])
+    kv_TD = kernels.linear(normed_TD, weight[width:], bias[width:])
+    token, sample, outputs = 0, 0, []
+    for m, n in layout:
+        q_MA1W = q_SD[sample : sample + m].view(m, heads, 1, -1)
+        kv = kv_TD[token : token + m * n].view(m, n, 2, heads, -1).permute(2, 0, 3, 1, 4)
+        outputs.append(_rows(kernels.attention(q_MA1W, *kv.unbind())))
+        token, sample = token + m * n, sample + m
+    return _rest_of_block(x_TD[first_S], torch.cat(outputs), block, kept, rate, kernels)
+
+
+def _rest_of_block(
+    x: Tensor,
+    attended: Tensor,
+    block: Any,
+    kept: tuple[Tensor, Tensor] | None,
+    rate: float,
+    kernels: Kernels,
+) -> Tensor:
+    attention, mlp = block.attn, block.mlp
+    branch = kernels.linear(attended, attention.proj.weight, attention.proj.bias)
+    x = _add(x, branch, kept[0] if kept else None, rate)
+    hidden = kernels.linear(block.norm2(x), mlp.fc1.weight, mlp.fc1.bias)
+    branch = kernels.linear(gelu(hidden), mlp.fc2.weight, mlp.fc2.bias)
+    return _add(x, branch, kept[1] if kept else None, rate)
+
+
+def _add(x: Tensor, branch: Tensor, kept: Tensor | None, rate: float) -> Tensor:
+    """The residual sum; a dropped sample keeps x, a kept one has its branch scaled up for it."""
+    if kept is None:
+        return x + branch
+    return torch.add(x, branch * kept.to(branch.dtype), alpha=1 / (1 - rate))
+
+
+def _rows(attended_MANW: Tensor) -> Tensor:
+    """[M, A, N, W] -> [M x N, A x W]."""
+    return attended_MANW.transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+def first_tokens(layout: Layout) -> Tensor:
+    """The rows that hold the [CLS] tokens, [S]."""
+    rows, start = [], 0
+    for m, n in layout:
+        rows.append(torch.arange(start, start + m * n, n))
+        start += m * n
+    return torch.cat(rows)
+
+
+def patchify(images: Tensor, side: int) -> tuple[Tensor, int, int]:
+    """[M, 3, H, W] -> ([M, N, P], rows of patches, columns of patches)."""
+    m, channels, high, wide = images.shape
+    assert high % side == wide % side == 0, f"{high} x {wide} pixels are no patches of {side}"
+    height, width = high // side, wide // side
+    blocks = images.reshape(m, channels, height, side, width, side).permute(0, 2, 4, 1, 3, 5)
+    return blocks.reshape(m, height * width, channels * side * side), height, width
+
+
+def resample_positions(positions_1ND: Tensor, height: int, width: int) -> Tensor:
+    """Position embeddings ([CLS] first) for a grid of height x width patches, [1, 1+N', D]."""
+    stored = positions_1ND.shape[1] - 1
+    if height * width == stored and height == width:
+        return positions_1ND
+    side = math.isqrt(stored)
+    grid = positions_1ND[:, 1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
+    factors = ((height + 0.1) / side, (width + 0.1) / side)
+    grid = interpolate(grid, scale_factor=factors, mode="bicubic")
+    assert grid.shape[-2:] == (height, width), f"{tuple(grid.shape)} is not {height}x{width}"
+    patches = grid.permute(0, 2, 3, 1).reshape(1, height * width, -1)
+    return torch.cat([positions_1ND[:, :1], patches], dim=1)
