@@ -9,6 +9,8 @@ Shapes: G global views, V student views, B images, K prototypes, D feature width
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -19,29 +21,63 @@ from repro.dino.losses import pairwise_cross_entropy
 RANK_SAMPLES = 256  # enough for an effective rank, and bounds the cost of its eigenvalues
 
 
+class OutputSums(NamedTuple):
+    """What the statistics of targets and student are made of, summed over views and images."""
+
+    entropy: Tensor
+    kl_pairs: Tensor  # of the two pairs of global views, by its definition
+    cross_pairs: Tensor  # cross-entropy of the same pairs
+    target_K: Tensor
+
+    @classmethod
+    def zeros(cls, like_GBK: Tensor) -> OutputSums:
+        entropy, kl, cross = like_GBK.new_zeros(3).unbind()
+        return cls(entropy, kl, cross, like_GBK.new_zeros(like_GBK.shape[-1]))
+
+    def add(
+        self,
+        targets_GBK: Tensor,
+        log_targets_GBK: Tensor,
+        log_student_VBK: Tensor,
+        total_BK: Tensor,
+    ) -> None:
+        """Add some images in place; `total_BK` is the sum of the targets over views."""
+        swapped_GBK = log_student_VBK[: len(targets_GBK)].flip(0)
+        self.entropy.sub_((targets_GBK * log_targets_GBK).sum())
+        self.kl_pairs.add_((targets_GBK * (log_targets_GBK - swapped_GBK)).sum())
+        self.cross_pairs.sub_((targets_GBK * swapped_GBK).sum())
+        self.target_K.add_(total_BK.sum(dim=0))
+
+    def means(self, count: int) -> OutputSums:
+        return OutputSums(*(value / count for value in self))
+
+
 @torch.no_grad()
 def output_statistics(
     targets_GBK: Tensor, log_targets_GBK: Tensor, log_student_VBK: Tensor
 ) -> dict[str, Tensor]:
-    """Entropies, cross-entropy and KL of targets and student, each a scalar in nats.
+    """Entropies, cross-entropy and KL of targets and student, each a scalar in nats."""
+    cross_entropy = pairwise_cross_entropy(targets_GBK, log_student_VBK)
+    sums = OutputSums.zeros(targets_GBK)
+    sums.add(targets_GBK, log_targets_GBK, log_student_VBK, targets_GBK.sum(dim=0))
+    return summarise(sums.means(targets_GBK[..., 0].numel()), cross_entropy)
+
+
+@torch.no_grad()
+def summarise(means: OutputSums, cross_entropy: Tensor) -> dict[str, Tensor]:
+    """The statistics of a step, each a scalar in nats, from means over views and images.
 
     `decomposition_error` is |H - (h + KL)| / max(1, H) on the two pairs of global views, with the
     KL computed by its definition rather than as a difference.
     """
-    cross_entropy = pairwise_cross_entropy(targets_GBK, log_student_VBK)
-    entropy_GB = -(targets_GBK * log_targets_GBK).sum(dim=-1)
-    mean_K = distributed.mean(targets_GBK.mean(dim=(0, 1)))
-    swapped_GBK = log_student_VBK[: len(targets_GBK)].flip(0)
-    kl_pairs = (targets_GBK * (log_targets_GBK - swapped_GBK)).sum(dim=-1).mean()
-    cross_pairs = -(targets_GBK * swapped_GBK).sum(dim=-1).mean()
-    entropy = entropy_GB.mean()
+    mean_K = distributed.mean(means.target_K)
+    error = (means.cross_pairs - (means.entropy + means.kl_pairs)).abs()
     return {
-        "entropy": entropy,
+        "entropy": means.entropy,
         "cross_entropy": cross_entropy,
-        "kl": cross_entropy - entropy,
+        "kl": cross_entropy - means.entropy,
         "mean_entropy": -torch.xlogy(mean_K, mean_K).sum(),
-        "decomposition_error": (cross_pairs - (entropy + kl_pairs)).abs()
-        / cross_pairs.clamp(min=1),
+        "decomposition_error": error / means.cross_pairs.clamp(min=1),
     }
 
 

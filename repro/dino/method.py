@@ -24,8 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from repro.config import LossKind, Operation, RunConfig
+from repro.config import CodePath, LossKind, Operation, RunConfig
 from repro.dino.diagnostics import output_statistics, spread
+from repro.dino.fused_loss import fused_cross_entropy
 from repro.dino.heads import DinoHead
 from repro.dino.losses import (
     info_nce,
@@ -56,6 +57,7 @@ class Method(nn.Module):
     def __init__(self, config: RunConfig, head: DinoHead, outputs: int) -> None:
         super().__init__()
         self.target, self.settings = config.target, config.loss
+        self.fast = config.resources.path is CodePath.fast
         self.centre = Centre(outputs, config.target)
         self.queue = None
         if config.queue.used:
@@ -85,12 +87,19 @@ class Method(nn.Module):
         return Targets(logs_GBK.exp(), logs_GBK)
 
     def loss(self, student_VBK: Tensor, targets: Targets) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss and, in nats or as a spread, what the outputs look like; all scalars."""
+        """The loss and, in nats or as a spread, what the outputs look like; all scalars.
+
+        Args:
+            student_VBK: logits, in bfloat16 where they were computed so.
+        """
         values_GBK, temperature = targets.values_GBK, self.settings.student_temp
         if targets.logs_GBK is not None:
-            log_student_VBK = log_student(student_VBK, temperature)
+            if self.fast:
+                return fused_cross_entropy(student_VBK, values_GBK, targets.logs_GBK, temperature)
+            log_student_VBK = log_student(student_VBK.float(), temperature)
             loss = pairwise_cross_entropy(values_GBK, log_student_VBK)
             return loss, output_statistics(values_GBK, targets.logs_GBK, log_student_VBK.detach())
+        student_VBK = student_VBK.float()
         unit_VBK = normalize(student_VBK, dim=-1)
         statistics = {"output_spread": spread(unit_VBK[: len(values_GBK)].flatten(0, 1).detach())}
         if self.settings.kind is LossKind.mse:

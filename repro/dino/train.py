@@ -231,7 +231,7 @@ class Trainer:
                 with self._autocast():
                     some = [_images(v, n, rows) for v, n in zip(views, counts, strict=False)]
                     logits_MK = self.replica(some).logits_MK
-                student_VBK = logits_MK.float().view(sum(counts), -1, self.outputs)
+                student_VBK = logits_MK.view(sum(counts), -1, self.outputs)
                 loss, statistics = self.method.loss(student_VBK, targets.images(rows))
                 (loss / len(parts)).backward()  # type: ignore[no-untyped-call]
             for name, value in ({"loss": loss.detach()} | statistics).items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from unittest import mock
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from repro.config import TargetConfig
+from repro.dino import fused_loss
 from repro.dino.diagnostics import feature_statistics, output_statistics, spread, to_floats
+from repro.dino.fused_loss import fused_cross_entropy
 from repro.dino.losses import log_student, pair_count, pairwise_cross_entropy
 from repro.dino.sentinel import Sentinel, judge, judge_vectors
 from repro.dino.targets import Centre, log_probabilities
@@ -21,7 +24,7 @@ from repro.dino.targets import Centre, log_probabilities
     seed=st.integers(0, 99),
 )  # fmt: skip
 @settings(deadline=None, max_examples=30)
-def test_the_batched_loss_equals_a_loop_over_pairs(
+def test_the_loss_is_the_mean_over_pairs_of_different_views(
     g: int, extra: int, b: int, k: int, seed: int
 ) -> None:
     random = torch.Generator().manual_seed(seed)
@@ -35,6 +38,42 @@ def test_the_batched_loss_equals_a_loop_over_pairs(
                 pairs += 1
     assert pair_count(g, g + extra) == pairs
     assert pairwise_cross_entropy(targets, student).item() == pytest.approx(total / pairs)
+
+
+@given(
+    g=st.integers(1, 3), extra=st.integers(1, 4), b=st.integers(1, 7), k=st.integers(2, 9),
+    block=st.integers(1, 200), seed=st.integers(0, 99),
+)  # fmt: skip
+@settings(deadline=None, max_examples=50)
+def test_the_fused_loss_has_the_plain_ones_value_gradient_and_statistics(
+    g: int, extra: int, b: int, k: int, block: int, seed: int
+) -> None:
+    random = torch.Generator().manual_seed(seed)
+    log_targets = torch.randn(g, b, k, generator=random, dtype=torch.float64).log_softmax(-1)
+    targets = log_targets.exp()
+    student = torch.randn(g + extra, b, k, generator=random, dtype=torch.float64)
+    ours, plain = student.clone().requires_grad_(), student.clone().requires_grad_()
+    with mock.patch.dict(fused_loss.BLOCK, {"cpu": block}):
+        loss, statistics = fused_cross_entropy(ours, targets, log_targets, 0.3)
+    (5 * loss).backward()
+    log_student_VBK = log_student(plain, 0.3)
+    expected = pairwise_cross_entropy(targets, log_student_VBK)
+    (5 * expected).backward()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(ours.grad, plain.grad)
+    wanted = output_statistics(targets, log_targets, log_student_VBK.detach())
+    torch.testing.assert_close(statistics, wanted, atol=1e-12, rtol=1e-9)
+
+
+def test_the_fused_loss_gives_bfloat16_logits_a_gradient_rounded_once() -> None:
+    log_targets = torch.randn(2, 5, 33).log_softmax(-1)
+    logits = torch.randn(6, 5, 33).bfloat16()
+    ours, plain = logits.clone().requires_grad_(), logits.float().requires_grad_()
+    fused_cross_entropy(ours, log_targets.exp(), log_targets, 0.1)[0].backward()
+    pairwise_cross_entropy(log_targets.exp(), log_student(plain, 0.1)).backward()
+    assert ours.grad is not None
+    assert plain.grad is not None
+    torch.testing.assert_close(ours.grad, plain.grad.bfloat16(), rtol=0.01, atol=1e-7)
 
 
 def test_there_are_18_pairs_with_8_local_crops_and_22_with_10() -> None:
