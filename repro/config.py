@@ -107,6 +107,7 @@ class DataConfig:
     tile: int = 32  # photographs: pixels cut out of a photograph, then resized to `resolution`
     train_tiles: int = 256  # photographs: tiles per photograph from its left half
     test_tiles: int = 64  # photographs: tiles per photograph from its right half
+    reduced_decoding: bool = False  # JPEGs at 1/2 to 1/8 where all crops allow: large photographs
     skip_unreadable: bool = False  # leave unreadable images out, and count them in the record
 
 

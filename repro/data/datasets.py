@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
-from repro.config import DataConfig, DataKind, ViewsConfig
+from repro.config import DataConfig, DataKind, Resources, ViewsConfig
 
 
 class Split(Protocol):
@@ -40,6 +41,8 @@ class Split(Protocol):
     ) -> Iterator[list[Tensor]]:
         """The views of each batch of image indices, in order, as `views.make_views` lays them out.
 
+        Floats, normalised, or levels (uint8) that `views.to_pixels` makes so.
+
         Args:
             batches: indices of the images of each coming step, over all ranks.
             first_step: the step of the first batch; views depend on (seed, step) only.
@@ -57,12 +60,18 @@ class Dataset:
     unreadable_images: int = 0
 
 
-def open_dataset(config: DataConfig, root: str, workers: int = 0) -> Dataset:
+def open_dataset(
+    config: DataConfig,
+    root: str,
+    resources: Resources | None = None,
+    device: torch.device | None = None,
+) -> Dataset:
     """Open the data set that `config` names.
 
     Args:
         root: folder of an image tree or of torchvision's files; unused for photographs.
-        workers: processes that decode images (folders and torchvision).
+        resources: path and processes of decoding (folders and torchvision).
+        device: where images in memory are kept and their views are made (photographs).
 
     Raises:
         UserError: one line about a missing folder, an empty class or an unreadable image.
@@ -70,9 +79,11 @@ def open_dataset(config: DataConfig, root: str, workers: int = 0) -> Dataset:
     if config.kind is DataKind.photographs:
         from repro.data.photographs import open_photographs
 
-        return open_photographs(config)
+        return open_photographs(config, device)
     from repro.data.folders import open_folder, open_torchvision
 
+    resources = resources or Resources()
+
     if config.kind is DataKind.folder:
-        return open_folder(config, root, workers)
-    return open_torchvision(config, root, workers)
+        return open_folder(config, root, resources)
+    return open_torchvision(config, root, resources)

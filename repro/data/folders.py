@@ -1,165 +1,28 @@
-"""Image folders and torchvision data sets, decoded one image at a time.
+"""Image folders and torchvision data sets: which images there are, with their labels.
 
-Views are made by torchvision's transforms on PIL images, as the authors' `DataAugmentationDINO`
-does. Every image's randomness derives from (seed, step, image), so the number of decoding processes
-never changes a result. Evaluation: resize, centre crop, normalise (App. F.1).
-
-Shapes: N images, B images of a batch, R the evaluation resolution.
+Views and evaluation images are made of them in `loading.py`.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+import io
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torchvision
-from PIL import Image, ImageFilter, UnidentifiedImageError
-from torch import Tensor
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
-from torchvision import transforms as T
+from PIL import Image
 
-from repro.config import DataConfig, ViewsConfig
+from repro.config import DataConfig, Resources
 from repro.data.datasets import Dataset
-from repro.dino.distributed import share
-from repro.dino.randomness import derive
-from repro.dino.views import IMAGENET_MEAN, IMAGENET_STD, View, view_kinds
+from repro.data.loading import UNREADABLE, FileSplit
 from repro.errors import UserError, nearest
 
-BICUBIC = T.InterpolationMode.BICUBIC
-UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError)
-Transform = Callable[[Image.Image], Any]
 
-
-@dataclass(frozen=True)
-class FileSplit:
-    """Images behind a function that decodes one of them."""
-
-    decode: Callable[[int], Image.Image]
-    describe: Callable[[int], str]  # how an error names image i
-    kept: Sequence[int]  # positions of the readable images
-    labels_N: Tensor
-    resolution: int
-    eval_resize: int
-    workers: int
-
-    def evaluation_batches(self, size: int, part: tuple[int, int] = (0, 1)) -> Iterator[Tensor]:
-        crop = T.Compose(
-            [
-                T.Resize(self.eval_resize, interpolation=BICUBIC),
-                T.CenterCrop(self.resolution),
-                _to_tensor(),
-            ]
-        )
-        work = [(i, 0) for i in share(torch.arange(len(self.labels_N)), part).tolist()]
-        batches = [work[i : i + size] for i in range(0, len(work), size)]
-        for (images,) in self._load(batches, [crop], [1]):
-            yield images
-
-    def view_batches(
-        self,
-        batches: list[Tensor],
-        config: ViewsConfig,
-        seed: int,
-        first_step: int,
-        part: tuple[int, int] = (0, 1),
-    ) -> Iterator[list[Tensor]]:
-        transforms = [view_transform(kind, config) for kind in view_kinds(config)]
-        work = [
-            [
-                (i, derive(seed, f"views of {i}", first_step + n))
-                for i in share(batch, part).tolist()
-            ]
-            for n, batch in enumerate(batches)
-        ]
-        groups = [2, config.local_number] if config.local_number else [2]
-        yield from self._load(work, transforms, groups)
-
-    def _load(
-        self, work: list[list[tuple[int, int]]], transforms: list[Transform], groups: list[int]
-    ) -> Iterator[list[Tensor]]:
-        """Batches of views, [views of a group x B, 3, side, side] for each group of equal size."""
-        loader = DataLoader(
-            _Views(self, transforms),
-            batch_sampler=work,
-            num_workers=self.workers,
-            collate_fn=_collate,
-            pin_memory=torch.cuda.is_available(),
-        )
-        for batch in loader:
-            if isinstance(batch, UserError):
-                raise batch
-            views, first = [], 0
-            for group in groups:
-                views.append(torch.cat(batch[first : first + group]))
-                first += group
-            yield views
-
-
-class _Views(TorchDataset[Any]):
-    """(image index, seed) -> the views of that image, or the error that stopped it."""
-
-    def __init__(self, split: FileSplit, transforms: list[Transform]) -> None:
-        self.split, self.transforms = split, transforms
-
-    def __getitem__(self, item: tuple[int, int]) -> list[Tensor] | UserError:
-        index, seed = item
-        place = self.split.kept[index]
-        try:
-            image = self.split.decode(place).convert("RGB")
-        except UNREADABLE as error:
-            # Returned, not raised: the loader would bury it in a worker's traceback.
-            return _unreadable(self.split.describe(place), error)
-        torch.manual_seed(seed)
-        return [transform(image) for transform in self.transforms]
-
-
-def _collate(items: list[list[Tensor] | UserError]) -> list[Tensor] | UserError:
-    for item in items:
-        if isinstance(item, UserError):
-            return item
-    views = cast(list[list[Tensor]], items)
-    return [torch.stack(view) for view in zip(*views, strict=True)]
-
-
-def view_transform(kind: View, config: ViewsConfig) -> T.Compose:
-    """The transforms of one view, in the authors' order."""
-    jitter = T.ColorJitter(config.brightness, config.contrast, config.saturation, config.hue)
-    return T.Compose(
-        [
-            T.RandomResizedCrop(kind.size, scale=kind.scale, interpolation=BICUBIC),
-            T.RandomHorizontalFlip(config.flip),
-            T.RandomApply([jitter], config.jitter),
-            T.RandomGrayscale(config.grey),
-            T.RandomApply([PilBlur(config.blur_sigma)], kind.blur),
-            T.RandomSolarize(128, kind.solarise),
-            _to_tensor(),
-        ]
-    )
-
-
-class PilBlur(torch.nn.Module):
-    """PIL's Gaussian blur with a radius drawn uniformly."""
-
-    def __init__(self, sigma: tuple[float, float]) -> None:
-        super().__init__()
-        self.low, self.high = sigma
-
-    def forward(self, image: Image.Image) -> Image.Image:
-        radius = float(torch.empty(1).uniform_(self.low, self.high))
-        return image.filter(ImageFilter.GaussianBlur(radius))
-
-
-def _to_tensor() -> T.Compose:
-    return T.Compose([T.ToTensor(), T.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
-
-
-def open_folder(config: DataConfig, root: str, workers: int = 0) -> Dataset:
+def open_folder(config: DataConfig, root: str, resources: Resources) -> Dataset:
     """ROOT/train/CLASS/* and ROOT/val/CLASS/*.
 
     Raises:
@@ -178,10 +41,10 @@ def open_folder(config: DataConfig, root: str, workers: int = 0) -> Dataset:
         )
 
     def split(tree: torchvision.datasets.ImageFolder) -> tuple[FileSplit, int]:
-        def decode(place: int) -> Image.Image:
-            return cast(Image.Image, tree.loader(tree.samples[place][0]))
+        def open_(place: int) -> Image.Image:
+            return Image.open(io.BytesIO(Path(tree.samples[place][0]).read_bytes()))
 
-        return _file_split(decode, lambda i: tree.samples[i][0], tree.targets, config, workers)
+        return _file_split(open_, lambda i: tree.samples[i][0], tree.targets, config, resources)
 
     (train, lost_train), (test, lost_test) = split(trees[0]), split(trees[1])
     return Dataset(config.name, trees[0].classes, train, test, lost_train + lost_test)
@@ -202,7 +65,7 @@ def _image_tree(root: Path, part: str) -> torchvision.datasets.ImageFolder:
         ) from None
 
 
-def open_torchvision(config: DataConfig, root: str, workers: int = 0) -> Dataset:
+def open_torchvision(config: DataConfig, root: str, resources: Resources) -> Dataset:
     """A torchvision data set by class name, downloaded by torchvision where a network exists.
 
     Raises:
@@ -229,7 +92,7 @@ def open_torchvision(config: DataConfig, root: str, workers: int = 0) -> Dataset
             return f"{config.name} {part} image {place}"
 
         labels = _labels(source)
-        return _file_split(lambda i: source[i][0], describe, labels, config, workers)
+        return _file_split(lambda i: source[i][0], describe, labels, config, resources)
 
     train, lost_train = split(train_set, "train")
     test, lost_test = split(test_set, "test")
@@ -270,11 +133,11 @@ def _labels(source: Any) -> list[int]:
 
 
 def _file_split(
-    decode: Callable[[int], Image.Image],
+    open_: Callable[[int], Image.Image],
     describe: Callable[[int], str],
     labels: Sequence[int],
     config: DataConfig,
-    workers: int,
+    resources: Resources,
 ) -> tuple[FileSplit, int]:
     """The split and how many unreadable images were left out of it."""
     kept = list(range(len(labels)))
@@ -282,7 +145,7 @@ def _file_split(
 
         def readable(place: int) -> bool:
             try:
-                decode(place).convert("RGB")
+                open_(place).convert("RGB")
             except UNREADABLE:
                 return False
             return True
@@ -293,15 +156,5 @@ def _file_split(
     if not kept:
         raise UserError(f"{config.name}: none of its {len(labels)} images is readable")
     kept_labels = torch.tensor([labels[i] for i in kept])
-    split = FileSplit(
-        decode, describe, kept, kept_labels, config.resolution, config.eval_resize, workers
-    )
+    split = FileSplit(open_, describe, kept, kept_labels, config, resources)
     return split, len(labels) - len(kept)
-
-
-def _unreadable(name: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:120]
-    return UserError(
-        f"unreadable image {name} ({type(error).__name__}: {reason}); mend or remove it, or set "
-        "data.skip_unreadable=true to leave such images out and count them"
-    )

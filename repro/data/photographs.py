@@ -31,7 +31,7 @@ PHOTOGRAPHS = (
 
 @dataclass(frozen=True)
 class MemorySplit:
-    """Images of one size, all in memory; their views are made a batch at a time."""
+    """Images of one size, all in memory; their views are made by the batch, on their device."""
 
     images_N: Tensor  # uint8 [N, 3, R, R]
     labels_N: Tensor
@@ -62,8 +62,8 @@ def _share_of_views(views: Tensor, batch: int, part: tuple[int, int]) -> Tensor:
     return share(by_image, part).transpose(0, 1).flatten(0, 1)
 
 
-def open_photographs(config: DataConfig) -> Dataset:
-    """Cut the tiles.
+def open_photographs(config: DataConfig, device: torch.device | None = None) -> Dataset:
+    """Cut the tiles, and keep them on `device`.
 
     Raises:
         UserError: a tile larger than half a photograph.
@@ -81,8 +81,8 @@ def open_photographs(config: DataConfig) -> Dataset:
     return Dataset(
         name=config.name,
         classes=list(PHOTOGRAPHS),
-        train=_split(train),
-        test=_split(test),
+        train=_split(train, device),
+        test=_split(test, device),
     )
 
 
@@ -116,6 +116,6 @@ def cut_tiles(image: Tensor, config: DataConfig, count: int, purpose: str) -> Te
     return resized.round().clamp(0, 255).to(torch.uint8)
 
 
-def _split(tiles: list[Tensor]) -> MemorySplit:
+def _split(tiles: list[Tensor], device: torch.device | None) -> MemorySplit:
     labels = torch.arange(len(tiles)).repeat_interleave(len(tiles[0]))
-    return MemorySplit(torch.cat(tiles), labels)
+    return MemorySplit(torch.cat(tiles).to(device), labels)

@@ -37,6 +37,7 @@ from repro.dino.optimiser import build_optimiser, clip_gradients, freeze_last_la
 from repro.dino.randomness import derive, epoch_order
 from repro.dino.sentinel import Sentinel, judge, judge_vectors
 from repro.dino.teachers import after_update, before_update, relative_distance
+from repro.dino.views import to_pixels
 from repro.errors import UserError
 from repro.evals.knn import network_knn, pixel_knn
 from repro.evals.throughput import images_per_second, peak_memory
@@ -161,7 +162,7 @@ class Trainer:
 
         # Drop path draws from the global generators; see randomness.py.
         torch.manual_seed(derive(config.seed, "drop path", self.step, distributed.rank()))
-        views = [view.to(self.device, non_blocking=True) for view in views]
+        views = [to_pixels(view.to(self.device, non_blocking=True)) for view in views]
         labels_B = labels_B.to(self.device)
         parts = _parts(len(labels_B), config.resources.accumulate)
         taught = self._teach(views[0], parts)

@@ -79,6 +79,11 @@ def make_view(pixels: Tensor, kind: View, config: ViewsConfig, random: Generator
     return normalise(view)
 
 
+def to_pixels(views: Tensor) -> Tensor:
+    """Levels (uint8) to normalised floats; floats are normalised already."""
+    return normalise(views.float() / 255) if views.dtype is torch.uint8 else views
+
+
 def normalise(pixels: Tensor) -> Tensor:
     """ImageNet mean and standard deviation, on pixels in [0, 1]."""
     mean = pixels.new_tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
@@ -138,11 +143,12 @@ def _jitter(config: ViewsConfig, random: Generator) -> Callable[[Tensor], Tensor
         ]
         shift = _uniform((batch,), (-config.hue, config.hue), random).to(pixels.device)
         operations = [_brightness, _contrast, _saturation, _hue]
-        order = torch.rand(batch, 4, generator=random).argsort(dim=1).to(pixels.device)
+        order = torch.rand(batch, 4, generator=random).argsort(dim=1)
         pixels = pixels.clone()
         for place in range(4):
             for index, operation in enumerate(operations):
-                chosen = (order[:, place] == index).nonzero().squeeze(1)
+                # On the CPU: counting on a GPU would make it wait.
+                chosen = (order[:, place] == index).nonzero().squeeze(1).to(pixels.device)
                 factor = shift if index == 3 else factors[index]
                 pixels[chosen] = operation(pixels[chosen], factor[chosen].view(-1, 1, 1, 1))
         return pixels

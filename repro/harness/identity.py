@@ -30,6 +30,7 @@ SCHEMA = 1
 # Dotted keys that joined the config after records had been published, each with the value that
 # reproduces the behaviour before it. At that value a key is left out, so that old ids stay valid.
 ADDED: Mapping[str, Any] = {
+    "data.reduced_decoding": False,
     "head.activation": Activation.gelu,
     "head.l2_bottleneck": True,
     "target.operation": Operation.softmax,

@@ -141,7 +141,7 @@ def _train(folder: RunFolder, config: RunConfig, stop: StopRequest) -> int:
         torch.set_num_threads(max(1, threads // ranks))
     with distributed.joined(ranks, choose_device(config.resources.device).type):
         device = choose_device(config.resources.device)
-        dataset = open_dataset(config.data, config.paths.data, config.resources.data_workers)
+        dataset = open_dataset(config.data, config.paths.data, config.resources, device)
         trainer = Trainer(config, dataset, device)
         state = checkpoint.load(folder.path / "checkpoints")
         earlier_seconds = state.pop("wall_seconds") if state is not None else 0.0

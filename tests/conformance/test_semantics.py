@@ -25,7 +25,7 @@ from repro.config import (
     ViewsConfig,
 )
 from repro.data.datasets import Dataset
-from repro.data.folders import view_transform
+from repro.data.pil_views import view_transform
 from repro.dino import checkpoint, schedules
 from repro.dino.backbones import build_backbone
 from repro.dino.heads import DinoHead

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from repro.compose import compose
 from repro.config import ClipKind, HeadConfig, RunConfig, TargetConfig, ViewsConfig
 from repro.data.datasets import Dataset
-from repro.data.folders import view_transform
+from repro.data.pil_views import view_transform
 from repro.dino import schedules
 from repro.dino.backbones import build_backbone
 from repro.dino.heads import DinoHead

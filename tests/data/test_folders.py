@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from repro.config import DataConfig, DataKind, ViewsConfig
+from repro.config import DataConfig, DataKind, Resources, ViewsConfig
 from repro.data.datasets import Dataset, open_dataset
 from repro.data.photographs import load_photograph
 from repro.errors import UserError
@@ -52,8 +52,8 @@ def test_a_folder_gives_views_and_evaluation_images(tree: Path) -> None:
 
 
 def test_the_number_of_decoding_processes_never_changes_a_view(tree: Path) -> None:
-    alone = views_of(open_dataset(CONFIG, str(tree), workers=0))
-    helped = views_of(open_dataset(CONFIG, str(tree), workers=2))
+    alone = views_of(open_dataset(CONFIG, str(tree), Resources(data_workers=0)))
+    helped = views_of(open_dataset(CONFIG, str(tree), Resources(data_workers=2)))
     for ours, theirs in zip(alone, helped, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
     other = views_of(open_dataset(CONFIG, str(tree)), workers_seed=1)
@@ -95,7 +95,7 @@ def test_an_unreadable_image_is_named_with_the_way_out(
     bad = tree / "train" / "rocket" / "0.png"
     bad.write_bytes(bad.read_bytes()[:200] if content is None else content)
     with pytest.raises(UserError) as raised:
-        views_of(open_dataset(CONFIG, str(tree), workers))
+        views_of(open_dataset(CONFIG, str(tree), Resources(data_workers=workers)))
     message = str(raised.value)
     assert str(bad) in message
     assert "data.skip_unreadable=true" in message

@@ -1,0 +1,141 @@
+"""Batches of views and of evaluation images from images that are decoded one at a time.
+
+Every image's randomness derives from (seed, step, image), so the number of decoding processes never
+changes a result, and both paths draw the same crops and colours. Evaluation: resize, centre crop,
+normalise (App. F.1).
+
+Shapes: N images, B images of a batch, R the evaluation resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+from torchvision import transforms as T
+
+from repro.config import CodePath, DataConfig, Resources, ViewsConfig
+from repro.data import fast_views
+from repro.data.pil_views import BICUBIC, to_tensor, view_transform
+from repro.dino.distributed import share
+from repro.dino.randomness import derive
+from repro.dino.views import view_kinds
+from repro.errors import UserError
+
+UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError)
+MakeViews = Callable[[Image.Image], list[Tensor]]
+
+
+@dataclass(frozen=True)
+class FileSplit:
+    """Images behind a function that opens one of them."""
+
+    open: Callable[[int], Image.Image]  # pixels may still be undecoded
+    describe: Callable[[int], str]  # how an error names image i
+    kept: Sequence[int]  # positions of the readable images
+    labels_N: Tensor
+    config: DataConfig
+    resources: Resources
+
+    def evaluation_batches(self, size: int, part: tuple[int, int] = (0, 1)) -> Iterator[Tensor]:
+        resize = T.Resize(self.config.eval_resize, interpolation=BICUBIC)
+        crop = T.Compose([resize, T.CenterCrop(self.config.resolution), to_tensor()])
+        work = [(i, 0) for i in share(torch.arange(len(self.labels_N)), part).tolist()]
+        batches = [work[i : i + size] for i in range(0, len(work), size)]
+        for (images,) in self._load(batches, lambda image: [crop(image.convert("RGB"))], [1]):
+            yield images
+
+    def view_batches(
+        self,
+        batches: list[Tensor],
+        config: ViewsConfig,
+        seed: int,
+        first_step: int,
+        part: tuple[int, int] = (0, 1),
+    ) -> Iterator[list[Tensor]]:
+        work = [
+            [
+                (i, derive(seed, f"views of {i}", first_step + n))
+                for i in share(batch, part).tolist()
+            ]
+            for n, batch in enumerate(batches)
+        ]
+        groups = [2, config.local_number] if config.local_number else [2]
+        yield from self._load(work, self._make_views(config), groups)
+
+    def _make_views(self, config: ViewsConfig) -> MakeViews:
+        transforms = [view_transform(kind, config) for kind in view_kinds(config)]
+        if self.resources.path is CodePath.fast:
+            reduced = self.config.reduced_decoding
+            return lambda image: fast_views.make_views(image, transforms, reduced)
+
+        def one_by_one(image: Image.Image) -> list[Tensor]:
+            decoded = image.convert("RGB")
+            return [transform(decoded) for transform in transforms]
+
+        return one_by_one
+
+    def _load(
+        self, work: list[list[tuple[int, int]]], make_views: MakeViews, groups: list[int]
+    ) -> Iterator[list[Tensor]]:
+        """Batches of views, [views of a group x B, 3, side, side] for each group of equal size."""
+        loader = DataLoader(
+            _Views(self, make_views),
+            batch_sampler=work,
+            num_workers=self.resources.data_workers,
+            collate_fn=_Collate(groups),
+            pin_memory=torch.cuda.is_available(),
+        )
+        for batch in loader:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
+class _Views(TorchDataset[Any]):
+    """(image index, seed) -> the views of that image, or the error that stopped it."""
+
+    def __init__(self, split: FileSplit, make_views: MakeViews) -> None:
+        self.split, self.make_views = split, make_views
+
+    def __getitem__(self, item: tuple[int, int]) -> list[Tensor] | UserError:
+        index, seed = item
+        place = self.split.kept[index]
+        torch.manual_seed(seed)
+        try:
+            return self.make_views(self.split.open(place))
+        except UNREADABLE as error:
+            # Returned, not raised: the loader would bury it in a worker's traceback.
+            return _unreadable(self.split.describe(place), error)
+
+
+@dataclass(frozen=True)
+class _Collate:
+    """Views of several images, view-major, one tensor for each size of view."""
+
+    groups: list[int]
+
+    def __call__(self, items: list[list[Tensor] | UserError]) -> list[Tensor] | UserError:
+        for item in items:
+            if isinstance(item, UserError):
+                return item
+        views, batches, first = cast(list[list[Tensor]], items), [], 0
+        for group in self.groups:
+            of_size = [image[v] for v in range(first, first + group) for image in views]
+            batches.append(torch.stack(of_size))
+            first += group
+        return batches
+
+
+def _unreadable(name: str, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:120]
+    return UserError(
+        f"unreadable image {name} ({type(error).__name__}: {reason}); mend or remove it, or set "
+        "data.skip_unreadable=true to leave such images out and count them"
+    )
