@@ -253,14 +253,18 @@ class Trainer:
     def _evaluate(self, floors: bool = False) -> Event:
         """k-NN of teacher and student; with `floors`, of raw pixels and of the initial weights."""
         dataset, settings, device = self.dataset, self.config.eval, self.device
-        measured = {"knn": network_knn(self.teacher.backbone, dataset, settings, device)}
+
+        def knn(network: Network) -> float:
+            return network_knn(network.backbone, dataset, settings, device, self.kernels)
+
+        measured = {"knn": knn(self.teacher)}
         if floors:
             # Teacher and student are still the same random network.
             random = measured["knn"]
             measured |= {"student_knn": random, "knn_pixels": pixel_knn(dataset, settings)}
             measured |= {"knn_random": random}
         else:
-            measured["student_knn"] = network_knn(self.student.backbone, dataset, settings, device)
+            measured["student_knn"] = knn(self.student)
         self.accuracies |= measured
         return {"kind": "eval", "step": self.step, "epoch": self.epochs_done, **measured}
 

@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 
 from repro.config import EvalConfig
 from repro.data.datasets import Dataset
+from repro.dino.kernels import REFERENCE, Kernels
 from repro.evals.features import extract_features, pixel_features
 
 CHUNK = 1024  # test images at a time, which bounds the similarity matrix
@@ -27,6 +28,7 @@ def knn_accuracy(
     test_labels_M: Tensor,
     k: int = 20,
     temperature: float = 0.07,
+    kernels: Kernels = REFERENCE,
 ) -> float:
     """Top-1 accuracy in percent.
 
@@ -39,7 +41,7 @@ def knn_accuracy(
     correct = 0
     chunks = zip(torch.split(test_MD, CHUNK), torch.split(test_labels_M, CHUNK), strict=True)
     for chunk_MD, labels_M in chunks:
-        similarity_Mk, neighbour_Mk = (chunk_MD @ train_ND.T).topk(k, dim=1)
+        similarity_Mk, neighbour_Mk = kernels.linear(chunk_MD, train_ND, None).topk(k, dim=1)
         votes_MC = chunk_MD.new_zeros(len(chunk_MD), classes)
         votes_MC.scatter_add_(1, train_labels_N[neighbour_Mk], (similarity_Mk / temperature).exp())
         correct += int((votes_MC.argmax(dim=1).cpu() == labels_M).sum())
@@ -47,13 +49,17 @@ def knn_accuracy(
 
 
 def network_knn(
-    backbone: nn.Module, dataset: Dataset, settings: EvalConfig, device: torch.device
+    backbone: nn.Module,
+    dataset: Dataset,
+    settings: EvalConfig,
+    device: torch.device,
+    kernels: Kernels = REFERENCE,
 ) -> float:
     """Top-1 accuracy in percent of a backbone's features."""
     size = settings.batch_size
     train_ND = extract_features(backbone, dataset.train, size, device)
     test_MD = extract_features(backbone, dataset.test, size, device)
-    return _accuracy(train_ND, test_MD, dataset, settings)
+    return _accuracy(train_ND, test_MD, dataset, settings, kernels)
 
 
 def pixel_knn(dataset: Dataset, settings: EvalConfig) -> float:
@@ -61,10 +67,12 @@ def pixel_knn(dataset: Dataset, settings: EvalConfig) -> float:
     train_ND, test_MD = (
         pixel_features(split, settings.batch_size) for split in (dataset.train, dataset.test)
     )
-    return _accuracy(train_ND, test_MD, dataset, settings)
+    return _accuracy(train_ND, test_MD, dataset, settings, REFERENCE)
 
 
-def _accuracy(train_ND: Tensor, test_MD: Tensor, data: Dataset, settings: EvalConfig) -> float:
+def _accuracy(
+    train_ND: Tensor, test_MD: Tensor, data: Dataset, settings: EvalConfig, kernels: Kernels
+) -> float:
     labels = data.train.labels_N, data.test.labels_N
     k, temperature = settings.knn_k, settings.knn_temp
-    return knn_accuracy(train_ND, labels[0], test_MD, labels[1], k, temperature)
+    return knn_accuracy(train_ND, labels[0], test_MD, labels[1], k, temperature, kernels)
