@@ -32,7 +32,7 @@ from repro.dino import distributed, schedules
 from repro.dino.diagnostics import feature_statistics, to_floats
 from repro.dino.kernels import choose_kernels
 from repro.dino.method import Method, Targets
-from repro.dino.networks import Outputs, build_student, build_teacher
+from repro.dino.networks import Network, Outputs, build_student, build_teacher
 from repro.dino.optimiser import build_optimiser, clip_gradients, freeze_last_layer, set_rates
 from repro.dino.randomness import derive, epoch_order
 from repro.dino.sentinel import Sentinel, judge, judge_vectors
