@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test smoke lint bench install clean
+.PHONY: demo test smoke lint bench bench-gpu install clean
 
 demo: $(READY)  ## four real runs on real photographs, then the paper's Figure 7 and Table 7 beside ours
 	$(BIN)/repro run F7:both,centering,sharpening T7:r1,r2 --scale laptop --seeds 1 --yes
@@ -19,9 +19,13 @@ lint: $(READY)  ## formatting, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: $(READY)  ## ratios of our code against plain baselines; JSON under results/benchmarks/
-	mkdir -p results/benchmarks
-	$(BIN)/pytest tests/benchmarks --benchmark-only --benchmark-json=results/benchmarks/cpu.json
+bench: $(READY)  ## our code against plain baselines and the hardware: results/benchmarks/cpu.{json,md,png}
+	BENCH_SIZE=full $(BIN)/pytest tests/benchmarks --benchmark-only --benchmark-json=results/benchmarks/cpu.json
+	$(BIN)/python -m analysis.benchmarks results/benchmarks/cpu.json
+
+bench-gpu: $(READY)  ## the same on a CUDA GPU, at the sizes at which people train there
+	BENCH_DEVICE=cuda BENCH_SIZE=full $(BIN)/pytest tests/benchmarks --benchmark-only --benchmark-json=results/benchmarks/cuda.json
+	$(BIN)/python -m analysis.benchmarks results/benchmarks/cuda.json
 
 install: $(READY)
 

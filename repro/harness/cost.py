@@ -2,12 +2,14 @@
 
 The work of a run is the floating-point operations of its training: backbone and head forward and
 backward (three forward passes) of the student on all views, one forward of the teacher on the
-global views. Rates come from finished runs of the same scale. Where there is none, the paper scale
-has the times of Table 8: hours on 16 V100 GPUs for eight of its rows.
+global views. Rates come from finished runs of the same scale; where there is none, from the
+benchmark of a training step (`make bench`, `make bench-gpu`); without that, the paper scale has the
+times of Table 8: hours on 16 V100 GPUs for eight of its rows.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -48,7 +50,7 @@ class Rates:
 def estimate(todo: Sequence[RunConfig], scale: str, results: Path) -> Cost | None:
     """The cost of `todo`; None where nothing comparable is known."""
     works = [work(config) for config in todo]
-    rates = _rates_of_finished(scale, results)
+    rates = _rates_of_finished(scale, results) or _rates_of_benchmarks(scale, results)
     if rates is None and scale == "paper":
         rates = _rates_of_table_8()
     if rates is None or None in works:
@@ -67,6 +69,11 @@ def work(config: RunConfig) -> float | None:
         images = IMAGES[config.data.name]
     else:
         return None
+    return float(config.train.epochs * images * work_of_an_image(config))
+
+
+def work_of_an_image(config: RunConfig) -> int:
+    """Floating-point operations that one image costs in a training step."""
     model, views = tuple(vars(config.model).items()), config.views
 
     def forward(size: int) -> int:
@@ -75,7 +82,7 @@ def work(config: RunConfig) -> float | None:
 
     taught = GLOBAL_VIEWS * forward(views.global_size)
     local = views.local_number * forward(views.local_size) if views.local_number else 0
-    return float(config.train.epochs * images * (3 * (taught + local) + taught))
+    return 3 * (taught + local) + taught
 
 
 @cache
@@ -136,6 +143,26 @@ def _finished(scale: str, results: Path) -> Iterable[tuple[RunConfig, float, dic
             continue
         if folder.read_run().get("scale") == scale:
             yield folder.config(), result["wall_seconds"], env["hardware"]
+
+
+def _rates_of_benchmarks(scale: str, results: Path) -> Rates | None:
+    """From the training steps of the benchmark suite, the fastest of each device.
+
+    Only a GPU's tell of the paper scale: nobody trains it on a CPU.
+    """
+    rates = {"cpu": 0.0, "cuda": 0.0}
+    for device in rates:
+        try:
+            measured = json.loads((results / "benchmarks" / f"{device}.json").read_text())
+        except (OSError, ValueError):
+            continue
+        for entry in measured["benchmarks"]:
+            kind = "paper" if scale == "paper" else "laptop"
+            if entry.get("scale") == kind and not (device == "cpu" and kind == "paper"):
+                rates[device] = max(rates[device], 3600 * entry["work_rate"])
+    if not any(rates.values()):
+        return None
+    return Rates(rates["cpu"], rates["cuda"], "the benchmark of a training step")
 
 
 def _rates_of_table_8() -> Rates:

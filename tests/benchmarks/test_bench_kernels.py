@@ -1,85 +1,104 @@
-"""Fast paths against plain ones: the ratio is stored as `extra_info["speedup"]`."""
+"""Parts of a step against plain ones, and against memory bandwidth or bare products."""
 
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Callable
 
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import linear
 
 from repro.config import ClipKind
+from repro.dino import kernels
+from repro.dino.diagnostics import output_statistics
+from repro.dino.fused_loss import fused_cross_entropy
 from repro.dino.losses import log_student, pairwise_cross_entropy
 from repro.dino.optimiser import clip_gradients
 from repro.dino.teachers import move_towards
-from repro.evals.knn import knn_accuracy
+from tests.benchmarks.measure import (
+    DEVICE,
+    FULL,
+    Against,
+    bandwidth,
+    compare,
+    matrix_rate,
+    use_threads,
+)
+
+GPU = DEVICE.type == "cuda"
+BATCH = 64 if GPU else 8
+FP32 = 4  # bytes
+BLOCKS = 12 if FULL else 2
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-def compare(
-    benchmark: BenchmarkFixture, fast: Callable[[], object], plain: Callable[[], object]
-) -> None:
-    """Benchmark `fast`, and store how many times faster it is than `plain` (interleaved)."""
-    benchmark.pedantic(fast, rounds=5, warmup_rounds=1)
-    times: dict[str, list[float]] = {"fast": [], "plain": []}
-    for _ in range(5):
-        for name, call in (("fast", fast), ("plain", plain)):
-            start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
-    benchmark.extra_info["speedup"] = min(times["plain"]) / min(times["fast"])
+def test_the_machine(benchmark: BenchmarkFixture) -> None:
+    """The ceilings of the roofline."""
+    use_threads()
+    types = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    rates = {name: matrix_rate(dtype) for name, dtype in types.items()}
+    benchmark.extra_info.update(rates=rates, bandwidth=bandwidth())
+    benchmark.pedantic(lambda: None, rounds=1)
 
 
 @pytest.mark.parametrize("prototypes", [4096, 65536])
-def test_loss_forward_and_backward(benchmark: BenchmarkFixture, prototypes: int) -> None:
-    targets = torch.randn(2, 8, prototypes).softmax(-1)
-    logits = torch.randn(10, 8, prototypes, requires_grad=True)
+def test_loss_with_statistics(benchmark: BenchmarkFixture, prototypes: int) -> None:
+    use_threads()
+    log_targets = torch.randn(2, BATCH, prototypes, device=DEVICE).log_softmax(-1)
+    targets = log_targets.exp()
+    logits = torch.randn(10, BATCH, prototypes, device=DEVICE, requires_grad=True)
 
-    def fast() -> Tensor:
-        loss = pairwise_cross_entropy(targets, log_student(logits, 0.1))
-        loss.backward()
+    def fused() -> Tensor:
+        logits.grad = None
+        loss, _ = fused_cross_entropy(logits, targets, log_targets, 0.1)
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def plain() -> Tensor:
-        terms = [
-            -(targets[g] * (logits[v] / 0.1).log_softmax(-1)).sum(-1).mean()
-            for g in range(2)
-            for v in range(10)
-            if g != v
-        ]
-        loss = torch.stack(terms).mean()
-        loss.backward()
+        logits.grad = None
+        logs = log_student(logits, 0.1)
+        loss = pairwise_cross_entropy(targets, logs)
+        output_statistics(targets, log_targets, logs.detach())
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    torch.testing.assert_close(fast(), plain(), rtol=1e-5, atol=1e-5)
-    compare(benchmark, fast, plain)
+    torch.testing.assert_close(fused(), plain(), rtol=1e-5, atol=1e-5)
+    touched = FP32 * (2 * logits.numel() + 2 * targets.numel())  # logits, gradient, targets, logs
+    seconds = touched / bandwidth()
+    compare(
+        benchmark, f"loss and statistics, K = {prototypes:,}", fused,
+        baseline=Against("pair by pair", plain), bytes=touched, bandwidth_seconds=seconds,
+    )  # fmt: skip
 
 
-def vit_like() -> nn.Module:
-    return nn.ModuleList([nn.Linear(384, 384) for _ in range(48)])
+def vit_s_like() -> nn.Module:
+    """As many weights as ViT-S, in as many tensors."""
+    wide = [(384, 1152), (384, 384), (384, 1536), (1536, 384)]
+    return nn.ModuleList([nn.Linear(a, b) for a, b in wide * BLOCKS]).to(DEVICE)
 
 
 def test_teacher_update(benchmark: BenchmarkFixture) -> None:
-    student, teacher = vit_like(), vit_like()
+    use_threads()
+    student, teacher = vit_s_like(), vit_s_like()
+    pairs = list(zip(teacher.parameters(), student.parameters(), strict=True))
 
     def plain() -> None:
         with torch.no_grad():
-            for t, s in zip(teacher.parameters(), student.parameters(), strict=True):
+            for t, s in pairs:
                 t.data.mul_(0.996).add_((1 - 0.996) * s.data)
 
-    compare(benchmark, lambda: move_towards(teacher, student, 0.996), plain)
+    touched = 3 * FP32 * sum(p.numel() for p in student.parameters())
+    compare(
+        benchmark, "teacher update, ViT-S", lambda: move_towards(teacher, student, 0.996),
+        baseline=Against("tensor by tensor", plain),
+        bytes=touched, bandwidth_seconds=touched / bandwidth(),
+    )  # fmt: skip
 
 
 def test_per_tensor_clipping(benchmark: BenchmarkFixture) -> None:
-    module = vit_like()
+    use_threads()
+    module = vit_s_like()
     other = copy.deepcopy(module)
     for ours, theirs in zip(module.parameters(), other.parameters(), strict=True):
         ours.grad = torch.randn_like(ours)
@@ -92,22 +111,46 @@ def test_per_tensor_clipping(benchmark: BenchmarkFixture) -> None:
             if factor < 1:
                 parameter.grad.mul_(factor)
 
-    compare(benchmark, lambda: clip_gradients(module, ClipKind.per_tensor, 3.0), plain)
+    touched = 3 * FP32 * sum(p.numel() for p in module.parameters())
+    compare(
+        benchmark, "clipping each tensor, ViT-S",
+        lambda: clip_gradients(module, ClipKind.per_tensor, 3.0),
+        baseline=Against("tensor by tensor, each norm read back", plain),
+        bytes=touched, bandwidth_seconds=touched / bandwidth(),
+    )  # fmt: skip
 
 
-def test_weighted_knn(benchmark: BenchmarkFixture) -> None:
-    train, test = torch.randn(8192, 384), torch.randn(1024, 384)
-    labels, truth = torch.arange(8192) % 100, torch.arange(1024) % 100
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("tokens", [37, 197])
+def test_attention_as_chosen_here(benchmark: BenchmarkFixture, tokens: int, dtype: str) -> None:
+    use_threads()
+    precision = getattr(torch, dtype)
+    name = kernels._faster_attention(DEVICE.type, precision, tokens, 6, 384)
+    shape = (3, 16 if FULL else 2, 6, tokens, 64)
+    qkv = torch.randn(shape, device=DEVICE, dtype=precision, requires_grad=True)
 
-    def plain() -> list[float]:
-        """Similarities anew for each k, as the authors' script computes them."""
-        accuracies = []
-        for k in (10, 20, 100, 200):
-            similarity = normalize(test) @ normalize(train).T
-            top, index = similarity.topk(k)
-            votes = torch.zeros(1024, 100).scatter_add_(1, labels[index], (top / 0.07).exp())
-            accuracies.append(100 * float((votes.argmax(1) == truth).float().mean()))
-        return accuracies
+    def run(kernel: kernels.Attention) -> None:
+        kernel(*qkv.unbind()).sum().backward()  # type: ignore[no-untyped-call]
 
-    assert knn_accuracy(train, labels, test, truth, 20) == pytest.approx(plain()[1])
-    compare(benchmark, lambda: knn_accuracy(train, labels, test, truth, 20), plain)
+    compare(
+        benchmark, f"attention, {tokens} tokens, {dtype}: {name} chosen",
+        lambda: run(kernels.ATTENTION[name]),
+        baseline=Against("torch's fused kernel", lambda: run(kernels.fused_attention)),
+    )  # fmt: skip
+
+
+def test_linear_layer_as_chosen_here(benchmark: BenchmarkFixture) -> None:
+    use_threads()
+    kernel = kernels.LINEAR[kernels._faster_linear(384) if not GPU else "torch"]
+    x = torch.randn(2048 if FULL else 64, 384, device=DEVICE, requires_grad=True)
+    weight = torch.randn(1536, 384, device=DEVICE, requires_grad=True)
+
+    def run(function: kernels.Linear) -> None:
+        function(x, weight, None).sum().backward()  # type: ignore[no-untyped-call]
+
+    operations = 3 * 2 * x.shape[0] * 384 * 1536
+    compare(
+        benchmark, "linear layer, fp32, forward and backward", lambda: run(kernel),
+        baseline=Against("torch's own", lambda: run(linear)), operations=operations,
+        bytes=FP32 * 3 * (x.numel() + weight.numel() + x.shape[0] * 1536),
+    )  # fmt: skip

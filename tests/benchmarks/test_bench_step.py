@@ -1,100 +1,220 @@
-"""What a training step costs, and what share of it goes to diagnostics and to the harness.
-
-Each benchmark stores ratios in `extra_info`, measured in the same process on the same tensors.
-"""
+"""The training step against Algorithm 1 written plainly, and against its bare matrix products."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
 
-from repro.compose import compose
-from repro.config import RunConfig
-from repro.data.datasets import open_dataset
-from repro.dino.diagnostics import feature_statistics, output_statistics, to_floats
+from repro.config import Precision, RunConfig
+from repro.data.datasets import Dataset, open_dataset
+from repro.data.photographs import MemorySplit
+from repro.dino.diagnostics import feature_statistics, to_floats
 from repro.dino.teachers import relative_distance
-from repro.dino.train import Event, Trainer
-from repro.harness.store import create_run
-from repro.harness.worker import Journal
+from repro.dino.train import Trainer
+from repro.dino.views import make_views
+from repro.harness.cost import work_of_an_image
+from tests.benchmarks.measure import (
+    DEVICE,
+    FULL,
+    Against,
+    compare,
+    config_of,
+    fastest,
+    matrix_rate,
+    use_threads,
+)
+from tests.benchmarks.plain_step import PlainStep
+from tests.benchmarks.products import BareProducts
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+GPU = DEVICE.type == "cuda"
+MODELS = {"vit_small": "ViT-S/16", "vit_base": "ViT-B/16"}
+EPOCH = 2  # past the warm-up of the last layer
+SMALL = {"model.dim": 32, "model.depth": 2, "model.heads": 2, "head.prototypes": 64,
+         "head.hidden_dim": 32, "head.bottleneck_dim": 16, "train.batch_size": 2}  # fmt: skip
+# Batch 8 and 8 local crops on a CPU; on a GPU 64 and 10, as the authors train on each.
+FULL_CPU = {"train.batch_size": 8, "head.prototypes": 16384, "views.local_number": 8}
+FULL_GPU = {"train.batch_size": 64, "head.prototypes": 65536, "views.local_number": 10}
+CASES = (
+    [("vit_small", "bf16"), ("vit_base", "bf16")]
+    if GPU
+    else [("vit_small", "fp32"), ("vit_small", "bf16")]
+)
 
 
-@pytest.fixture
-def config() -> RunConfig:
-    torch.set_num_threads(1)
-    return compose(EXPERIMENTS, "laptop", {"data.train_tiles": 64, "data.test_tiles": 4})
+def vit_config(model: str, precision: str) -> RunConfig:
+    full = {"model": model, **(FULL_GPU if GPU else FULL_CPU)}
+    return config_of(
+        "paper", {**SMALL, "train.precision": precision}, {**full, "train.precision": precision}
+    )
 
 
-def laptop_trainer(config: RunConfig) -> Trainer:
-    return Trainer(config, open_dataset(config.data, ""), torch.device("cpu"))
+def trainer_of(config: RunConfig) -> Trainer:
+    """A trainer whose data set is never looked at."""
+    images = torch.zeros(config.train.batch_size, 3, 8, 8, dtype=torch.uint8)
+    split = MemorySplit(images, torch.zeros(len(images), dtype=torch.long))
+    return Trainer(config, Dataset("none", ["a"], split, split), DEVICE)
 
 
-def fastest(call: Callable[[], object], rounds: int) -> float:
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def random_views(config: RunConfig) -> list[Tensor]:
+    views, batch = config.views, config.train.batch_size
+    shapes = [(2, views.global_size), (views.local_number, views.local_size)]
+    return [torch.randn(n * batch, 3, side, side, device=DEVICE) for n, side in shapes if n]
 
 
-def test_a_laptop_training_step_and_the_share_of_its_diagnostics(
-    benchmark: BenchmarkFixture, config: RunConfig
-) -> None:
-    trainer = laptop_trainer(config)
-    steps = (event for event in trainer.run() if event["kind"] == "step")
-    for _ in range(2):
-        next(steps)
-    event = benchmark.pedantic(next, args=(steps,), rounds=10)
+def stepper(trainer: Trainer, views: list[Tensor]) -> Callable[[], object]:
+    labels = torch.zeros(trainer.config.train.batch_size, dtype=torch.long)
+    return lambda: trainer._step(views, labels, EPOCH)
 
-    batch, prototypes = config.train.batch_size, config.head.prototypes
-    targets = torch.randn(2, batch, prototypes).softmax(-1)
-    student = torch.randn(2 + config.views.local_number, batch, prototypes).log_softmax(-1)
-    features = torch.randn(2 * batch, config.model.dim)
+
+def work_rate(config: RunConfig, seconds: float, scale: str) -> dict[str, Any]:
+    """For `repro plan`: operations a second, of a core or a GPU, as its estimates count them."""
+    processors = 1 if GPU else torch.get_num_threads()
+    done = config.train.batch_size * work_of_an_image(config)
+    return {"scale": scale, "work_rate": done / seconds / processors}
+
+
+def peak_gigabytes(call: Callable[[], object]) -> float:
+    torch.cuda.reset_peak_memory_stats()
+    call()
+    return torch.cuda.max_memory_allocated() / 1e9
+
+
+@pytest.mark.parametrize(("model", "precision"), CASES)
+def test_vit_step(benchmark: BenchmarkFixture, model: str, precision: str) -> None:
+    use_threads()
+    config = vit_config(model, precision)
+    views = random_views(config)
+    trainer = trainer_of(config)
+    ours = stepper(trainer, views)
+    if not GPU:
+        config.train.precision = Precision.fp32  # the authors' mixed precision is CUDA's alone
+    plain_step = PlainStep(config, DEVICE)
+    config.train.precision = Precision[precision]
+    bare = BareProducts(config, DEVICE)
+    more: dict[str, Any] = {"operations": bare.operations, "bytes": bare.bytes}
+    if GPU:
+        memory = {
+            "ours": peak_gigabytes(ours),
+            "baseline": peak_gigabytes(lambda: plain_step(views)),
+        }
+        more |= {"peak_gigabytes": memory}
+    seconds = compare(
+        benchmark,
+        f"training step, {MODELS[model]}, {precision}",
+        ours,
+        baseline=Against(
+            "Algorithm 1 written plainly" + ("" if GPU else ", fp32"), lambda: plain_step(views)
+        ),
+        limit=Against("its bare matrix products", bare),
+        rounds=3,
+        **more,
+    )
+    rate = matrix_rate(torch.bfloat16 if precision == "bf16" else torch.float32)
+    batch = config.train.batch_size
+    benchmark.extra_info.update(
+        images_per_second=batch / seconds["ours"],
+        rate=bare.operations / seconds["ours"],
+        share_of_matrix_rate=bare.operations / seconds["ours"] / rate,
+        **work_rate(config, seconds["ours"], "paper"),
+    )
+
+
+def laptop() -> tuple[Trainer, RunConfig]:
+    config = config_of("laptop", {**SMALL, "data.train_tiles": 4, "data.test_tiles": 2}, {})
+    return Trainer(config, open_dataset(config.data, "", device=DEVICE), DEVICE), config
+
+
+def test_laptop_step(benchmark: BenchmarkFixture) -> None:
+    use_threads(1)
+    trainer, config = laptop()
+    split, batch = trainer.dataset.train, config.train.batch_size
+    plain_step = PlainStep(config, DEVICE)
+    order = torch.arange(batch)
+
+    def views() -> list[Tensor]:
+        (made,) = split.view_batches([order], config.views, 0, 0)
+        return made
+
+    fixed = [view.to(DEVICE) for view in views()]
+    labels = torch.zeros(batch, dtype=torch.long)
+    bare = BareProducts(config, DEVICE)
+    seconds = compare(
+        benchmark,
+        "laptop scale: views and training step, one core",
+        lambda: trainer._step(views(), labels, EPOCH),
+        baseline=Against(
+            "the same views, Algorithm 1 written plainly", lambda: plain_step(views())
+        ),
+        limit=Against("its bare matrix products", bare),
+        operations=bare.operations,
+        bytes=bare.bytes,
+    )
+    parts = fastest({"views": views, "step": stepper(trainer, fixed)}, 5)
+    benchmark.extra_info.update(
+        images_per_second=batch / seconds["ours"],
+        rate=bare.operations / seconds["ours"],
+        views_share=parts["views"] / seconds["ours"],
+        **work_rate(config, seconds["ours"], "laptop"),
+    )
+
+
+def test_views_of_images_in_memory(benchmark: BenchmarkFixture) -> None:
+    """Their share of a step; on a GPU they are made there."""
+    use_threads(0 if GPU else 1)
+    config = config_of("gpu", {**SMALL, "data.resolution": 32, "data.tile": 32}, {})
+    images = torch.randint(0, 256, (config.train.batch_size, 3, 64, 64), dtype=torch.uint8).to(
+        DEVICE
+    )
+    step = stepper(trainer_of(config), random_views(config))
+    random = torch.Generator().manual_seed(0)
+    seconds = compare(
+        benchmark,
+        "views of 64 px images in memory",
+        lambda: make_views(images, config.views, random),
+        rounds=3,
+    )
+    benchmark.extra_info["share_of_step"] = seconds["ours"] / fastest({"step": step}, 2)["step"]
+
+
+def test_diagnostics(benchmark: BenchmarkFixture) -> None:
+    """Beyond what the loss computes anyway: of features, of weights, and their transfer."""
+    use_threads(1)
+    trainer, config = laptop()
+    features = torch.randn(2 * config.train.batch_size, config.model.dim, device=DEVICE)
 
     def diagnostics() -> dict[str, float]:
-        scalars = output_statistics(targets, targets.log(), student)
-        scalars |= feature_statistics(features)
+        scalars = feature_statistics(features)
         scalars["student_teacher_distance"] = relative_distance(trainer.teacher, trainer.student)
         return to_floats(scalars)
 
-    diagnostics()
-    seconds = fastest(diagnostics, rounds=20)
-    step = batch / float(event["images_per_second"])
-    benchmark.extra_info["diagnostics_share_of_step"] = seconds / step
-    benchmark.extra_info["images_per_second"] = float(event["images_per_second"])
+    step = stepper(trainer, random_views(config))
+    seconds = compare(benchmark, "diagnostics of a laptop step", diagnostics)
+    benchmark.extra_info["share_of_step"] = seconds["ours"] / fastest({"step": step}, 3)["step"]
 
 
-def test_writing_a_steps_metrics_and_its_share_of_the_step(
-    benchmark: BenchmarkFixture, config: RunConfig, tmp_path: Path
-) -> None:
-    trainer = laptop_trainer(config)
-    events: list[Event] = [event for event in _first_steps(trainer, 3) if event["kind"] == "step"]
-    folder = create_run(tmp_path, "bench", config)
-    with Journal(folder, trainer) as journal:
-        benchmark(journal.see, events[-1])
-        seconds = fastest(lambda: [journal.see(events[-1]) for _ in range(100)], 5) / 100
-        step = config.train.batch_size / float(events[-1]["images_per_second"])
-
-        def flush_a_second() -> None:
-            """What is written and synced at most once a second: the lines of that second."""
-            journal.lines = [events[-1]] * max(1, round(1 / step))
-            journal.flush()
-
-        flush = fastest(flush_a_second, 20)
-    benchmark.extra_info["harness_share_of_step"] = seconds / step + flush / 1.0
+def variant_of_the_step(benchmark: BenchmarkFixture, key: str, title: str) -> None:
+    """A step with one switch of `resources` on, against the usual step."""
+    use_threads()
+    config = vit_config("vit_small", "bf16")
+    views = random_views(config)
+    usual = stepper(trainer_of(config), views)
+    setattr(config.resources, key, True)
+    ours = stepper(trainer_of(config), views)
+    memory = {"ours": peak_gigabytes(ours), "baseline": peak_gigabytes(usual)} if GPU else None
+    usually = Against("the usual step", usual)
+    compare(benchmark, title, ours, baseline=usually, rounds=3, peak_gigabytes=memory)
 
 
-def _first_steps(trainer: Trainer, count: int) -> list[Event]:
-    events = []
-    for event in trainer.run():
-        events.append(event)
-        if event["step"] == count:
-            return events
-    return events
+def test_recomputed_activations(benchmark: BenchmarkFixture) -> None:
+    variant_of_the_step(benchmark, "recompute", "step with recomputed activations")
+
+
+if FULL:  # compiling takes a minute or two
+
+    def test_compiled_blocks(benchmark: BenchmarkFixture) -> None:
+        variant_of_the_step(benchmark, "compile", "step with compiled blocks")

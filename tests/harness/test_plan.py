@@ -163,6 +163,27 @@ def test_published_records_tell_the_cost_but_do_not_make_a_run_done(tmp_path: Pa
     assert planned.cost.cpu_hours == 1
 
 
+def test_without_finished_runs_the_benchmark_of_a_step_tells_the_cost(tmp_path: Path) -> None:
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    entries = [{"scale": "laptop", "work_rate": 2e9}, {"scale": "paper", "work_rate": 5e9}]
+    (folder / "cpu.json").write_text(json.dumps({"hardware": {}, "benchmarks": entries}))
+    planned = plan(["F7:both"], "smoke", 1, tmp_path).cost
+    assert planned is not None
+    assert planned.basis == "the benchmark of a training step"
+    done = work(load_config("F7", "both", "smoke"))
+    assert done is not None
+    assert planned.cpu_hours == pytest.approx(done / 2e9 / 3600)
+    # A CPU's tells nothing of the paper scale; a GPU's does.
+    at_paper = plan(["T8:l10"], "paper", 1, tmp_path).cost
+    assert at_paper is not None
+    assert at_paper.basis.startswith("the times of Table 8")
+    (folder / "cuda.json").write_text(json.dumps({"hardware": {}, "benchmarks": entries}))
+    on_gpus = plan(["T8:l10"], "paper", 1, tmp_path).cost
+    assert on_gpus is not None
+    assert (on_gpus.cpu_hours, on_gpus.basis) == (0, "the benchmark of a training step")
+
+
 def test_nothing_to_do_costs_nothing(tmp_path: Path) -> None:
     finish(make(tmp_path, plan(["F7:both"], "smoke", 1, tmp_path).runs[0]), 10)
     planned = plan(["F7:both"], "smoke", 1, tmp_path)

@@ -1,0 +1,170 @@
+"""The benchmark suite's JSON as a table, a roofline and growth curves: `make bench` ends with it.
+
+    python -m analysis.benchmarks results/benchmarks/cpu.json
+
+writes `cpu.md`, `cpu_roofline.png` and `cpu_growth.png` beside the JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.figures import GREY, STYLE
+from repro.errors import UserError
+
+COLUMNS = ("what", "ours", "baseline", "times faster", "limit", "of the limit", "also")
+Entry = dict[str, Any]
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Raises UserError: no such file, or not the suite's JSON."""
+    content: Any = None
+    with suppress(OSError, ValueError):
+        content = json.loads(path.read_text())
+    if not isinstance(content, dict) or not {"hardware", "benchmarks"} <= set(content):
+        raise UserError(f"{path} is not the benchmark suite's JSON; make bench writes it")
+    return content
+
+
+def machine(content: dict[str, Any]) -> Entry:
+    """The entry that holds the hardware's ceilings."""
+    return next(b for b in content["benchmarks"] if "bandwidth" in b)
+
+
+def table(content: dict[str, Any]) -> str:
+    """One line a comparison, as Markdown."""
+    lines = [_line(b) for b in content["benchmarks"] if "seconds" in b]
+    return str(pd.DataFrame(lines, columns=COLUMNS).to_markdown(index=False, disable_numparse=True))
+
+
+def _line(entry: Entry) -> tuple[str, ...]:
+    seconds = entry["seconds"]
+    limit, share = entry.get("limit", ""), entry.get("of_limit")
+    if "bandwidth_seconds" in entry:
+        limit, share = "memory bandwidth", entry["bandwidth_seconds"] / seconds["ours"]
+    speedup = entry.get("speedup")
+    return (
+        entry["title"],
+        _time(seconds["ours"]),
+        entry.get("baseline", ""),
+        "" if speedup is None else f"{speedup:.2f}",
+        limit,
+        "" if share is None else f"{share:.0%}",
+        _also(entry),
+    )
+
+
+def _also(entry: Entry) -> str:
+    said = []
+    for key, words in (
+        ("images_per_second", "{:.3g} images/s"),
+        ("images_per_second_and_core", "{:.3g} images/s and core"),
+        ("share_of_matrix_rate", "{:.0%} of the rate of large products"),
+        ("views_share", "views: {:.0%} of it"),
+        ("share_of_step", "{:.1%} of a step"),
+        ("megabytes", "{:.0f} MB"),
+    ):
+        if key in entry:
+            said.append(words.format(entry[key]))
+    if memory := entry.get("peak_gigabytes"):
+        said.append(f"peak {memory['ours']:.1f} GB, baseline {memory['baseline']:.1f}")
+    return ", ".join(said)
+
+
+def _time(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} us"
+
+
+def heading(content: dict[str, Any]) -> str:
+    """What the figures come from, in a sentence."""
+    hardware, ceilings = content["hardware"], machine(content)
+    rates = ", ".join(f"{name} {rate / 1e9:,.0f}" for name, rate in ceilings["rates"].items())
+    return (
+        f"{hardware['gpu'] or hardware['cpu']}, {hardware['cores']} cores, "
+        f"torch {hardware['torch']}. Large matrix products, GFLOP/s: {rates}; "
+        f"copying memory: {ceilings['bandwidth'] / 1e9:.0f} GB/s."
+    )
+
+
+def draw_roofline(content: dict[str, Any]) -> Figure:
+    """Operations a second against operations a byte: ours, its baseline, and the roof."""
+    ceilings = machine(content)
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    axes = figure.subplots()
+    entries = [b for b in content["benchmarks"] if b.get("operations") and b.get("bytes")]
+    x = np.geomspace(1, 1e4, 200)
+    for name, rate in ceilings["rates"].items():
+        roof = np.minimum(rate, ceilings["bandwidth"] * x) / 1e9
+        axes.plot(x, roof, color=GREY, linewidth=1, linestyle="-" if "16" in name else "--")
+        axes.annotate(f"large products, {name}", (x[-1], rate / 1e9), color=GREY, fontsize=7.5,
+                      ha="right", va="bottom")  # fmt: skip
+    for entry, colour in zip(entries, sns.color_palette("colorblind", len(entries)), strict=True):
+        intensity = entry["operations"] / entry["bytes"]
+        rates = {k: entry["operations"] / s / 1e9 for k, s in entry["seconds"].items()}
+        axes.plot(intensity, rates["ours"], "o", color=colour, label=entry["title"])
+        if "baseline" in rates:
+            axes.plot(intensity, rates["baseline"], "o", color=colour, fillstyle="none")
+        if "limit" in rates:
+            axes.plot(intensity, rates["limit"], "_", color=colour, markersize=12)
+    axes.set(xscale="log", yscale="log", ylabel="GFLOP/s")
+    axes.set_xlabel("operations a byte (operands and results, once each)")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5),
+                title="filled: ours, hollow: baseline,\nbar: bare matrix products")  # fmt: skip
+    sns.despine(figure)
+    return figure
+
+
+def draw_growth(content: dict[str, Any]) -> Figure:
+    """Seconds against work, both in logarithms, with the slope of the upper half."""
+    entries = [b for b in content["benchmarks"] if "growth" in b]
+    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    panels = figure.subplots(2, -(-len(entries) // 2), squeeze=False).ravel()
+    for entry, axes in zip(entries, panels, strict=False):
+        _draw_growth(axes, entry)
+    for unused in panels[len(entries) :]:
+        unused.set_visible(False)
+    sns.despine(figure)
+    return figure
+
+
+def _draw_growth(axes: Axes, entry: Entry) -> None:
+    milliseconds = [1e3 * s for s in entry["growth"]]
+    axes.plot(entry["at"], milliseconds, "o-", color=sns.color_palette("colorblind")[0])
+    axes.set_xscale("symlog" if 0 in entry["at"] else "log", base=2)
+    axes.set(yscale="log", xlabel=entry["axis"], xticks=entry["at"], xticklabels=entry["at"])
+    axes.tick_params(axis="x", labelsize=7)
+    axes.set_title(f"{entry['title'].split(' against ')[0]}, ms; slope {entry['slope']:.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m analysis.benchmarks", description=__doc__)
+    parser.add_argument("json", type=Path, help="what make bench or make bench-gpu wrote")
+    path = parser.parse_args().json
+    try:
+        content = load(path)
+    except UserError as error:
+        parser.error(str(error))
+    name = path.with_suffix("").name
+    path.with_suffix(".md").write_text(f"{heading(content)}\n\n{table(content)}\n")
+    with mpl.rc_context(STYLE):
+        draw_roofline(content).savefig(path.with_name(f"{name}_roofline.png"), bbox_inches="tight")
+        draw_growth(content).savefig(path.with_name(f"{name}_growth.png"))
+    print(heading(content), table(content), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()

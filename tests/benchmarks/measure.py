@@ -1,0 +1,111 @@
+"""How the benchmarks measure: ours, a plain baseline and the hardware's limit, turn by turn.
+
+A benchmark compares and asserts no times. Rounds of the three alternate, the fastest of each
+counts, and `extra_info` keeps seconds, ratios and what was compared. `BENCH_DEVICE` (cpu, cuda) and
+`BENCH_SIZE` (small, full) choose machine and sizes: the test suite runs everything once at small
+size, `make bench` and `make bench-gpu` at full size.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from repro.compose import compose
+from repro.config import RunConfig
+from repro.dino.kernels import OneDnnLinear, keep_freed_memory
+
+DEVICE = torch.device(os.environ.get("BENCH_DEVICE", "cpu"))
+FULL = os.environ.get("BENCH_SIZE", "small") == "full"
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+ROUNDS = 5
+MATRIX_SIDE = (8192 if DEVICE.type == "cuda" else 2048) if FULL else 256
+BANDWIDTH_BYTES = (2**30 if DEVICE.type == "cuda" else 2**27) if FULL else 2**20
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Against:
+    """What ours is compared with, in words for the table, and how to do it."""
+
+    words: str
+    call: Call
+
+
+def use_threads(count: int = 0) -> None:
+    """Threads of a benchmark: all cores by default, one where the figure is for a core."""
+    keep_freed_memory()
+    torch.set_num_threads(count or (len(os.sched_getaffinity(0)) if FULL else 1))
+
+
+def compare(
+    benchmark: BenchmarkFixture,
+    title: str,
+    ours: Call,
+    baseline: Against | None = None,
+    limit: Against | None = None,
+    rounds: int = ROUNDS,
+    **more: Any,
+) -> dict[str, float]:
+    """Seconds of ours, baseline and limit; kept with their ratios and `more` in `extra_info`."""
+    calls = {"ours": ours}
+    calls |= {"baseline": baseline.call} if baseline else {}
+    calls |= {"limit": limit.call} if limit else {}
+    seconds = fastest(calls, rounds if benchmark.enabled else 0)
+    benchmark.pedantic(ours, rounds=1)
+    info = {"title": title, "seconds": seconds, "threads": torch.get_num_threads(), **more}
+    if baseline:
+        info |= {"baseline": baseline.words, "speedup": seconds["baseline"] / seconds["ours"]}
+    if limit:
+        info |= {"limit": limit.words, "of_limit": seconds["limit"] / seconds["ours"]}
+    benchmark.extra_info.update(info)
+    return seconds
+
+
+def fastest(calls: Mapping[str, Call], rounds: int) -> dict[str, float]:
+    """Seconds of the fastest of some alternating rounds, after one to warm up (which is all of
+    it with no rounds).
+    """
+    seconds = dict.fromkeys(calls, float("inf"))
+    for number in range(rounds + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if DEVICE.type == "cuda":
+                torch.cuda.synchronize()
+            took = time.perf_counter() - start
+            if number or not rounds:
+                seconds[name] = min(seconds[name], took)
+    return seconds
+
+
+def config_of(scale: str, small: dict[str, Any], full: dict[str, Any]) -> RunConfig:
+    """A scale's config with the overrides of the chosen size."""
+    chosen = {"resources.device": DEVICE.type} | (full if FULL else small)
+    return compose(EXPERIMENTS, scale, chosen)
+
+
+def matrix_rate(dtype: torch.dtype) -> float:
+    """Operations a second of one large matrix product: the hardware's practical ceiling."""
+    side = MATRIX_SIDE
+    a = torch.randn(side, side, device=DEVICE).to(dtype)
+    b = torch.randn(side, side, device=DEVICE).to(dtype)
+    calls: dict[str, Call] = {"torch": lambda: a @ b}
+    if DEVICE.type == "cpu" and dtype is torch.float32:
+        calls["onednn"] = lambda: OneDnnLinear.apply(a, b, None)
+    with torch.no_grad():
+        return 2 * side**3 / min(fastest(calls, ROUNDS).values())
+
+
+def bandwidth() -> float:
+    """Bytes a second of copying memory, read and written."""
+    source = torch.empty(BANDWIDTH_BYTES // 4, device=DEVICE)
+    target = torch.empty_like(source)
+    return 2 * BANDWIDTH_BYTES / fastest({"copy": lambda: target.copy_(source)}, ROUNDS)["copy"]
