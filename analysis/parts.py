@@ -20,7 +20,7 @@ from analysis.comparisons import (
     judge_contrast,
     judge_step,
 )
-from analysis.frame import Evidence, Record, curve, resolve_row, runs_of
+from analysis.frame import NOT_MEASURED, Evidence, Record, curve, resolve_row, runs_of
 from analysis.predicates import (
     collapsed,
     comparison_steps,
@@ -106,7 +106,7 @@ def _curve_above(run: Record, body: Mapping[str, Any]) -> Judged:
 
 
 def _tokens(run: Record, _body: Mapping[str, Any]) -> Judged:
-    config, found = run["config"], run["metrics"].get("tokens")
+    config, found = run["config"], run["metrics"]["tokens"]
     expected = token_count(config["data"]["resolution"], config["model"]["patch_size"])
     return found == expected, {"tokens": f"{found} for {expected}"}
 
@@ -136,11 +136,14 @@ def _row(kind: str, body: Mapping[str, Any], address: str, evidence: Evidence) -
     parts = []
     for variant in experiment.runs_a_row:
         name = f"{address}.{variant}" if variant else address
-        runs = runs_of(experiment, row, evidence, variant)
+        made = runs_of(experiment, row, evidence, variant)
+        # Records older than a metric say nothing of it, for or against.
+        runs = {s: r for s, r in made.items() if kind != "tokens" or "tokens" in r["metrics"]}
         if runs:
             parts.append(_judge_seeds(kind, body, name, runs))
         else:
-            parts.append(Part(NOT_RUN, missing={name: row.why_not(evidence.scale) or "not run"}))
+            why = NOT_MEASURED if made else row.why_not(evidence.scale) or "not run"
+            parts.append(Part(NOT_RUN, missing={name: why}))
     return parts
 
 

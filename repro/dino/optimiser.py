@@ -53,14 +53,25 @@ def set_rates(optimiser: Optimizer, lr: float, weight_decay: float) -> None:
 def clip_gradients(student: nn.Module, kind: ClipKind, limit: float) -> Tensor:
     """Clip in place; returns the norm of all gradients before clipping. Scalar."""
     gradients = [p.grad for p in student.parameters() if p.grad is not None]
-    norms = torch._foreach_norm(gradients)
+    norms: list[Tensor] = []
+    for group in groups(gradients):
+        found = torch._foreach_norm(group)
+        norms += found
+        if kind is ClipKind.per_tensor:
+            factors = (limit / (torch.stack(found) + 1e-6)).clamp(max=1.0)
+            torch._foreach_mul_(group, list(factors.unbind()))
     total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
-    if kind is ClipKind.per_tensor:
-        factors = (limit / (torch.stack(norms) + 1e-6)).clamp(max=1.0)
-        torch._foreach_mul_(gradients, list(factors.unbind()))
-    elif kind is ClipKind.global_norm:
+    if kind is ClipKind.global_norm:
         torch._foreach_mul_(gradients, (limit / (total + 1e-6)).clamp(max=1.0))
     return total
+
+
+def groups(tensors: list[Tensor]) -> list[list[Tensor]]:
+    """What to work on at a time: on a GPU all tensors in one launch, on a CPU one tensor after the
+    other, so that what follows finds it in the cache.
+    """
+    on_gpu = bool(tensors) and tensors[0].is_cuda
+    return [tensors] if on_gpu else [[tensor] for tensor in tensors]
 
 
 def freeze_last_layer(student: nn.Module) -> None:

@@ -15,14 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from repro.config import TeacherKind
+from repro.dino.optimiser import groups
 
 
 @torch.no_grad()
 def move_towards(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """teacher <- momentum x teacher + (1 - momentum) x student, in one pass over all tensors."""
-    teacher_tensors, student_tensors = _shared(teacher, student)
-    torch._foreach_mul_(teacher_tensors, momentum)
-    torch._foreach_add_(teacher_tensors, student_tensors, alpha=1 - momentum)
+    """teacher <- momentum x teacher + (1 - momentum) x student."""
+    for averages, values in zip(*map(groups, _shared(teacher, student)), strict=True):
+        torch._foreach_mul_(averages, momentum)
+        torch._foreach_add_(averages, values, alpha=1 - momentum)
 
 
 @torch.no_grad()
@@ -49,14 +50,17 @@ def after_update(
 @torch.no_grad()
 def relative_distance(teacher: nn.Module, student: nn.Module) -> Tensor:
     """|theta_s - theta_t| / |theta_t| over all parameters. Scalar."""
-    teacher_tensors, student_tensors = _shared(teacher, student)
-    differences = list(torch._foreach_sub(student_tensors, teacher_tensors))
-    return _norm(differences) / _norm(teacher_tensors)
+    apart: list[Tensor] = []
+    sizes: list[Tensor] = []
+    for averages, values in zip(*map(groups, _shared(teacher, student)), strict=True):
+        apart += torch._foreach_norm(torch._foreach_sub(values, averages))
+        sizes += torch._foreach_norm(averages)
+    return _norm(apart) / _norm(sizes)
 
 
-def _norm(tensors: list[Tensor]) -> Tensor:
-    norms: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
-    return norms
+def _norm(norms: list[Tensor]) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return norm
 
 
 def _shared(teacher: nn.Module, student: nn.Module) -> tuple[list[Tensor], list[Tensor]]:

@@ -139,3 +139,7 @@ def test_tokens_are_counted_from_resolution_and_patch(make: Make, evidence_of: E
 
     assert verdict("T1", "C.T1.1", evidence_of(records(0))).holds is True
     assert verdict("T1", "C.T1.1", evidence_of(records(1))).holds is False
+    older = [make(f"T1.{row}", seed) for row in ("vits16", "vits8") for seed in range(3)]
+    assert "tokens" not in older[0]["metrics"]
+    assert verdict("T1", "C.T1.1", evidence_of(older)).holds is None
+    assert "not measured" in verdict("T1", "C.T1.1", evidence_of(older)).detail
