@@ -135,11 +135,10 @@ def run_block(
 ) -> Tensor:
     """A pre-norm block on the tokens of all samples, [T, D]."""
     qkv_TD = kernels.linear(block.norm1(x_TD), block.attn.qkv.weight, block.attn.qkv.bias)
-    heads, start, outputs = block.attn.num_heads, 0, []
-    for m, n in layout:
-        qkv = qkv_TD[start : start + m * n].view(m, n, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    heads, outputs = block.attn.num_heads, []
+    for (m, n), rows in zip(layout, _by_resolution(qkv_TD, layout), strict=True):
+        qkv = rows.view(m, n, 3, heads, -1).permute(2, 0, 3, 1, 4)
         outputs.append(_rows(kernels.attention(*qkv.unbind())))
-        start += m * n
     return _rest_of_block(x_TD, torch.cat(outputs), block, kept, rate, kernels)
 
 
@@ -159,13 +158,15 @@ def run_last_block(
     first_S = first_tokens(layout).to(x_TD.device)
     q_SD = kernels.linear(normed_TD[first_S], weight[:width], bias[:width])
     kv_TD = kernels.linear(normed_TD, weight[width:], bias[width:])
-    token, sample, outputs = 0, 0, []
-    for m, n in layout:
-        q_MA1W = q_SD[sample : sample + m].view(m, heads, 1, -1)
-        kv = kv_TD[token : token + m * n].view(m, n, 2, heads, -1).permute(2, 0, 3, 1, 4)
-        outputs.append(_rows(kernels.attention(q_MA1W, *kv.unbind())))
-        token, sample = token + m * n, sample + m
+    queries, outputs = torch.split(q_SD, [m for m, _ in layout]), []
+    for (m, n), q, rows in zip(layout, queries, _by_resolution(kv_TD, layout), strict=True):
+        kv = rows.view(m, n, 2, heads, -1).permute(2, 0, 3, 1, 4)
+        outputs.append(_rows(kernels.attention(q.view(m, heads, 1, -1), *kv.unbind())))
     return _rest_of_block(x_TD[first_S], torch.cat(outputs), block, kept, rate, kernels)
+
+
+def _by_resolution(x_TD: Tensor, layout: Layout) -> tuple[Tensor, ...]:
+    return torch.split(x_TD, [m * n for m, n in layout])
 
 
 def _rest_of_block(

@@ -17,6 +17,7 @@ from repro.config import CodePath, ModelConfig, RunConfig
 from repro.data.datasets import Dataset
 from repro.dino import kernels
 from repro.dino.backbones import build_backbone, features_of
+from repro.dino.heads import ScaledRows
 from repro.dino.kernels import REFERENCE, Kernels, fastest
 from repro.dino.train import Trainer
 from repro.dino.vit import DinoViT, first_tokens, patchify
@@ -205,3 +206,20 @@ def test_a_torn_cache_is_made_anew_and_a_missing_folder_is_no_obstacle(
     assert json.loads(cache.read_text())
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/nowhere")
     assert asked(slow="usual")[0] == "other"
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_scaled_rows_are_normalised_and_differentiated_as_torch_does(frozen: bool) -> None:
+    directions = torch.randn(9, 5, dtype=torch.float64)
+    norms = torch.rand(9, 1, dtype=torch.float64) + 0.5
+    upstream = torch.randn(9, 5, dtype=torch.float64)
+    found = []
+    for rows in (
+        ScaledRows.apply,
+        lambda d, n: n * torch.nn.functional.normalize(d, dim=1),
+    ):
+        d, n = directions.clone().requires_grad_(), norms.clone().requires_grad_(not frozen)
+        result = rows(d, n)
+        (result * upstream).sum().backward()
+        found.append((result.detach(), d.grad, n.grad))
+    torch.testing.assert_close(found[0], found[1])
