@@ -59,7 +59,10 @@ def clip_gradients(student: nn.Module, kind: ClipKind, limit: float) -> Tensor:
         norms += found
         if kind is ClipKind.per_tensor:
             factors = (limit / (torch.stack(found) + 1e-6)).clamp(max=1.0)
-            torch._foreach_mul_(group, list(factors.unbind()))
+            if factors.is_cuda:  # no look at them, which would have to wait
+                torch._foreach_mul_(group, list(factors.unbind()))
+            elif (factor := float(factors)) < 1:
+                torch._foreach_mul_(group, factor)
     total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
     if kind is ClipKind.global_norm:
         torch._foreach_mul_(gradients, (limit / (total + 1e-6)).clamp(max=1.0))

@@ -80,8 +80,15 @@ def make_view(pixels: Tensor, kind: View, config: ViewsConfig, random: Generator
 
 
 def to_pixels(views: Tensor) -> Tensor:
-    """Levels (uint8) to normalised floats; floats are normalised already."""
-    return normalise(views.float() / 255) if views.dtype is torch.uint8 else views
+    """Levels (uint8) to normalised floats, in two passes; floats are normalised already."""
+    if views.dtype is not torch.uint8:
+        return views
+    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    scale, shift = (
+        t.view(1, 3, 1, 1).to(views.device, non_blocking=True)
+        for t in (1 / (255 * std), -mean / std)
+    )
+    return torch.addcmul(shift, views.float(), scale)
 
 
 def normalise(pixels: Tensor) -> Tensor:

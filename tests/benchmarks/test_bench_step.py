@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -91,10 +92,10 @@ def test_vit_step(benchmark: BenchmarkFixture, model: str, precision: str) -> No
     views = random_views(config)
     trainer = trainer_of(config)
     ours = stepper(trainer, views)
+    plainly = copy.deepcopy(config)
     if not GPU:
-        config.train.precision = Precision.fp32  # the authors' mixed precision is CUDA's alone
-    plain_step = PlainStep(config, DEVICE)
-    config.train.precision = Precision[precision]
+        plainly.train.precision = Precision.fp32  # the authors' mixed precision is CUDA's alone
+    plain_step = PlainStep(plainly, DEVICE)
     bare = BareProducts(config, DEVICE)
     more: dict[str, Any] = {"operations": bare.operations, "bytes": bare.bytes}
     if GPU:

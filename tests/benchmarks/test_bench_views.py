@@ -11,6 +11,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from repro.config import ViewsConfig
 from repro.data import fast_views
+from repro.data.loading import _Collate
 from repro.data.photographs import PHOTOGRAPHS, load_photograph
 from repro.data.pil_views import view_transform
 from repro.dino.views import to_pixels, view_kinds
@@ -40,19 +41,18 @@ def test_ten_views_of_a_jpeg(benchmark: BenchmarkFixture, reduced: bool) -> None
     def decode(content: bytes) -> Image.Image:
         return Image.open(io.BytesIO(content))
 
+    collate = _Collate([2, 8])
+
     def fast() -> None:
         torch.manual_seed(0)
-        for content in files:
-            views = fast_views.make_views(decode(content), TRANSFORMS, reduced)
-            for view in views:
-                to_pixels(view[None])
+        views = [fast_views.make_views(decode(c), TRANSFORMS, reduced) for c in files]
+        for batch in collate(views):
+            to_pixels(batch)
 
     def plain() -> None:
         torch.manual_seed(0)
-        for content in files:
-            image = decode(content).convert("RGB")
-            for transform in TRANSFORMS:
-                transform(image)
+        images = [decode(content).convert("RGB") for content in files]
+        collate([[transform(image) for transform in TRANSFORMS] for image in images])
 
     def bare() -> None:
         for content in files:
