@@ -19,6 +19,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from analysis.figures import GREY, STYLE
 from repro.errors import UserError
@@ -144,10 +145,17 @@ def draw_growth(content: dict[str, Any]) -> Figure:
 def _draw_growth(axes: Axes, entry: Entry) -> None:
     milliseconds = [1e3 * s for s in entry["growth"]]
     axes.plot(entry["at"], milliseconds, "o-", color=sns.color_palette("colorblind")[0])
+    for x, y in zip(entry["at"], milliseconds, strict=True):
+        axes.annotate(f"{y:.3g}", (x, y), (0, 5), textcoords="offset points", fontsize=6.5,
+                      ha="center")  # fmt: skip
     axes.set_xscale("symlog" if 0 in entry["at"] else "log", base=2)
     axes.set(yscale="log", xlabel=entry["axis"], xticks=entry["at"], xticklabels=entry["at"])
-    axes.tick_params(axis="x", labelsize=7)
-    axes.set_title(f"{entry['title'].split(' against ')[0]}, ms; slope {entry['slope']:.2f}")
+    axes.set_ylim(min(milliseconds) / 2, max(2 * max(milliseconds), 10 * min(milliseconds)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(axis="x", labelsize=7, rotation=30 if max(entry["at"]) > 1000 else 0)
+    what = entry["title"].split(" against ")[0]
+    axes.set_title(f"{what}, ms: slope {entry['slope']:.2f}", fontsize=8.5)
 
 
 def main() -> None:

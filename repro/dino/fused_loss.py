@@ -23,7 +23,7 @@ from torch import Tensor
 from repro.dino.diagnostics import OutputSums, summarise
 from repro.dino.losses import pair_count
 
-BLOCK = {"cpu": 2**20, "cuda": 2**26}  # numbers of a block: a core's cache; a GPU's full width
+BLOCK = {"cpu": 2**20, "cuda": 2**24}  # numbers of a block: what a cache holds; what fills a GPU
 
 
 def fused_cross_entropy(

@@ -58,11 +58,11 @@ def clip_gradients(student: nn.Module, kind: ClipKind, limit: float) -> Tensor:
         found = torch._foreach_norm(group)
         norms += found
         if kind is ClipKind.per_tensor:
-            factors = (limit / (torch.stack(found) + 1e-6)).clamp(max=1.0)
-            if factors.is_cuda:  # no look at them, which would have to wait
+            if group[0].is_cuda:  # no look at the norms, which would have to wait
+                factors = (limit / (torch.stack(found) + 1e-6)).clamp(max=1.0)
                 torch._foreach_mul_(group, list(factors.unbind()))
-            elif (factor := float(factors)) < 1:
-                torch._foreach_mul_(group, factor)
+            elif (factor := limit / (float(found[0]) + 1e-6)) < 1:
+                group[0].mul_(factor)
     total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
     if kind is ClipKind.global_norm:
         torch._foreach_mul_(gradients, (limit / (total + 1e-6)).clamp(max=1.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -118,3 +119,24 @@ def test_writing_a_steps_metrics(benchmark: BenchmarkFixture, tmp_path: Path) ->
 
         writing = fastest({"flush": write_out}, 10)["flush"]
     benchmark.extra_info["share_of_step"] = line / step + writing / 1.0
+
+
+def test_runs_side_by_side(benchmark: BenchmarkFixture) -> None:
+    """How `repro submit` uses a laptop: a run a core, against one run on all cores."""
+    cores = len(os.sched_getaffinity(0)) if FULL else 1
+
+    def rate(runs: int, threads: int) -> float:
+        seconds = "10" if FULL else "0"
+        command = [sys.executable, "-m", "tests.benchmarks.laptop_rate", seconds, str(threads)]
+        started = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(runs)]
+        return sum(float(process.communicate()[0]) for process in started)
+
+    together, alone = rate(cores, 1), rate(1, cores)
+    benchmark.pedantic(lambda: None, rounds=1)
+    benchmark.extra_info.update(
+        title=f"laptop scale: 1,000 images, {cores} runs side by side",
+        seconds={"ours": 1000 / together, "baseline": 1000 / alone},
+        baseline="one run on all cores",
+        speedup=together / alone,
+        images_per_second=together,
+    )
