@@ -20,6 +20,15 @@ def test_every_result_in_the_readme_is_a_line_of_a_published_table() -> None:
         assert any(line in text for text in published), line
 
 
+def test_every_figure_in_the_readmes_speed_table_is_a_line_of_the_benchmarks() -> None:
+    section = README.partition("## Speed")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    measured = (ROOT / "results/benchmarks/cpu.md").read_text()
+    assert len(lines) > 6
+    for line in lines:
+        assert line in measured, line
+
+
 def test_every_file_that_the_readme_names_exists() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
