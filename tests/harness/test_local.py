@@ -286,6 +286,15 @@ def test_a_slot_tells_its_worker_which_cores_and_gpu_to_use() -> None:
     assert environment["PATH"] == os.environ["PATH"]
 
 
+def test_waiting_threads_spin_briefly_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    assert local.Slot(threads=2, gpu=None).environment()["GOMP_SPINCOUNT"] == "3000"
+    monkeypatch.setenv("GOMP_SPINCOUNT", "0")
+    assert local.Slot(threads=2, gpu=None).environment()["GOMP_SPINCOUNT"] == "0"
+
+
 @pytest.mark.parametrize(
     ("chosen", "names"), [("", []), ("-1", []), ("0,2", ["0", "2"]), ("GPU-a", ["GPU-a"])]
 )
