@@ -61,8 +61,8 @@ class Slot:
         threads = str(self.threads)
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", THREADS_VARIABLE)
         gpu = {} if self.gpu is None else {"CUDA_VISIBLE_DEVICES": self.gpu}
-        # Threads that wait for each other would spin for milliseconds; where two pools share a
-        # machine's cores, they then wait for those that cannot run, and all are 5 to 20 times slower.
+        # Threads that wait for each other spin for milliseconds by default. Where two pools share
+        # the cores, they spin for threads that cannot run, and all are 5 to 20 times slower.
         spin = {"GOMP_SPINCOUNT": "3000"}
         return {**spin, **os.environ, **dict.fromkeys(names, threads), **gpu}
 
