@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision import transforms as T
 
-from repro.data.pil_views import SOLARISE_FROM
+from repro.data.pil_views import SOLARISE_FROM, decoding
 
 cv2.setNumThreads(0)  # the loader's processes are the parallelism
 
@@ -68,7 +68,7 @@ def make_views(image: Image.Image, transforms: list[T.Compose], reduced: bool) -
     """The views that `transforms` (see `pil_views`) would make: uint8, each [3, side, side].
 
     Raises:
-        OSError, SyntaxError, ValueError: the image cannot be decoded.
+        UnreadableError: the image cannot be decoded.
     """
     # Only the header is read so far: PIL images know their size before their pixels.
     width, height = image.size
@@ -76,7 +76,8 @@ def make_views(image: Image.Image, transforms: list[T.Compose], reduced: bool) -
     if reduced:
         shrink = min(min(d.box[2:]) // (SHRINK_AT_LEAST * d.size) for d in draws)
         image.draft("RGB", (width // max(1, shrink), height // max(1, shrink)))
-    pixels: Pixels = np.array(image.convert("RGB"))
+    with decoding():
+        pixels: Pixels = np.array(image.convert("RGB"))
     scale = (pixels.shape[0] / height, pixels.shape[1] / width)
     return [torch.from_numpy(render(pixels, d, scale)).permute(2, 0, 1) for d in draws]
 

@@ -18,7 +18,8 @@ from PIL import Image
 
 from repro.config import DataConfig, Resources
 from repro.data.datasets import Dataset
-from repro.data.loading import UNREADABLE, FileSplit
+from repro.data.loading import FileSplit
+from repro.data.pil_views import UnreadableError, decoding
 from repro.errors import UserError, nearest
 
 
@@ -145,8 +146,9 @@ def _file_split(
 
         def readable(place: int) -> bool:
             try:
-                open_(place).convert("RGB")
-            except UNREADABLE:
+                with decoding():
+                    open_(place).convert("RGB")
+            except UnreadableError:
                 return False
             return True
 

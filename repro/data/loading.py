@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -22,13 +22,18 @@ from torchvision import transforms as T
 
 from repro.config import CodePath, DataConfig, Resources, ViewsConfig
 from repro.data import fast_views
-from repro.data.pil_views import BICUBIC, to_tensor, view_transform
+from repro.data.pil_views import (
+    BICUBIC,
+    UnreadableError,
+    decoding,
+    to_tensor,
+    view_transform,
+)
 from repro.dino.distributed import share
 from repro.dino.randomness import derive
 from repro.dino.views import view_kinds
 from repro.errors import UserError
 
-UNREADABLE = (UnidentifiedImageError, OSError, SyntaxError, ValueError)
 MakeViews = Callable[[Image.Image], list[Tensor]]
 
 
@@ -48,7 +53,7 @@ class FileSplit:
         crop = T.Compose([resize, T.CenterCrop(self.config.resolution), to_tensor()])
         work = [(i, 0) for i in share(torch.arange(len(self.labels_N)), part).tolist()]
         batches = [work[i : i + size] for i in range(0, len(work), size)]
-        for (images,) in self._load(batches, lambda image: [crop(image.convert("RGB"))], [1]):
+        for (images,) in self._load(batches, _one_by_one([crop]), [1]):
             yield images
 
     def view_batches(
@@ -74,12 +79,7 @@ class FileSplit:
         if self.resources.path is CodePath.fast:
             reduced = self.config.reduced_decoding
             return lambda image: fast_views.make_views(image, transforms, reduced)
-
-        def one_by_one(image: Image.Image) -> list[Tensor]:
-            decoded = image.convert("RGB")
-            return [transform(decoded) for transform in transforms]
-
-        return one_by_one
+        return _one_by_one(transforms)
 
     def _load(
         self, work: list[list[tuple[int, int]]], make_views: MakeViews, groups: list[int]
@@ -98,6 +98,15 @@ class FileSplit:
             yield batch
 
 
+def _one_by_one(transforms: list[T.Compose]) -> MakeViews:
+    def make_views(image: Image.Image) -> list[Tensor]:
+        with decoding():
+            decoded = image.convert("RGB")
+        return [transform(decoded) for transform in transforms]
+
+    return make_views
+
+
 class _Views(TorchDataset[Any]):
     """(image index, seed) -> the views of that image, or the error that stopped it."""
 
@@ -109,8 +118,10 @@ class _Views(TorchDataset[Any]):
         place = self.split.kept[index]
         torch.manual_seed(seed)
         try:
-            return self.make_views(self.split.open(place))
-        except UNREADABLE as error:
+            with decoding():
+                image = self.split.open(place)
+            return self.make_views(image)
+        except UnreadableError as error:
             # Returned, not raised: the loader would bury it in a worker's traceback.
             return _unreadable(self.split.describe(place), error)
 
@@ -133,9 +144,8 @@ class _Collate:
         return batches
 
 
-def _unreadable(name: str, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:120]
+def _unreadable(name: str, error: UnreadableError) -> UserError:
     return UserError(
-        f"unreadable image {name} ({type(error).__name__}: {reason}); mend or remove it, or set "
+        f"unreadable image {name} ({error}); mend or remove it, or set "
         "data.skip_unreadable=true to leave such images out and count them"
     )

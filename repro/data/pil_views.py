@@ -6,8 +6,11 @@ parameters of the fast one (`fast_views.py`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, UnidentifiedImageError
 from torchvision import transforms as T
 
 from repro.config import ViewsConfig
@@ -15,6 +18,21 @@ from repro.dino.views import IMAGENET_MEAN, IMAGENET_STD, View
 
 BICUBIC = T.InterpolationMode.BICUBIC
 SOLARISE_FROM = 128
+DECODER_ERRORS = (UnidentifiedImageError, OSError, SyntaxError, ValueError)
+
+
+class UnreadableError(Exception):
+    """An image file cannot be decoded; the text is the decoder's."""
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Around the opening and decoding of an image alone: no other mistake must pass for one."""
+    try:
+        yield
+    except DECODER_ERRORS as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UnreadableError(f"{type(error).__name__}: {reason}") from error
 
 
 def view_transform(kind: View, config: ViewsConfig) -> T.Compose:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from repro.config import CodePath, Precision, RunConfig
+from repro.config import Precision, RunConfig
 from repro.dino.kernels import Kernels, Linear, choose_kernels
 
 GLOBAL_VIEWS = 2
@@ -82,7 +82,6 @@ class BareProducts:
     """Calling it does all products of a step once, by the kernels that the step would choose."""
 
     def __init__(self, config: RunConfig, device: torch.device) -> None:
-        config.resources.path = CodePath.fast
         kernels: Kernels = choose_kernels(config, device)
         dtype = torch.bfloat16 if config.train.precision is Precision.bf16 else torch.float32
         self.products = step_products(config)

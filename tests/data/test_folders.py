@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from repro.config import DataConfig, DataKind, Resources, ViewsConfig
+from repro.config import CodePath, DataConfig, DataKind, Resources, ViewsConfig
 from repro.data.datasets import Dataset, open_dataset
 from repro.data.photographs import load_photograph
 from repro.errors import UserError
@@ -100,6 +100,16 @@ def test_an_unreadable_image_is_named_with_the_way_out(
     assert str(bad) in message
     assert "data.skip_unreadable=true" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("path", CodePath)
+def test_a_mistake_in_the_views_does_not_pass_for_an_unreadable_image(
+    tree: Path, path: CodePath
+) -> None:
+    data = open_dataset(CONFIG, str(tree), Resources(path=path))
+    impossible = ViewsConfig(global_size=0, local_size=16, local_number=2)
+    with pytest.raises((ValueError, RuntimeError)):
+        list(data.train.view_batches([torch.tensor([0])], impossible, seed=0, first_step=0))
 
 
 def test_unreadable_images_can_be_skipped_and_are_counted(tree: Path) -> None:
