@@ -17,6 +17,7 @@ import pandas as pd
 from repro.config import RunConfig
 from repro.errors import UserError, nearest
 from repro.harness.identity import canonical, run_id
+from repro.harness.records import read_records, record
 from repro.harness.spec import (
     Experiment,
     Metric,
@@ -26,7 +27,7 @@ from repro.harness.spec import (
     results_dir,
     row_config,
 )
-from repro.harness.store import find_runs, read_records, record
+from repro.harness.store import find_runs
 
 PAPER = "paper"
 NOT_MEASURED = "not measured by these runs"

@@ -9,13 +9,15 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 
-from repro import commands
+from repro import commands, run_commands
 from repro.commands import FINE, INTERRUPTED, MISTAKE
 from repro.errors import UserError, nearest
 
+PROTOCOLS = ("knn", "linear")
 EPILOGUE = """\
 the four things people do
   submit an ablation grid         repro submit T7 --scale laptop --seeds 3
@@ -111,38 +113,65 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     _ids(p)
     _json(p)
     text = "what would run, what is done, what it costs; starts nothing"
-    p = command("plan", commands.plan, text, "repro plan T7 --scale laptop --seeds 3")
+    p = command("plan", run_commands.plan, text, "repro plan T7 --scale laptop --seeds 3")
     _ids(p)
     _grid(p)
+    _script(p)
     _json(p)
-    text = "plan, confirm, train what is missing; safe to repeat"
-    p = command("submit", commands.submit, text, "repro submit T7 --scale laptop --seeds 3 --yes")
+    text = "plan, confirm, train and evaluate what is missing; safe to repeat"
+    p = command(
+        "submit", run_commands.submit, text, "repro submit T7 --scale laptop --seeds 3 --yes"
+    )
     _ids(p)
     _grid(p)
     _pool(p)
+    _budget(p)
+    _script(p)
+    _report(p)
     _yes(p, "do not ask")
     text = "train what is missing, then print the table and draw the figure"
-    p = command("run", commands.run, text, "repro run F7:both,centering T7:r1,r2 --scale laptop")
+    p = command(
+        "run", run_commands.run, text, "repro run F7:both,centering T7:r1,r2 --scale laptop"
+    )
     _ids(p)
     _grid(p)
     _pool(p)
+    _budget(p)
+    _report(p)
     _yes(p, "as for submit; run never asks")
-    p = command("status", commands.status, "how runs are", "repro status T7 --json")
+    text = "how runs are: a board in the paper's layout, failures by cause"
+    p = command("status", run_commands.status, text, "repro status T7 --watch")
     _patterns(p)
+    p.add_argument("--watch", action="store_true", help="again and again until nothing is running")
+    text = "seconds between two looks (default: %(default)g)"
+    p.add_argument("--every", type=float, default=10.0, metavar="S", help=text)
+    p.add_argument("--runs", action="store_true", help="a line a run instead of the board")
     _json(p)
-    p = command("logs", commands.logs, "the end of runs' logs", "repro logs failed")
+    p = command("logs", run_commands.logs, "the end of runs' logs", "repro logs T7:r2 --follow")
     _patterns(p)
+    text = "go on printing until they have ended"
+    p.add_argument("-f", "--follow", action="store_true", help=text)
+    text = "lines of each (default: %(default)s)"
+    p.add_argument("--lines", type=_positive, default=20, metavar="N", help=text)
+    text = "all of the Nth start instead (runs start again after preemption)"
+    p.add_argument("--attempt", type=_positive, metavar="N", help=text)
     text = "stop runs; they keep their checkpoints"
-    p = command("cancel", commands.cancel, text, "repro cancel T7:r2")
+    p = command("cancel", run_commands.cancel, text, "repro cancel T7:r2")
     _patterns(p)
+    _yes(p, "do not ask, whatever number of runs the pattern matches")
     text = "start failed, lost, interrupted and cancelled runs again"
-    p = command("retry", commands.retry, text, "repro retry failed --yes")
+    p = command("retry", run_commands.retry, text, "repro retry --only oom --mem +50% --yes")
     _patterns(p)
-    _cluster(p)
+    p.add_argument("--only", metavar="CAUSE", help="those with this cause, as status names it: oom")
+    text = "more than their last job had, e.g. +50%% (SLURM)"
+    p.add_argument("--mem", type=_more, default=1.0, metavar="+N%", help=f"memory: {text}")
+    p.add_argument("--time", type=_more, default=1.0, metavar="+N%", help=f"time limit: {text}")
+    text = "a file of experiments/clusters/ (default: where each of them last was)"
+    p.add_argument("--cluster", metavar="C", help=text)
     _pool(p)
     _yes(p, "do not ask")
     example = "repro train teacher.momentum=0.9 train.epochs=5 --scale laptop"
-    p = command("train", commands.train, "one run from config overrides", example)
+    p = command("train", run_commands.train, "one run from config overrides", example)
     text = (
         "a setting (head.prototypes=256) or a choice of files in experiments/base: method=byol, "
         "preset=vanilla, model=vit_tiny, data=folder, views=paper"
@@ -151,6 +180,25 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     _scale(p)
     _cluster(p)
     _pool(p)
+    _report(p)
+    text = "one evaluation protocol on any checkpoint, here and now"
+    example = "repro eval knn --weights dino_deitsmall16_pretrain.pth --data birds=/data/birds"
+    p = command("eval", run_commands.evaluate, text, example)
+    text = "knn: weighted k-NN for k = 10, 20, 100, 200; linear: a sweep of linear probes"
+    p.add_argument("protocol", choices=PROTOCOLS, help=text)
+    text = "our run folders or checkpoints, the authors' files, timm's (.pth, .safetensors)"
+    p.add_argument("--weights", nargs="+", required=True, metavar="FILE", help=text)
+    text = "PATH/train/CLASS/*, PATH/val/CLASS/*; or photographs (default: that of the run)"
+    p.add_argument("--data", metavar="NAME=PATH", help=text)
+    text = "of linear probes (default: the paper's 100)"
+    p.add_argument("--epochs", type=_positive, default=0, metavar="N", help=text)
+    _network(p)
+    text = "a backbone as safetensors for timm, with a card that says how it was made"
+    example = "repro export results/runs/F7-both-laptop-s0-1a2b3c4d5e dino.safetensors"
+    p = command("export", run_commands.export, text, example)
+    p.add_argument("weights", metavar="FILE", help="a run folder or a checkpoint, as for eval")
+    p.add_argument("target", metavar="OUT.safetensors", help="where to; the card lies beside it")
+    _network(p)
     text = "the paper's table, our numbers beside the reported ones"
     p = command("table", commands.table, text, "repro table T7 --format tex")
     _ids(p)
@@ -178,10 +226,15 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     p = command("publish", commands.publish, text, "repro publish F7 F6R --scale laptop")
     _ids(p)
     _scale(p)
-    p = command(
-        "doctor", commands.doctor, "this machine: what works, what will bite", "repro doctor"
-    )
+    text = "this machine, and a cluster: what works, what will bite"
+    p = command("doctor", commands.doctor, text, "repro doctor --cluster mine")
+    text = "a SLURM profile: also ask its cluster, and try a tiny job on a node"
+    p.add_argument("--cluster", metavar="C", help=text)
     _json(p)
+    text = "remove what finished submissions left: job scripts, pickles, old code"
+    p = command("gc", run_commands.gc, text, "repro gc --dry-run")
+    p.add_argument("--dry-run", action="store_true", help="show it, remove nothing")
+    _yes(p, "do not ask")
     return parser, made
 
 
@@ -214,6 +267,36 @@ def _cluster(parser: argparse.ArgumentParser) -> None:
 def _pool(parser: argparse.ArgumentParser) -> None:
     text = "runs at a time (default: one a GPU, or as many as there are cores)"
     parser.add_argument("--workers", type=_positive, metavar="N", help=text)
+
+
+def _network(parser: argparse.ArgumentParser) -> None:
+    text = "which of a full checkpoint (default: teacher)"
+    parser.add_argument("--network", choices=("teacher", "student"), help=text)
+    text = "attention heads of a ViT (default: its width over 64, or what our run says)"
+    parser.add_argument("--heads", type=int, default=0, metavar="N", help=text)
+
+
+def _budget(parser: argparse.ArgumentParser) -> None:
+    text = "refuse to start more than so many GPU-hours (default: budget_hours of the profile)"
+    parser.add_argument("--budget", type=float, metavar="HOURS", help=text)
+
+
+def _script(parser: argparse.ArgumentParser) -> None:
+    text = "print the batch script of the first run and start nothing (SLURM)"
+    parser.add_argument("--script", action="store_true", help=text)
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    text = "write the metrics there too: %(choices)s (repeat for both)"
+    choices = ("tensorboard", "wandb")
+    parser.add_argument("--report", action="append", choices=choices, metavar="TO", help=text)
+
+
+def _more(word: str) -> float:
+    match = re.fullmatch(r"\+(\d+)%", word)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"'{word}' is not of the form +50%")
+    return 1 + int(match[1]) / 100
 
 
 def _positive(word: str) -> int:

@@ -10,6 +10,7 @@ import copy
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import Any, cast, get_type_hints
@@ -101,9 +102,16 @@ def from_plain(values: Mapping[str, Any], source: str) -> RunConfig:
 
 
 def to_plain(config: RunConfig) -> dict[str, Any]:
-    """The config as nested dicts of plain values, enums by name."""
-    node = OmegaConf.structured(config)
-    return cast(dict[str, Any], OmegaConf.to_container(node, enum_to_str=True))
+    """The config as nested dicts and lists of plain values, enums by name."""
+
+    def plain(value: Any) -> Any:
+        if is_dataclass(value):
+            return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
+        if isinstance(value, Enum):
+            return value.name
+        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+    return cast(dict[str, Any], plain(config))
 
 
 def dotted_keys(node: type = RunConfig, prefix: str = "") -> list[str]:

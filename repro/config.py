@@ -255,6 +255,8 @@ class Paths(NotIdentity):
 class Reporting(NotIdentity):
     checkpoint_seconds: int = 60  # at an epoch's end, if the last checkpoint is older
     heartbeat_seconds: int = 5
+    tensorboard: bool = False  # event files beside the JSON lines
+    wandb: bool = False  # to Weights & Biases, with the login of the machine
 
 
 @dataclass

@@ -1,9 +1,16 @@
-"""What this machine is: its processor and its free memory."""
+"""What this machine is: its name, its processor and its free memory."""
 
 from __future__ import annotations
 
+import os
 import platform
+import socket
 from pathlib import Path
+
+
+def hostname() -> str:
+    """What people call this machine; on a node of a SLURM cluster, what SLURM calls it."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def cpu_model() -> str:

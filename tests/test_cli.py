@@ -89,7 +89,7 @@ def test_the_help_of_every_command_shows_an_example_that_parses(
         (["plan", "T77"], "no experiment 'T77'"),
         (["show", "T7:r10"], "nearest: r1"),
         (["plan", "F7", "--scale", "labtop"], "nearest: laptop"),
-        (["submit", "F7", "--cluster", "slrum"], "(known: local)"),
+        (["submit", "F7", "--cluster", "slrum"], "(known: local, slurm)"),
         (["train", "trian.epochs=3"], "nearest valid key: train.epochs"),
         (["train", "train.epochs"], "write key=value"),
         (["status", "nothing-like-it"], "matches 'nothing-like-it'; nearest: "),

@@ -8,6 +8,8 @@ Shapes: N train images, M test images, D feature width, C classes, k neighbours.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -17,10 +19,10 @@ from repro.data.datasets import Dataset
 from repro.dino.kernels import REFERENCE, Kernels
 from repro.evals.features import extract_features, pixel_features
 
+NEIGHBOURS = (10, 20, 100, 200)  # App. F.1
 CHUNK = 1024  # test images at a time, which bounds the similarity matrix
 
 
-@torch.no_grad()
 def knn_accuracy(
     train_ND: Tensor,
     train_labels_N: Tensor,
@@ -34,18 +36,35 @@ def knn_accuracy(
 
     With fewer than k train images, all of them vote.
     """
+    data = train_ND, train_labels_N, test_MD, test_labels_M
+    return knn_accuracies(*data, [k], temperature, kernels)[k]
+
+
+@torch.no_grad()
+def knn_accuracies(
+    train_ND: Tensor,
+    train_labels_N: Tensor,
+    test_MD: Tensor,
+    test_labels_M: Tensor,
+    ks: Sequence[int],
+    temperature: float = 0.07,
+    kernels: Kernels = REFERENCE,
+) -> dict[int, float]:
+    """Top-1 accuracy in percent by k, from one pass over the similarities."""
     train_ND, test_MD = normalize(train_ND, dim=1), normalize(test_MD, dim=1)
     train_labels_N = train_labels_N.to(train_ND.device)
     classes = int(max(train_labels_N.max(), test_labels_M.max())) + 1
-    k = min(k, len(train_ND))
-    correct = 0
+    most = min(max(ks), len(train_ND))
+    correct = dict.fromkeys(ks, 0)
     chunks = zip(torch.split(test_MD, CHUNK), torch.split(test_labels_M, CHUNK), strict=True)
     for chunk_MD, labels_M in chunks:
-        similarity_Mk, neighbour_Mk = kernels.linear(chunk_MD, train_ND, None).topk(k, dim=1)
-        votes_MC = chunk_MD.new_zeros(len(chunk_MD), classes)
-        votes_MC.scatter_add_(1, train_labels_N[neighbour_Mk], (similarity_Mk / temperature).exp())
-        correct += int((votes_MC.argmax(dim=1).cpu() == labels_M).sum())
-    return 100 * correct / len(test_MD)
+        similarity_Mk, neighbour_Mk = kernels.linear(chunk_MD, train_ND, None).topk(most, dim=1)
+        weight_Mk, vote_Mk = (similarity_Mk / temperature).exp(), train_labels_N[neighbour_Mk]
+        for k in ks:
+            votes_MC = chunk_MD.new_zeros(len(chunk_MD), classes)
+            votes_MC.scatter_add_(1, vote_Mk[:, :k], weight_Mk[:, :k])
+            correct[k] += int((votes_MC.argmax(dim=1).cpu() == labels_M).sum())
+    return {k: 100 * number / len(test_MD) for k, number in correct.items()}
 
 
 def network_knn(
@@ -56,10 +75,23 @@ def network_knn(
     kernels: Kernels = REFERENCE,
 ) -> float:
     """Top-1 accuracy in percent of a backbone's features."""
-    size = settings.batch_size
-    train_ND = extract_features(backbone, dataset.train, size, device)
-    test_MD = extract_features(backbone, dataset.test, size, device)
+    train_ND, test_MD = _features(backbone, dataset, settings, device)
     return _accuracy(train_ND, test_MD, dataset, settings, kernels)
+
+
+def knn_protocol(
+    backbone: nn.Module,
+    dataset: Dataset,
+    settings: EvalConfig,
+    device: torch.device,
+    kernels: Kernels = REFERENCE,
+) -> dict[str, float]:
+    """{"knn_10": percent, ...} for the numbers of neighbours among which the paper chose 20."""
+    train_ND, test_MD = _features(backbone, dataset, settings, device)
+    labels_N, labels_M = dataset.train.labels_N, dataset.test.labels_N
+    data = train_ND, labels_N, test_MD, labels_M
+    found = knn_accuracies(*data, NEIGHBOURS, settings.knn_temp, kernels)
+    return {f"knn_{k}": accuracy for k, accuracy in found.items()}
 
 
 def pixel_knn(dataset: Dataset, settings: EvalConfig) -> float:
@@ -68,6 +100,16 @@ def pixel_knn(dataset: Dataset, settings: EvalConfig) -> float:
         pixel_features(split, settings.batch_size) for split in (dataset.train, dataset.test)
     )
     return _accuracy(train_ND, test_MD, dataset, settings, REFERENCE)
+
+
+def _features(
+    backbone: nn.Module, dataset: Dataset, settings: EvalConfig, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    splits = dataset.train, dataset.test
+    train_ND, test_MD = (
+        extract_features(backbone, split, settings.batch_size, device) for split in splits
+    )
+    return train_ND, test_MD
 
 
 def _accuracy(

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from repro.harness.cost import Cost
+from repro.harness.forecast import Forecast
 from repro.harness.identity import run_id
-from repro.harness.plan import Plan
+from repro.harness.plan import UNEVALUATED, Plan, PlannedRun
+from repro.harness.records import read_records
 from repro.harness.spec import Experiment, Row, Variant, experiment_ids, load, row_config
-from repro.harness.store import find_runs, read_records
-from repro.harness.terminal import count, print_table, tick
+from repro.harness.store import find_runs
+from repro.harness.terminal import count, duration, print_table, tick
 
 
 def listing(results: Path) -> list[dict[str, Any]]:
@@ -145,18 +147,22 @@ def _rows_done(experiment: Experiment, scale: str, runs: dict[str, int]) -> int:
     return sum(all(done(row, name) for name in experiment.runs_a_row) for row in trained)
 
 
-def plan_json(planned: Plan) -> dict[str, Any]:
-    """{runs, gpu_hours, cpu_hours, todo, skipped}: the fixed shape of `plan --json`.
+def plan_json(planned: Plan, expected: Forecast) -> dict[str, Any]:
+    """{runs, gpu_hours, cpu_hours, todo, ...}: the fixed shape of `plan --json`.
 
     The hours are null where nothing comparable is known.
     """
-    keys = ("id", "experiment", "row", "seed", "state", "slug", "cells")
+    keys = ("id", "experiment", "row", "seed", "state", "slug", "cells", "evaluation")
     cost = planned.cost
     return {
         "runs": [{key: getattr(run, key) for key in keys} for run in planned.runs],
         "gpu_hours": cost and cost.gpu_hours,
         "cpu_hours": cost and cost.cpu_hours,
         "todo": len(planned.todo),
+        "to_evaluate": len(planned.to_evaluate),
+        "jobs": expected.jobs,
+        "wall_hours": expected.wall_hours,
+        "disk_gb": expected.disk_gb,
         "skipped": [
             {"experiment": experiment, "row": row, "why": why}
             for experiment, row, why in planned.skipped
@@ -164,27 +170,46 @@ def plan_json(planned: Plan) -> dict[str, Any]:
     }
 
 
-def print_plan(planned: Plan) -> None:
+def print_plan(planned: Plan, expected: Forecast) -> None:
     rows = [
-        [run.id, " ".join(f"{e}:{r}" for e, r in run.cells), str(run.seed), run.state]
+        [run.id, " ".join(f"{e}:{r}" for e, r in run.cells), str(run.seed), _state(run)]
         for run in planned.runs
     ]
     if rows:
         print_table("", ["id", "rows it serves", "seed", "state"], rows)
     for experiment, row, why in planned.skipped:
         print(f"{experiment}:{row}: {why}")
-    todo = len(planned.todo)
-    cost = f"; {_cost(planned.cost)}" if todo else ""
-    print(f"{count(len(planned.runs), 'run')}, {todo} to do{cost}")
+    todo, to_evaluate = len(planned.todo), len(planned.to_evaluate)
+    shared = sum(len({e for e, _ in run.cells}) > 1 for run in planned.runs)
+    said = [f"{count(len(planned.runs), 'run')}, {todo} to do"]
+    said += [f"{to_evaluate} to evaluate"] if to_evaluate else []
+    said += [f"{shared} shared by several tables"] if shared else []
+    print(", ".join(said) + (f"; {_cost(planned.cost)}" if todo else ""))
+    if todo or to_evaluate:
+        print(_expected(expected))
+
+
+def _state(run: PlannedRun) -> str:
+    if run.sent and run.state == "queued":
+        return "queued (submitted)"
+    return f"{run.state}, not evaluated" if run.evaluation in UNEVALUATED else run.state
+
+
+def _expected(expected: Forecast) -> str:
+    parts = [expected.place, f"{expected.at_a_time} at a time"]
+    if expected.jobs:
+        parts.append(count(expected.jobs, "job"))
+    if expected.wall_hours:
+        parts.append(f"about {duration(expected.wall_hours)}")
+    if expected.disk_gb:
+        short = " (NOT ENOUGH)" if expected.disk_gb > expected.free_gb else ""
+        parts.append(f"{expected.disk_gb:,.1f} GB of {expected.free_gb:,.0f} GB free disk{short}")
+    return ", ".join(parts)
 
 
 def _cost(cost: Cost | None) -> str:
     if cost is None:
         return "cost unknown: no run of this scale has finished here yet"
     hours = {"of cores": cost.cpu_hours, "of GPUs": cost.gpu_hours}
-    said = " and ".join(f"{_duration(value)} {what}" for what, value in hours.items() if value)
+    said = " and ".join(f"{duration(value)} {what}" for what, value in hours.items() if value)
     return f"about {said}, from {cost.basis}"
-
-
-def _duration(hours: float) -> str:
-    return f"{hours * 60:.1f} minutes" if hours < 1 else f"{hours:,.1f} hours"

@@ -1,29 +1,131 @@
-"""Where runs go: `experiments/clusters/*.yaml`. Only `kind: local`, this machine, exists so far."""
+"""Where runs go: `experiments/clusters/*.yaml`, this machine (`local`) or a SLURM cluster.
+
+`experiments/clusters/slurm.yaml` explains every key of a SLURM profile and is there to be copied.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, cast
 
 import yaml
 
+from repro.checks import check
+from repro.config import Resources, RunConfig
 from repro.errors import UserError, nearest
 from repro.harness.spec import experiments_dir
-from repro.harness.spec_checks import REQUIRED, Keys, check_keys
+from repro.harness.spec_checks import NUMBER, REQUIRED, Keys, check_keys
 
-CLUSTER: Keys = {"kind": (str, REQUIRED), "workers": (int, 0), "threads": (int, 0)}
+COMMON: Keys = {"kind": (str, REQUIRED), "data": (dict, {}), "resources": (dict, {})}
+LOCAL: Keys = {**COMMON, "workers": (int, 0), "threads": (int, 0), "gpus": (list, [])}
+SLURM: Keys = {
+    **COMMON,
+    "partition": (str, ""),
+    "account": (str, ""),
+    "qos": (str, ""),
+    "constraint": (str, ""),
+    "gpus": (int, REQUIRED),
+    "gpus_per_node": (int, 8),
+    "cpus": (int, REQUIRED),
+    "memory_gb": (NUMBER, REQUIRED),
+    "minutes": (int, REQUIRED),
+    "evaluation_minutes": (int, 60),
+    "packed": (int, 1),
+    "parallel": (int, 64),
+    "max_array": (int, 0),
+    "max_jobs": (int, 0),
+    "warning_seconds": (int, 120),
+    "requeues": (int, 30),
+    "budget_hours": (NUMBER, 0),
+    "setup": (list, []),
+    "extra": (dict, {}),
+    "srun": (list, []),
+    "python": (str, ""),
+}
+AT_LEAST_ONE = ("cpus", "gpus_per_node", "minutes", "evaluation_minutes", "packed", "parallel")
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """`workers` runs at a time with `threads` CPU threads each; 0: decided from the machine."""
+    """This machine: `workers` runs at a time with `threads` CPU threads each; 0: decided here.
+    `visible` names the GPUs that may be used; empty: all.
 
+    `data` maps names of data sets to their folders; `resources` overrides a run's resources, for
+    all scales or (`{paper: {ranks: 16}}`) for one.
+    """
+
+    name: str  # as --cluster takes it: of a profile, or the path of its file
     kind: str
-    workers: int
-    threads: int
+    data: Mapping[str, str] = field(default_factory=dict)
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    workers: int = 0
+    threads: int = 0
+    visible: tuple[str, ...] = ()
+
+    def placed(self, config: RunConfig) -> RunConfig:
+        """The run with this cluster's folders of data and resources; its identity is the same.
+
+        Raises:
+            UserError: the resources are of a wrong type or do not suit the run.
+        """
+        if not self.data and not self.resources:
+            return config
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        settings = {k: v for k, v in self.resources.items() if not isinstance(v, dict)}
+        settings |= self.resources.get(config.label.scale, {})
+        folder = self.data.get(config.data.name, config.paths.data)
+        try:
+            merged = OmegaConf.merge(OmegaConf.structured(config.resources), settings)
+            resources = cast(Resources, OmegaConf.to_object(merged))
+            placed = replace(config, resources=resources, paths=replace(config.paths, data=folder))
+            check(placed)
+        except (OmegaConfBaseException, UserError) as error:
+            line = str(error).splitlines()[0]
+            raise UserError(f"cluster {self.name}: resources of this profile: {line}") from None
+        return placed
+
+
+@dataclass(frozen=True)
+class SlurmCluster(Cluster):
+    """One SLURM cluster; GPUs, CPUs and memory are those of one rank of a run."""
+
+    partition: str = ""
+    account: str = ""
+    qos: str = ""
+    constraint: str = ""
+    gpus: int = 1
+    gpus_per_node: int = 8
+    cpus: int = 1
+    memory_gb: float = 1.0
+    minutes: int = 60
+    evaluation_minutes: int = 60
+    packed: int = 1  # small runs side by side in one job
+    parallel: int = 64  # jobs at a time
+    max_array: int = 0
+    max_jobs: int = 0
+    warning_seconds: int = 120
+    requeues: int = 30
+    budget_hours: float = 0.0
+    setup: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    srun: tuple[str, ...] = ()
+    python: str = ""
 
 
 def load_cluster(name: str) -> Cluster:
-    """Raises: UserError for an unknown cluster (lists the known ones) or a mistake in its file."""
+    """A profile by its name in `experiments/clusters/`, or from a file (`my/cluster.yaml`).
+
+    Raises:
+        UserError: an unknown cluster (lists the known ones) or a mistake in its file.
+    """
+    if name.endswith(".yaml"):
+        if not Path(name).is_file():
+            raise UserError(f"--cluster {name}: no such file")
+        return read_cluster(Path(name).absolute(), str(Path(name).absolute()))
     folder = experiments_dir() / "clusters"
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in known:
@@ -31,12 +133,39 @@ def load_cluster(name: str) -> Cluster:
             f"no cluster '{name}' in {folder}; nearest: {nearest(name, known)} "
             f"(known: {', '.join(known)})"
         )
-    path = folder / f"{name}.yaml"
+    return read_cluster(folder / f"{name}.yaml", name)
+
+
+def read_cluster(path: Path, name: str) -> Cluster:
+    """Raises: UserError, which names the file, the key and the fix."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    cluster = Cluster(**check_keys(content, CLUSTER, str(path)))
-    if cluster.kind != "local":
-        raise UserError(f"{path}: kind '{cluster.kind}' must be local")
-    return cluster
+    kind = content.get("kind") if isinstance(content, dict) else None
+    if kind not in ("local", "slurm"):
+        raise UserError(f"{path}: kind '{kind}' must be local or slurm")
+    values = check_keys(content, LOCAL if kind == "local" else SLURM, str(path))
+    _check_resources(values["resources"], path)
+    if kind == "local":
+        visible = tuple(str(gpu) for gpu in values.pop("gpus"))
+        return Cluster(name, visible=visible, **values)
+    for key in AT_LEAST_ONE:
+        if values[key] < 1:
+            raise UserError(f"{path}: {key}: {values[key]} must be at least 1")
+    values |= {"setup": tuple(values["setup"]), "srun": tuple(values["srun"])}
+    return SlurmCluster(name, **values)
+
+
+def _check_resources(values: Mapping[str, Any], path: Path) -> None:
+    known = {item.name for item in fields(Resources)}
+    scales = {file.stem for file in (experiments_dir() / "scales").glob("*.yaml")}
+    for key, value in values.items():
+        inner = value if isinstance(value, dict) else {key: value}
+        if isinstance(value, dict) and key not in scales:
+            near = nearest(key, scales)
+            raise UserError(f"{path}: resources: unknown scale '{key}'; nearest: {near}")
+        for name in inner:
+            if name not in known:
+                near = nearest(name, known)
+                raise UserError(f"{path}: resources: unknown key '{name}'; nearest: {near}")

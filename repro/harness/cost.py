@@ -10,23 +10,28 @@ times of Table 8: hours on 16 V100 GPUs for eight of its rows.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from repro.checks import PHOTOGRAPHS
-from repro.config import DataKind, HeadConfig, ModelConfig, RunConfig
+from repro.config import DataKind, HeadConfig, ModelConfig, OptimiserName, RunConfig
 from repro.harness.files import read_json
+from repro.harness.records import read_records
+from repro.harness.remembered import is_remembered, remembered, save
 from repro.harness.spec import Row, load, row_config
-from repro.harness.store import find_runs, read_records
+from repro.harness.store import RunFolder, find_runs
+from repro.harness.terminal import duration
 
 IMAGES = {"imagenet": 1_281_167}  # training images of data sets that need not be opened to know
 TABLE_8_GPUS = 16  # "two 8-GPU machines"
 TABLE_8 = {"time_h_100ep": "100ep", "time_h_300ep": "300ep"}
 GLOBAL_VIEWS = 2
+CHECKPOINTS = 2  # last and previous
+MOST_UNKNOWN = 50  # runs whose configs `status` reads, at 20 ms each, to tell what is left
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Cost:
     cpu_hours: float  # hours of one core; 0 where only GPU times are known
     gpu_hours: float  # hours of one GPU; 0 for runs without
     basis: str  # what the estimate rests on
+    disk: int  # bytes of their folders
 
 
 @dataclass(frozen=True)
@@ -47,18 +53,37 @@ class Rates:
     basis: str
 
 
-def estimate(todo: Sequence[RunConfig], scale: str, results: Path) -> Cost | None:
-    """The cost of `todo`; None where nothing comparable is known."""
-    works = [work(config) for config in todo]
+def estimate(todo: Mapping[str, RunConfig], scale: str, results: Path) -> Cost | None:
+    """The cost of `todo`, configs by run id; None where nothing comparable is known."""
+    works = [remembered(f"run {name}", partial(work, todo[name])) for name in todo]
+    space = sum(map(disk, todo.values()))
     rates = _rates_of_finished(scale, results) or _rates_of_benchmarks(scale, results)
     if rates is None and scale == "paper":
         rates = _rates_of_table_8()
+    save()
     if rates is None or None in works:
         return None
     total = sum(w for w in works if w is not None)
     cpu = total / rates.core if rates.core else 0.0
     gpu = total / rates.gpu if rates.gpu else 0.0
-    return Cost(cpu, gpu, rates.basis)
+    return Cost(cpu, gpu, rates.basis, space)
+
+
+def hours_left(unfinished: Sequence[tuple[RunFolder, str, float]], results: Path) -> str:
+    """In words, what (folder, scale, share still to do) will take; empty where nothing is known."""
+    hours: dict[str, float] = {}
+    for scale in {scale for _, scale, _ in unfinished}:
+        rates = _rates_of_finished(scale, results) or _rates_of_benchmarks(scale, results)
+        unknown = sum(not is_remembered(f"run {folder.id}") for folder, _, _ in unfinished)
+        if rates is None or unknown > MOST_UNKNOWN:
+            return ""
+        for folder, its_scale, share in unfinished:
+            if its_scale == scale:
+                done = remembered(f"run {folder.id}", partial(_work_of, folder.config)) or 0.0
+                unit, rate = ("GPU", rates.gpu) if rates.gpu else ("core", rates.core)
+                hours[unit] = hours.get(unit, 0.0) + share * done / rate
+    save()
+    return " and ".join(f"about {duration(n)} of {unit}s left" for unit, n in hours.items())
 
 
 def work(config: RunConfig) -> float | None:
@@ -74,50 +99,67 @@ def work(config: RunConfig) -> float | None:
 
 def work_of_an_image(config: RunConfig) -> int:
     """Floating-point operations that one image costs in a training step."""
-    model, views = tuple(vars(config.model).items()), config.views
+    views = config.views
 
     def forward(size: int) -> int:
-        backbone, dim = _backbone(model, views.global_size, size)
-        return backbone + _head(dim, tuple(vars(config.head).items()))
+        backbone, dim, _ = _backbone(config.model, views.global_size, size)
+        return backbone + _head(dim, config.head)[0]
 
     taught = GLOBAL_VIEWS * forward(views.global_size)
     local = views.local_number * forward(views.local_size) if views.local_number else 0
     return 3 * (taught + local) + taught
 
 
-@cache
-def _backbone(model: tuple[Any, ...], global_size: int, size: int) -> tuple[int, int]:
-    """Operations of one view of `size`, counted by torch without any data, and feature width."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from repro.dino.backbones import build_backbone, feature_dim
-
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        backbone = build_backbone(ModelConfig(**dict(model)), global_size).eval()
-        backbone(torch.empty(1, 3, size, size))
-    return int(counter.get_total_flops()), feature_dim(backbone)
+def disk(config: RunConfig) -> int:
+    """Bytes of a run's folder: two checkpoints with student, teacher and the optimiser's state."""
+    size = config.views.global_size
+    _, dim, backbone = _backbone(config.model, size, size)
+    copies = 4 if config.optim.name is OptimiserName.adamw else 3
+    return CHECKPOINTS * 4 * copies * (backbone + _head(dim, config.head)[1])
 
 
-@cache
-def _head(dim: int, head: tuple[Any, ...]) -> int:
-    """Operations of one view's features through the head."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
+def _backbone(model: ModelConfig, global_size: int, size: int) -> tuple[int, int, int]:
+    """Of a view of `size`: operations, feature width, parameters; counted without any data."""
 
-    from repro.dino.heads import DinoHead
+    def count() -> tuple[int, int, int]:
+        import torch
+        from torch.utils.flop_counter import FlopCounterMode
 
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        DinoHead(dim, HeadConfig(**dict(head))).eval()(torch.empty(1, dim))
-    return int(counter.get_total_flops())
+        from repro.dino.backbones import build_backbone, feature_dim
+
+        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            backbone = build_backbone(model, global_size).eval()
+            backbone(torch.empty(1, 3, size, size))
+        weights = sum(p.numel() for p in backbone.parameters())
+        return int(counter.get_total_flops()), feature_dim(backbone), weights
+
+    operations, dim, weights = remembered(f"backbone {model} {global_size} {size}", count)
+    return operations, dim, weights
+
+
+def _head(dim: int, head: HeadConfig) -> tuple[int, int]:
+    """Operations of one view's features through the head, and its parameters."""
+
+    def count() -> tuple[int, int]:
+        import torch
+        from torch.utils.flop_counter import FlopCounterMode
+
+        from repro.dino.heads import DinoHead
+
+        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            layers = DinoHead(dim, head).eval()
+            layers(torch.empty(1, dim))
+        return int(counter.get_total_flops()), sum(p.numel() for p in layers.parameters())
+
+    operations, weights = remembered(f"head {dim} {head}", count)
+    return operations, weights
 
 
 def _rates_of_finished(scale: str, results: Path) -> Rates | None:
     """Medians over the finished runs of this scale known here, published or not."""
     cores: list[float] = []
     gpus: list[float] = []
-    for config, seconds, hardware in _finished(scale, results):
-        done = work(config)
+    for done, seconds, hardware in _finished(scale, results):
         if done and seconds:
             processes = hardware.get("ranks", 1) if hardware["gpu"] else hardware["threads"]
             (gpus if hardware["gpu"] else cores).append(3600 * done / (seconds * processes))
@@ -127,22 +169,29 @@ def _rates_of_finished(scale: str, results: Path) -> Rates | None:
     return Rates(median(cores) if cores else 0.0, median(gpus) if gpus else 0.0, basis)
 
 
-def _finished(scale: str, results: Path) -> Iterable[tuple[RunConfig, float, dict[str, Any]]]:
-    """(config, wall seconds, hardware) of each."""
+def _finished(scale: str, results: Path) -> Iterable[tuple[float | None, float, dict[str, Any]]]:
+    """(work, wall seconds, hardware) of each."""
     from repro.compose import from_plain
 
     seen = set()
     published = results / "published" / scale / "records.jsonl"
     for record in read_records(published):
         seen.add(record["id"])
-        config = from_plain(record["config"], f"{published}: {record['id']}")
-        yield config, record["times"]["wall_seconds"], record["env"]["hardware"]
+        source = f"{published}: {record['id']}"
+        config = partial(from_plain, record["config"], source)
+        done = remembered(f"run {record['id']}", partial(_work_of, config))
+        yield done, record["times"]["wall_seconds"], record["env"]["hardware"]
     for folder in find_runs(results / "runs"):
         result, env = folder.result(), read_json(folder.path / "env.json")
         if folder.id in seen or result is None or env is None:
             continue
         if folder.read_run().get("scale") == scale:
-            yield folder.config(), result["wall_seconds"], env["hardware"]
+            done = remembered(f"run {folder.id}", partial(_work_of, folder.config))
+            yield done, result["wall_seconds"], env["hardware"]
+
+
+def _work_of(config: Callable[[], RunConfig]) -> float | None:
+    return work(config())
 
 
 def _rates_of_benchmarks(scale: str, results: Path) -> Rates | None:

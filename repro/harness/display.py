@@ -20,8 +20,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from repro.harness.journal import output_words
 from repro.harness.store import RunFolder
-from repro.harness.worker import output_words
 
 LIVE_SECONDS = 0.5
 PLAIN_SECONDS = 15.0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.hardware import cpu_model
+from repro.harness.files import read_json
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
 
@@ -26,15 +27,23 @@ def environment(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         **{name: version(name) for name in PACKAGES},
-        "git_sha": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--", "repro")),
-        "diff": _git("diff", "HEAD", "--", "repro"),
+        **code_version(),
         "hardware": {
             "cpu": cpu_model(),
             "cores": os.cpu_count(),
             "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
             "threads": torch.get_num_threads(),
         },
+    }
+
+
+def code_version() -> dict[str, Any]:
+    """{git_sha, dirty, diff} of this code; of a submission's snapshot, as it was when copied."""
+    copied = read_json(Path(__file__).parents[2] / "code.json")
+    return copied or {
+        "git_sha": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain", "--", "repro")),
+        "diff": _git("diff", "HEAD", "--", "repro"),
     }
 
 

@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -30,10 +29,12 @@ from rich.console import Console
 
 from repro.config import Device
 from repro.errors import UserError
+from repro.hardware import hostname
+from repro.harness import evaluation
 from repro.harness.display import Display
 from repro.harness.plan import PlannedRun
-from repro.harness.store import RunFolder, create_run
-from repro.harness.worker import BUSY, POOL_VARIABLE, STOPPED, THREADS_VARIABLE
+from repro.harness.store import RunFolder, create_runs
+from repro.harness.worker import BUSY, POOL_VARIABLE, STOPPED, THREADS_VARIABLE, trains_only
 
 POLL_SECONDS = 0.1
 LOG_TAIL = 20  # lines of a dead worker's log that its failure keeps
@@ -81,6 +82,7 @@ def dispatch(
     workers: int | None = None,
     threads: int | None = None,
     console: Console | None = None,
+    gpus: Sequence[str] | None = None,
 ) -> Outcome:
     """Train the planned runs on this machine and wait for them; finished ones are skipped.
 
@@ -92,15 +94,16 @@ def dispatch(
             are cores and runs.
         threads: CPU threads of a worker; by default the cores are divided.
         console: where to show progress; by default standard output.
+        gpus: which to use, as CUDA_VISIBLE_DEVICES names them; by default all.
 
     Raises:
         UserError: the runs folder cannot be written, or no longer.
     """
-    folders = [create_run(runs.resolve(), run.slug, run.config) for run in planned]
+    folders = create_runs(runs.resolve(), [(run.slug, run.config) for run in planned])
     outcome = Outcome()
     queue: deque[RunFolder] = deque()
     for folder in folders:
-        if folder.result() is not None:
+        if is_settled(folder):
             outcome.already_done.append(folder)
             continue
         # Asking for a run again overrides an earlier cancel, but not one still to take effect.
@@ -109,7 +112,9 @@ def dispatch(
         queue.append(folder)
     if not queue:
         return outcome
-    gpus = [] if all(r.config.resources.device is Device.cpu for r in planned) else visible_gpus()
+    if all(run.config.resources.device is Device.cpu for run in planned):
+        gpus = []
+    gpus = visible_gpus() if gpus is None else gpus
     gpus = group_gpus(gpus, max(run.config.resources.ranks for run in planned))
     slots = make_slots(len(queue), gpus, workers, threads)
     with Display(len(folders), len(outcome.already_done), len(slots), console) as display:
@@ -132,6 +137,7 @@ class Pool:
     outcome: Outcome
     jobs: list[Job] = field(default_factory=list)
     elsewhere: list[RunFolder] = field(default_factory=list)
+    patient: bool = False  # further signals do not kill: a batch system sends several
     asked: int = 0  # how often a signal asked to stop
     passed_on: int = 0  # how many of those the workers were told of
 
@@ -154,7 +160,7 @@ class Pool:
 
     def on_signal(self, *_: object) -> None:
         # The loop does the rest: a worker that is just being started must hear of it too.
-        self.asked += 1
+        self.asked = 1 if self.patient else self.asked + 1
 
     def _stop(self) -> None:
         """First let the workers save a checkpoint; kill them when asked again."""
@@ -171,7 +177,7 @@ class Pool:
     def _start(self) -> None:
         while self.queue and self.free and not self.asked:
             folder = self.queue.popleft()
-            if folder.result() is not None:
+            if is_settled(folder):
                 self._end(folder, "done")
             elif folder.cancel_requested():
                 folder.update_run(state="cancelled")
@@ -208,8 +214,10 @@ class Pool:
             self._end(folder, "failed")
 
     def _record_death(self, job: Job, code: int) -> None:
+        last_step = job.folder.last_step() or {"step": 0}
+        died = describe_death(job.folder.path / "log.txt", job.log_start, code)
         try:
-            job.folder.fail(describe_death(job, code))
+            job.folder.fail(died | {"step": last_step["step"]})
         except OSError as error:
             self.display.say(f"{job.folder.path}: cannot write why it failed: {error.strerror}")
 
@@ -233,6 +241,11 @@ class Pool:
         ended: list[RunFolder] = getattr(self.outcome, state)
         ended.append(folder)
         self.display.ended(folder, state)
+
+
+def is_settled(folder: RunFolder) -> bool:
+    """Whether a worker would find nothing to do."""
+    return folder.result() is not None and (trains_only() or not evaluation.missing(folder))
 
 
 def make_slots(
@@ -293,20 +306,22 @@ def start_worker(folder: RunFolder, slot: Slot) -> Job:
         return Job(folder, slot, process, output.tell())
 
 
-def describe_death(job: Job, code: int) -> dict[str, Any]:
-    """What failure.json says of a worker that could not write its own."""
+def describe_death(log: Path, start: int, code: int) -> dict[str, Any]:
+    """What failure.json says of a worker that could not write its own; the step is missing.
+
+    Args:
+        start: where in its log this worker began.
+    """
     how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"gone, exit code {code}"
-    hint = " (often the system ran out of memory)" if code == -signal.SIGKILL else ""
-    with (job.folder.path / "log.txt").open("rb") as log:
-        log.seek(job.log_start)
-        said = log.read().decode(errors="replace").splitlines()[-LOG_TAIL:]
-    last_step = job.folder.last_step()
+    hint = " (often for want of memory)" if code == -signal.SIGKILL else ""
+    with log.open("rb") as file:
+        file.seek(start)
+        said = file.read().decode(errors="replace").splitlines()[-LOG_TAIL:]
     return {
         "kind": "killed",
         "line": f"worker {how}{hint}; last line of its log: {said[-1] if said else '(none)'}",
         "traceback": "\n".join(said),
-        "host": socket.gethostname(),
-        "step": last_step["step"] if last_step else 0,
+        "host": hostname(),
     }
 
 

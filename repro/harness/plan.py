@@ -6,7 +6,6 @@ one run; it carries the label of the first.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,15 +14,20 @@ from repro.config import RunConfig
 from repro.errors import UserError
 from repro.harness.cost import Cost, estimate
 from repro.harness.identity import run_id, slug
+from repro.harness.overview import Overview, overview
 from repro.harness.spec import row_config, select
 from repro.harness.store import RunFolder, find_runs
 
 SETTLED = ("done", "running")
+UNEVALUATED = ("missing", "failed")
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """`state` is one of the store's, or "new"; `cells` are all (experiment, row) it serves."""
+    """`state` is one of the store's, or "new"; `cells` are all (experiment, row) it serves.
+
+    `sent`: a live SLURM job has it; `evaluation` is that of `overview.View`.
+    """
 
     id: str
     experiment: str
@@ -33,6 +37,8 @@ class PlannedRun:
     config: RunConfig
     slug: str
     cells: tuple[tuple[str, str], ...]
+    sent: bool = False
+    evaluation: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,8 +51,13 @@ class Plan:
 
     @property
     def todo(self) -> tuple[PlannedRun, ...]:
-        """What a submission would start: everything but done and running ones."""
-        return tuple(run for run in self.runs if run.state not in SETTLED)
+        """What a submission would train: everything but done, running and sent ones."""
+        return tuple(run for run in self.runs if to_do(run))
+
+    @property
+    def to_evaluate(self) -> tuple[PlannedRun, ...]:
+        """Trained runs that lack a protocol and have no job that will run it."""
+        return tuple(r for r in self.runs if r.state == "done" and r.evaluation in UNEVALUATED)
 
 
 def plan(references: Sequence[str], scale: str, seeds: int, results: Path) -> Plan:
@@ -72,14 +83,26 @@ def plan(references: Sequence[str], scale: str, seeds: int, results: Path) -> Pl
                     if run.id in runs:
                         run = replace(runs[run.id], cells=runs[run.id].cells + run.cells)
                     runs[run.id] = run
-    todo = [run for run in runs.values() if run.state not in SETTLED]
-    return Plan(
-        tuple(runs.values()), tuple(skipped), estimate([run.config for run in todo], scale, results)
-    )
+    seen = overview([folders[run.id] for run in runs.values() if run.id in folders], results)
+    known = tuple(with_view(run, seen) for run in runs.values())
+    todo = {run.id: run.config for run in known if to_do(run)}
+    return Plan(known, tuple(skipped), estimate(todo, scale, results))
+
+
+def to_do(run: PlannedRun) -> bool:
+    return run.state not in SETTLED and not run.sent
+
+
+def with_view(run: PlannedRun, seen: Overview) -> PlannedRun:
+    """The run as an overview found it; one without a folder is new."""
+    view = seen.views.get(run.id)
+    if view is None:
+        return run
+    return replace(run, state=view.state, sent=view.sent, evaluation=view.evaluation)
 
 
 def planned_run(config: RunConfig, folders: dict[str, RunFolder]) -> PlannedRun:
-    """One run as its label and its folder, if there is one, describe it."""
+    """One run as its label and its folder, if there is one, name it; its state is not looked at."""
     identity, label = run_id(config), config.label
     folder = folders.get(identity)
     return PlannedRun(
@@ -87,7 +110,7 @@ def planned_run(config: RunConfig, folders: dict[str, RunFolder]) -> PlannedRun:
         experiment=label.experiment,
         row=label.row,
         seed=config.seed,
-        state=folder.state(time.time()) if folder else "new",
+        state="new",
         config=config,
         slug=folder.slug if folder else slug(config, label.experiment, label.row),
         cells=((label.experiment, label.row),),

@@ -34,7 +34,7 @@ def followers(folder: Path, ranks: int) -> Iterator[None]:
         return
     common = {
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(_free_port()),
+        "MASTER_PORT": str(free_port()),
         "WORLD_SIZE": str(ranks),
     }
     os.environ |= common | {"RANK": "0", "LOCAL_RANK": "0"}
@@ -55,7 +55,8 @@ def followers(folder: Path, ranks: int) -> Iterator[None]:
             os.environ.pop(name)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

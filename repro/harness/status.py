@@ -1,4 +1,4 @@
-"""Which runs a person means, how they are, and what their logs say.
+"""Which runs a person means, and how one of them is.
 
 A pattern is an experiment (`T7`), rows (`T7:r2`), the beginning of a run id, a state, or a glob on
 the slug (`F7-*-s0`). A run that two tables share answers to both.
@@ -7,8 +7,6 @@ the slug (`F7-*-s0`). A run that two tables share answers to both.
 from __future__ import annotations
 
 import re
-import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -17,33 +15,43 @@ from typing import Any
 
 from repro.errors import UserError, nearest
 from repro.harness.identity import run_id
+from repro.harness.overview import View, overview
 from repro.harness.spec import experiment_ids, row_config, run_name, select
 from repro.harness.store import STATES, RunFolder, find_runs
-from repro.harness.terminal import print_table
+from repro.harness.triage import Cause
 
-LOG_LINES = 20
 ID_PREFIX = re.compile(r"[0-9a-f]{4,10}")
 
 
-def find(patterns: Sequence[str], runs: Path) -> list[RunFolder]:
+def find(patterns: Sequence[str], results: Path) -> list[RunFolder]:
     """The run folders that match any of the patterns; all without patterns.
 
     Raises:
         UserError: a pattern matches nothing; names the nearest one that would.
     """
-    folders = find_runs(runs)
+    folders = find_runs(results / "runs")
     if not patterns:
         return folders
-    matched = {folder.path for pattern in patterns for folder in _matching(pattern, folders, runs)}
+    by_state = [pattern for pattern in patterns if pattern in STATES]
+    matched = {
+        folder.path
+        for pattern in patterns
+        if pattern not in STATES
+        for folder in _matching(pattern, folders, results / "runs")
+    }
+    if by_state:
+        views = overview(folders, results).views
+        matched |= {folder.path for folder in folders if views[folder.id].state in by_state}
     return [folder for folder in folders if folder.path in matched]
 
 
-def describe(folder: RunFolder) -> dict[str, Any]:
-    """{id, experiment, row, seed, state, step, cause, scale, slug, total_steps, sentinel}.
+def describe(folder: RunFolder, view: View) -> dict[str, Any]:
+    """{id, experiment, row, seed, state, step, cause, ...}: the fixed shape of `status --json`.
 
-    `cause` says why a run is failed or lost; it is null for all others.
+    `cause` says why a run is failed, lost, interrupted or cancelled, `kind` in one word; both are
+    null for all others. `detail` says where a run waits or runs, `job` which SLURM job has it.
     """
-    run, state, last = folder.read_run(), folder.state(time.time()), folder.last_step()
+    run, last = folder.read_run(), folder.last_step()
     return {
         "id": folder.id,
         "slug": folder.slug,
@@ -51,57 +59,29 @@ def describe(folder: RunFolder) -> dict[str, Any]:
         "row": run["row"],
         "scale": run["scale"],
         "seed": run["seed"],
-        "state": state,
+        "state": view.state,
         "step": last["step"] if last else 0,
         "total_steps": run.get("total_steps"),
         "sentinel": last["sentinel"] if last else None,
-        "cause": _cause(folder, state),
+        "cause": said(view.cause),
+        "kind": view.cause.kind if view.cause else None,
+        "host": view.cause.host if view.cause else run.get("host"),
+        "detail": view.detail,
+        "job": view.task.job if view.task else None,
+        "attempts": run.get("attempts", 0),
+        "evaluation": view.evaluation,
     }
 
 
-def print_status(entries: Sequence[dict[str, Any]]) -> None:
-    rows = []
-    for entry in entries:
-        steps = f"{entry['step']}/{entry['total_steps'] or '?'}"
-        said = entry["cause"] or entry["sentinel"] or ""
-        rows.append([entry["id"], entry["slug"], entry["state"], steps, said])
-    if rows:
-        print_table("", ["id", "run", "state", "step", ""], rows)
-    counts = Counter(entry["state"] for entry in entries)
-    print(", ".join(f"{counts[state]} {state}" for state in STATES if counts[state]) or "no runs")
-
-
-def print_log(folder: RunFolder) -> None:
-    """The end of a run's log under its name; what ended it comes first."""
-    state = folder.state(time.time())
-    print(f"== {folder.path.name} ({state})")
-    if cause := _cause(folder, state):
-        print(f"{state}: {cause}")
-    try:
-        lines = (folder.path / "log.txt").read_text(errors="replace").splitlines()
-    except FileNotFoundError:
-        lines = ["(no log: it has not started)"]
-    print("\n".join(lines[-LOG_LINES:]))
-
-
-def _cause(folder: RunFolder, state: str) -> str | None:
-    failure = folder.failure()
-    if state == "failed" and failure:
-        return f"{failure['line']} (step {failure['step']})"
-    if state == "lost":
-        age = folder.heartbeat_age(time.time())
-        ago = "" if age is None else f", {age:.0f} s after its last heartbeat"
-        return f"its worker is gone without a word{ago}; repro retry {folder.id}"
-    return None
+def said(cause: Cause | None) -> str | None:
+    return None if cause is None else f"{cause.line} (step {cause.step})"
 
 
 def _matching(pattern: str, folders: list[RunFolder], runs: Path) -> list[RunFolder]:
     name = pattern.partition(":")[0]
     if name in experiment_ids():
-        wanted = _ids_of(pattern, folders)
+        wanted = rows_of(pattern, folders)
         return [f for f in folders if f.id in wanted]
-    if pattern in STATES:
-        return [f for f in folders if f.state(time.time()) == pattern]
     matched = [
         folder
         for folder in folders
@@ -116,22 +96,24 @@ def _matching(pattern: str, folders: list[RunFolder], runs: Path) -> list[RunFol
     return matched
 
 
-def _ids_of(reference: str, folders: list[RunFolder]) -> set[str]:
-    """Ids of all runs that serve these rows, at the scales and seeds that exist here.
+def rows_of(reference: str, folders: list[RunFolder]) -> dict[str, str]:
+    """By id, the row (with its variant) that a run serves, of `T7` or `T7:r1,r2`.
 
-    A run made before a default changed has another id now; it still answers to its label.
+    For all scales and seeds that exist here. A run made before a default changed has another id
+    now; it still answers to its label.
     """
     labels = [folder.read_run() for folder in folders]
     seeds = {run["seed"] for run in labels}
-    wanted = set()
+    served: dict[str, str] = {}
     for experiment, rows in select([reference]):
         names = {run_name(row, variant) for row in rows for variant in experiment.runs_a_row}
         for folder, run in zip(folders, labels, strict=True):
             if run["experiment"] == experiment.id and run["row"] in names:
-                wanted.add(folder.id)
+                served[folder.id] = run["row"]
         for scale in {run["scale"] for run in labels}:
             for row in (row for row in rows if not row.why_not(scale)):
                 for variant in experiment.runs_a_row:
                     config = row_config(experiment, row, scale, 0, variant)
-                    wanted |= {run_id(replace(config, seed=seed)) for seed in seeds}
-    return wanted
+                    ids = {run_id(replace(config, seed=seed)) for seed in seeds}
+                    served |= dict.fromkeys(ids, run_name(row, variant))
+    return served

@@ -9,6 +9,7 @@ results/runs/<slug>-<id>/
   cancel         a marker: the worker should stop
   failure.json   kind, line, traceback, host, step of the last failure
   result.json    final metrics, written last: it exists = the run is done
+  evaluations/   PROTOCOL.json of each protocol run on the last checkpoint (evaluation.py)
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -36,14 +37,13 @@ from repro.harness.files import (
     replace_text,
     write_json,
 )
-from repro.harness.identity import SCHEMA, canonical, run_id
+from repro.harness.identity import run_id
 
 if TYPE_CHECKING:
     from repro.config import RunConfig
 
 STATES = ("queued", "running", "interrupted", "cancelled", "failed", "lost", "done")
 GRACE = 60.0  # seconds without a heartbeat after which a run of another machine is lost
-BINS = 60  # points of a record's curves
 LOCK_PATIENCE = 0.5  # seconds; a reader that asks `is_locked` holds the lock for an instant
 TAIL_BYTES = 65536
 _FOLDER_NAME = re.compile(r"(?P<slug>[^.].*)-(?P<id>[0-9a-f]{10})")
@@ -153,13 +153,8 @@ class RunFolder:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run; raises RunBusy if another live process does."""
-        handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            if not _acquire(handle, LOCK_PATIENCE):
-                raise RunBusy(f"{self.path}: another process is training this run")
+        with hold(self.path / "lock", f"{self.path}: another process is training this run"):
             yield
-        finally:
-            os.close(handle)
 
     def is_locked(self) -> bool:
         try:
@@ -173,6 +168,11 @@ class RunFolder:
         finally:
             os.close(handle)
         return False
+
+    def evaluations(self) -> dict[str, dict[str, Any]]:
+        """What each finished protocol left, by its name."""
+        files = sorted((self.path / "evaluations").glob("*.json"))
+        return {f.stem: read_json(f) or {} for f in files if not f.name.endswith(".failure.json")}
 
     def request_cancel(self) -> None:
         (self.path / "cancel").touch()
@@ -211,25 +211,51 @@ class RunFolder:
 def create_run(runs: Path, slug: str, config: RunConfig) -> RunFolder:
     """The folder of this run, made if there is none; an existing one is returned untouched.
 
-    Complete from the moment it is visible: it is filled under another name, then renamed.
+    Raises:
+        UserError: the disk is full or the folder is not writable.
+    """
+    return create_runs(runs, [(slug, config)])[0]
+
+
+def create_runs(runs: Path, wanted: Sequence[tuple[str, RunConfig]]) -> list[RunFolder]:
+    """The folders of these (slug, config), in order; what exists is returned untouched.
+
+    Each is complete from the moment it is visible: filled under another name, then renamed.
 
     Raises:
         UserError: the disk is full or the folder is not writable.
     """
-    identity = run_id(config)
-    if (existing := find_run(runs, identity)) is not None:
-        return existing
+    identities = [run_id(config) for _, config in wanted]
+    known = {folder.id: folder for folder in find_runs(runs)}
     try:
-        runs.mkdir(parents=True, exist_ok=True)
-        with (runs / ".lock").open("w") as guard:
-            # Two submissions at one moment may carry different slugs for one id.
-            fcntl.flock(guard, fcntl.LOCK_EX)
-            return find_run(runs, identity) or _make_run(runs, f"{slug}-{identity}", config)
+        if not set(identities) <= known.keys():
+            runs.mkdir(parents=True, exist_ok=True)
+            with (runs / ".lock").open("w") as guard:
+                # Two submissions at one moment may carry different slugs for one id.
+                fcntl.flock(guard, fcntl.LOCK_EX)
+                known = {folder.id: folder for folder in find_runs(runs)}
+                for identity, (slug, config) in zip(identities, wanted, strict=True):
+                    if identity not in known:
+                        known[identity] = _make_run(runs, f"{slug}-{identity}", config)
     except OSError as error:
         raise UserError(
             f"{runs}: cannot create a run folder: {error.strerror}; "
             "free space, change its permissions, or set REPRO_RESULTS to another folder"
         ) from None
+    return [known[identity] for identity in identities]
+
+
+def refresh_resources(folder: RunFolder, config: RunConfig) -> None:
+    """Take over what is no part of a run's identity: resources, folders of data, reporting.
+
+    A run in training keeps what it has.
+    """
+    if folder.is_locked():
+        return
+    old = folder.config()
+    kept = replace(old, resources=config.resources, paths=config.paths, reporting=config.reporting)
+    if kept != old:
+        replace_text(folder.path / "config.yaml", config_text(kept))
 
 
 def find_runs(runs: Path) -> list[RunFolder]:
@@ -244,73 +270,23 @@ def find_run(runs: Path, identity: str) -> RunFolder | None:
     return next((folder for folder in find_runs(runs) if folder.id == identity), None)
 
 
-def record(folder: RunFolder) -> dict[str, Any]:
-    """What a finished run leaves as evidence, in the schema of ARCHITECTURE.md.
-
-    The uncommitted diff stays in the run folder; the record says whether there was one (`dirty`).
-
-    Raises:
-        UserError: the run is not done.
-    """
-    result = folder.result()
-    if result is None:
-        raise UserError(f"{folder.path}: this run is not done; repro status {folder.id}")
-    config = folder.config()
-    run = folder.read_run()
-    env = read_json(folder.path / "env.json") or {}
-    return {
-        "schema": SCHEMA,
-        "id": folder.id,
-        "slug": folder.slug,
-        "scale": config.label.scale,
-        "seed": config.seed,
-        "config": canonical(config),
-        "metrics": result["metrics"],
-        "sentinel": result["sentinel"],
-        "counts": result["counts"],
-        "curves": curves(folder.metrics()),
-        "env": {key: value for key, value in env.items() if key != "diff"},
-        "times": {key: run.get(key) for key in ("created", "started", "ended")}
-        | {"wall_seconds": result.get("wall_seconds")},
-    }
-
-
-def curves(events: list[dict[str, Any]]) -> dict[str, Any]:
-    """Metric lines as curves: {key: [means over at most BINS equal bins of steps]}, and `eval`.
-
-    Values that were not finite are left out of a bin's mean; an empty bin is null. Means are
-    rounded to 6 significant digits, which no reader of a curve can see.
-    """
-    steps = [event for event in events if event["kind"] == "step"]
-    evaluations = [event for event in events if event["kind"] == "eval"]
-    keys = [
-        key
-        for key, value in (steps[0] if steps else {}).items()
-        if key != "step" and isinstance(value, int | float | None)
-    ]
-    bins: list[list[dict[str, Any]]] = [[] for _ in range(min(BINS, len(steps)))]
-    for index, event in enumerate(steps):
-        bins[index * len(bins) // len(steps)].append(event)
-    binned: dict[str, Any] = {key: [_mean(b, key) for b in bins] for key in keys}
-    eval_keys = ("epoch", "knn", "student_knn")
-    return binned | {"eval": {key: [e.get(key) for e in evaluations] for key in eval_keys}}
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The lines of a records.jsonl."""
-    return read_lines(path)
-
-
-def _make_run(runs: Path, name: str, config: RunConfig) -> RunFolder:
+def config_text(config: RunConfig) -> str:
+    """The content of a config.yaml."""
     import yaml
 
     from repro.compose import to_plain
 
+    # libyaml where there is one: thousands of runs are submitted at once.
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return str(yaml.dump(to_plain(config), Dumper=dumper, sort_keys=False))
+
+
+def _make_run(runs: Path, name: str, config: RunConfig) -> RunFolder:
     temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=runs))
     try:
         temporary.chmod(0o755)  # mkdtemp's 0700 would hide the run from colleagues
         (temporary / "checkpoints").mkdir()
-        replace_text(temporary / "config.yaml", yaml.safe_dump(to_plain(config), sort_keys=False))
+        replace_text(temporary / "config.yaml", config_text(config))
         run = {"state": "queued", "attempts": 0, "created": time.time(), "seed": config.seed}
         labels = config.label
         run |= {"experiment": labels.experiment, "row": labels.row, "scale": labels.scale}
@@ -322,6 +298,18 @@ def _make_run(runs: Path, name: str, config: RunConfig) -> RunFolder:
     return RunFolder(final)
 
 
+@contextmanager
+def hold(path: Path, complaint: str, patience: float = LOCK_PATIENCE) -> Iterator[None]:
+    """Hold a lock file; raises RunBusy with `complaint` if another live process does."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if not _acquire(handle, patience):
+            raise RunBusy(complaint)
+        yield
+    finally:
+        os.close(handle)
+
+
 def _acquire(handle: int, patience: float) -> bool:
     deadline = time.monotonic() + patience
     while True:
@@ -331,8 +319,3 @@ def _acquire(handle: int, patience: float) -> bool:
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
-
-
-def _mean(events: list[dict[str, Any]], key: str) -> float | None:
-    values = [event[key] for event in events if event.get(key) is not None]
-    return float(f"{sum(values) / len(values):.6g}") if values else None

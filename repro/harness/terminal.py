@@ -42,6 +42,11 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def duration(hours: float) -> str:
+    """Hours in words: "5.0 minutes", "1,234.5 hours"."""
+    return f"{hours * 60:.1f} minutes" if hours < 1 else f"{hours:,.1f} hours"
+
+
 def tick(value: Any) -> str:
     """A table cell as the paper prints it: ticks and crosses for true and false."""
     if isinstance(value, bool):

@@ -1,4 +1,5 @@
-"""`python -m repro.harness.worker RUN_FOLDER`: trains one run, from its folder and into its folder.
+"""`python -m repro.harness.worker RUN_FOLDER`: trains one run, from its folder and into its folder,
+and evaluates it (`evaluation.py`), unless evaluations are jobs of their own.
 
 The folder's path is the only input; whoever starts the worker (the local pool, a batch system, a
 person) learns the outcome from the exit code and from the folder:
@@ -30,12 +31,16 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from repro.errors import UserError
+from repro.hardware import hostname
+from repro.harness import evaluation
 from repro.harness.environment import environment
 from repro.harness.files import write_json
+from repro.harness.journal import Journal
 from repro.harness.ranks import followers, is_follower
+from repro.harness.reporters import reporters
 from repro.harness.store import RunBusy, RunFolder
 
 if TYPE_CHECKING:
@@ -45,9 +50,9 @@ if TYPE_CHECKING:
 DONE, FAILED, USER_MISTAKE, BUSY, STOPPED = range(5)
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 POOL_VARIABLE = "REPRO_POOL_PID"  # set by the local pool: stop when that process is gone
+TRAIN_ONLY_VARIABLE = "REPRO_TRAIN_ONLY"  # set by a backend that evaluates in other jobs
 THREADS_VARIABLE = "REPRO_THREADS"  # set by a backend that divides the machine's cores
-FLUSH_SECONDS = 1.0
-PRINT_SECONDS = 10.0
+ATTEMPT = "=== attempt"  # begins an attempt's part of a run's log
 
 
 class StopRequest:
@@ -98,17 +103,27 @@ def work(path: Path) -> int:
         with folder.lock():
             if folder.result() is not None:
                 print(f"{path}: already done")
-                return DONE
-            return _attempt(folder, stop)
+                code = DONE
+            else:
+                code = _attempt(folder, stop)
     except RunBusy as busy:
         print(busy)
         return BUSY
+    if code == DONE and not trains_only() and evaluation.missing(folder):
+        evaluation.evaluate(folder)
+    return code
+
+
+def trains_only() -> bool:
+    return TRAIN_ONLY_VARIABLE in os.environ
 
 
 def _attempt(folder: RunFolder, stop: StopRequest) -> int:
+    config: RunConfig | None = None
     try:
         attempt = folder.read_run().get("attempts", 0) + 1
-        me = {"pid": os.getpid(), "host": socket.gethostname()}
+        me = {"pid": os.getpid(), "host": socket.gethostname(), "job": slurm_job()}
+        print(f"{ATTEMPT} {attempt}, {time.ctime()}, {' '.join(_place(me))} ===")
         folder.update_run(state="running", attempts=attempt, started=time.time(), **me)
         folder.event("started", attempt=attempt, **me)
         config = folder.config()
@@ -117,6 +132,10 @@ def _attempt(folder: RunFolder, stop: StopRequest) -> int:
             return _train(folder, config, stop)
     except Exception as error:  # noqa: BLE001  whatever happened, the folder must tell of it
         failure = describe(error, (folder.last_step() or {"step": 0})["step"])
+        if stop.reason and config is not None and config.resources.ranks > 1:
+            # Another rank was ended before it could agree on a step; the last checkpoint counts.
+            print(f"{failure['line']}; it had been asked to stop ({stop.reason})")
+            return _stopped(folder, failure["step"], stop.reason)
         # On a full disk none of this may fit; the exit code remains.
         with suppress(OSError):
             folder.fail(failure)
@@ -148,7 +167,7 @@ def _train(folder: RunFolder, config: RunConfig, stop: StopRequest) -> int:
         if state is not None:
             trainer.load_state_dict(state)
         if is_follower():
-            return _follow(trainer)
+            return _follow(trainer, stop)
         env = environment(device.type)
         env["hardware"]["ranks"] = ranks
         env["kernels"] = trainer.kernels.words()
@@ -174,20 +193,24 @@ def _lead(folder: RunFolder, trainer: Trainer, stop: StopRequest, begun: float) 
 
     saved, saved_step = time.monotonic(), trainer.step
     seconds = trainer.config.reporting.checkpoint_seconds
-    with Journal(folder, trainer) as journal:
+    with (
+        reporters(folder, trainer.config, trainer.step) as report,
+        Journal(folder, trainer, report) as journal,
+    ):
         for event in trainer.run():
             journal.see(event)
             if not at_rest(event, trainer.steps_per_epoch):
                 continue
             stop.look()
-            distributed.any_rank(bool(stop.reason))
+            if distributed.any_rank(bool(stop.reason)) and not stop.reason:
+                stop.reason = "another rank was asked to stop"
             overdue = time.monotonic() - saved >= seconds
             if stop.reason or (event["kind"] == "epoch" and overdue):
                 journal.flush()
                 save()
                 saved, saved_step = time.monotonic(), trainer.step
             if stop.reason:
-                return _stopped(folder, trainer, stop.reason)
+                return _stopped(folder, trainer.step, stop.reason)
     if saved_step != trainer.step:
         save()
     result = trainer.result() | {"wall_seconds": time.monotonic() - begun}
@@ -197,12 +220,13 @@ def _lead(folder: RunFolder, trainer: Trainer, stop: StopRequest, begun: float) 
     return DONE
 
 
-def _follow(trainer: Trainer) -> int:
-    """Train along with rank 0, which alone decides when to stop."""
+def _follow(trainer: Trainer, stop: StopRequest) -> int:
+    """Train along with rank 0, which writes everything down."""
     from repro.dino import distributed
 
     for event in trainer.run():
-        if at_rest(event, trainer.steps_per_epoch) and distributed.any_rank(False):
+        resting = at_rest(event, trainer.steps_per_epoch)
+        if resting and distributed.any_rank(bool(stop.reason)):
             return STOPPED
     return DONE
 
@@ -218,77 +242,28 @@ def at_rest(event: dict[str, Any], steps_per_epoch: int) -> bool:
     return bool(event["kind"] == "epoch")
 
 
-def _stopped(folder: RunFolder, trainer: Trainer, reason: str) -> int:
+def _stopped(folder: RunFolder, step: int, reason: str) -> int:
     state = "cancelled" if folder.cancel_requested() else "interrupted"
-    folder.update_run(state=state)
-    folder.event(state, step=trainer.step, reason=reason)
-    print(f"{state} at step {trainer.step} ({reason}); the checkpoint is saved")
+    folder.update_run(state=state, ended=time.time())
+    folder.event(state, step=step, reason=reason)
+    print(f"{state} at step {step} ({reason}); the checkpoint is saved")
     return STOPPED
 
 
-class Journal:
-    """Takes a run's events to metrics.jsonl and, every few seconds, to standard output."""
-
-    def __init__(self, folder: RunFolder, trainer: Trainer) -> None:
-        self.folder, self.trainer = folder, trainer
-        self.lines: list[dict[str, Any]] = []
-        self.flushed = self.printed = time.monotonic()
-        self.last_step: dict[str, Any] = {}
-        self.sentinel = "healthy"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # After a failed write the rest must not land behind a torn line.
-        if kind is None or not issubclass(kind, OSError):
-            self.flush()
-
-    def flush(self) -> None:
-        self.folder.append_metrics(self.lines)
-        self.lines = []
-        self.flushed = time.monotonic()
-
-    def see(self, event: dict[str, Any]) -> None:
-        now = time.monotonic()
-        if event["kind"] == "epoch":
-            return
-        self.lines.append(event)
-        evaluated = event["kind"] == "eval"
-        if evaluated or now - self.flushed >= FLUSH_SECONDS:
-            self.flush()
-        if not evaluated:
-            self.last_step = event
-            self._watch(event["sentinel"])
-        if self.last_step and (evaluated or now - self.printed >= PRINT_SECONDS):
-            print(progress_line(self.last_step, self.trainer.total_steps))
-            self.printed = now
-        if evaluated:
-            teacher, student = event["knn"], event["student_knn"]
-            print(f"step {event['step']}: k-NN teacher {teacher:.1f} %, student {student:.1f} %")
-
-    def _watch(self, sentinel: str) -> None:
-        if sentinel == self.sentinel:
-            return
-        self.sentinel = sentinel
-        report = self.trainer.sentinel.report()
-        print(f"sentinel: {sentinel} since step {report['since_step']}: {report['meaning']}")
-        self.folder.event("sentinel", **report)
+def slurm_job() -> str | None:
+    """The job this process belongs to, as people and scancel name it: "12" or "12_3"."""
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ.get("SLURM_JOB_ID")
 
 
-def progress_line(event: dict[str, Any], total_steps: int) -> str:
-    """One step's event in words, for logs and displays."""
-    return (
-        f"step {event['step']}/{total_steps}  {event['images_per_second']:.0f} images/s  "
-        f"loss {event['loss']:.3f}  {output_words(event)}  {event['sentinel']}"
-    )
-
-
-def output_words(values: dict[str, Any]) -> str:
-    """What the outputs look like, as distributions or as vectors; nan is null in the files."""
-    titles = {"entropy": "entropy", "kl": "KL", "output_spread": "output spread"}
-    known = {title: values[key] for key, title in titles.items() if key in values}
-    return ", ".join(f"{t} {'nan' if v is None else f'{v:.3f}'}" for t, v in known.items())
+def _place(me: dict[str, Any]) -> list[str]:
+    node = os.environ.get("SLURMD_NODENAME")
+    return [
+        me["host"],
+        *([f"node {node}"] if node else []),
+        *([f"job {me['job']}"] if me["job"] else []),
+    ]
 
 
 @contextmanager
@@ -330,7 +305,7 @@ def describe(error: Exception, step: int) -> dict[str, Any]:
         "kind": kind,
         "line": line,
         "traceback": "".join(traceback.format_exception(error)),
-        "host": socket.gethostname(),
+        "host": hostname(),
         "step": getattr(error, "step", step),
     }
 

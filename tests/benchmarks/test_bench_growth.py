@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from repro.harness import status
-from repro.harness.store import create_run, find_runs
+from repro.harness import board
+from repro.harness.store import create_run
 from tests.benchmarks.measure import FULL, config_of, fastest, use_threads
 from tests.benchmarks.test_bench_step import random_views, stepper, trainer_of
 
@@ -68,13 +68,13 @@ def test_status(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
     use_threads(1)
     config = config_of("laptop", {}, {})
 
-    def described(runs: Path) -> Callable[[], Any]:
-        return lambda: [status.describe(folder) for folder in find_runs(runs)]
+    def described(results: Path) -> Callable[[], Any]:
+        return lambda: board.look([], results)
 
     calls = {}
     for count in (10, 30, 100, 300, 1000) if FULL else (2, 4):
-        runs = tmp_path / str(count)
+        results = tmp_path / str(count)
         for seed in range(count):
-            create_run(runs, f"bench-s{seed}", replace(config, seed=seed))
-        calls[count] = described(runs)
+            create_run(results / "runs", f"bench-s{seed}", replace(config, seed=seed))
+        calls[count] = described(results)
     record(benchmark, "runs in the store", "repro status", calls)

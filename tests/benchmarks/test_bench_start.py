@@ -15,8 +15,8 @@ from repro.data.datasets import open_dataset
 from repro.dino import checkpoint
 from repro.dino.train import Event, Trainer
 from repro.harness.identity import run_id
+from repro.harness.journal import Journal
 from repro.harness.store import create_run
-from repro.harness.worker import Journal
 from tests.benchmarks.measure import (
     EXPERIMENTS,
     FULL,
@@ -106,7 +106,7 @@ def test_writing_a_steps_metrics(benchmark: BenchmarkFixture, tmp_path: Path) ->
         if event["step"] == 3:
             break
     folder = create_run(tmp_path, "bench", config)
-    with Journal(folder, trainer) as journal:
+    with Journal(folder, trainer, lambda _: None) as journal:
         line = compare(
             benchmark, "a step's line in the journal, 100 times",
             lambda: [journal.see(events[-1]) for _ in range(100)],

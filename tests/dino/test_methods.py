@@ -14,7 +14,7 @@ from repro.config import RunConfig
 from repro.data.datasets import Dataset, open_dataset
 from repro.dino import distributed
 from repro.dino.train import Trainer
-from repro.harness.ranks import _free_port
+from repro.harness.ranks import free_port
 
 CPU = torch.device("cpu")
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -106,7 +106,7 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     overrides = DIVISIBLE | OVER_RANKS_ONLY
     overrides |= {"dino in parts": {"resources.accumulate": 2}}
-    mp.spawn(follow, args=(_free_port(), overrides, folder), nprocs=2)
+    mp.spawn(follow, args=(free_port(), overrides, folder), nprocs=2)
     return folder
 
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +23,8 @@ from repro.compose import to_plain
 from repro.config import RunConfig
 from repro.errors import UserError
 from repro.harness.files import append_lines, read_lines, write_json
-from repro.harness.identity import canonical, run_id
-from repro.harness.store import (
-    BINS,
-    RunBusy,
-    RunFolder,
-    create_run,
-    curves,
-    find_run,
-    find_runs,
-    read_records,
-    record,
-)
+from repro.harness.identity import run_id
+from repro.harness.store import RunBusy, RunFolder, create_run, find_run, find_runs
 
 NOW = 1_000_000.0
 RESULT: dict[str, Any] = {
@@ -272,46 +261,3 @@ def test_events_are_appended_with_their_time(folder: RunFolder) -> None:
     assert [line["event"] for line in lines] == ["started", "failed"]
     assert lines[1]["kind"] == "nan"
     assert lines[0]["time"] <= lines[1]["time"]
-
-
-@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=200))
-def test_curves_are_means_over_equal_bins_of_steps(losses: list[float]) -> None:
-    events = [
-        {"kind": "step", "step": i + 1, "epoch": (i + 1) / 8, "loss": v, "sentinel": "healthy"}
-        for i, v in enumerate(losses)
-    ]
-    made = curves(events)
-    n, bins = len(losses), min(BINS, len(losses))
-    assert set(made) == {"epoch", "loss", "eval"}
-    assert len(made["loss"]) == len(made["epoch"]) == bins
-    bounds = [math.ceil(i * n / bins) for i in range(bins + 1)]
-    sizes = [b - a for a, b in pairwise(bounds)]
-    assert max(sizes) - min(sizes) <= 1
-    for value, (low, high) in zip(made["loss"], pairwise(bounds), strict=True):
-        mean = sum(losses[low:high]) / (high - low)
-        assert value == pytest.approx(mean, rel=1e-5, abs=1e-9)
-
-
-def test_curves_leave_out_what_was_not_finite_and_keep_evaluations_as_they_are() -> None:
-    events = [{"kind": "step", "step": i, "loss": 1.0 if i % 2 else None} for i in range(1, 121)]
-    events.append({"kind": "eval", "step": 120, "epoch": 2, "knn": 71.23456789, "student_knn": 70})
-    made = curves(events)
-    assert made["loss"] == [1.0] * BINS
-    assert made["eval"] == {"epoch": [2], "knn": [71.23456789], "student_knn": [70]}
-
-
-def test_a_record_holds_the_evidence_and_only_a_finished_run_has_one(folder: RunFolder) -> None:
-    with pytest.raises(UserError, match="not done"):
-        record(folder)
-    write_json(folder.path / "env.json", {"torch": "2.15", "git_sha": "abc", "diff": "+ secret"})
-    folder.append_metrics([{"kind": "step", "step": 1, "epoch": 0.5, "loss": 2.0}])
-    folder.finish(RESULT)
-    made = record(folder)
-    assert made["id"] == folder.id
-    assert made["config"] == canonical(RunConfig())
-    assert made["metrics"] == RESULT["metrics"]
-    assert made["curves"]["loss"] == [2.0]
-    assert made["env"] == {"torch": "2.15", "git_sha": "abc"}
-    assert made["times"]["wall_seconds"] == 3.0
-    append_lines(folder.path / "records.jsonl", [made])
-    assert read_records(folder.path / "records.jsonl") == [made]

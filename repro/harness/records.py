@@ -1,0 +1,85 @@
+"""Records: what a finished run leaves as evidence, a line of published/<scale>/records.jsonl.
+
+Its schema stands in ARCHITECTURE.md, key by key in results/published/SCHEMA.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from repro.errors import UserError
+from repro.harness.files import read_json, read_lines
+from repro.harness.identity import SCHEMA, canonical
+from repro.harness.store import RunFolder
+
+BINS = 60  # points of a record's curves
+
+
+def record(folder: RunFolder) -> dict[str, Any]:
+    """What a finished run leaves as evidence, in the schema of ARCHITECTURE.md.
+
+    The uncommitted diff stays in the run folder; the record says whether there was one (`dirty`).
+
+    Raises:
+        UserError: the run is not done.
+    """
+    result = folder.result()
+    if result is None:
+        raise UserError(f"{folder.path}: this run is not done; repro status {folder.id}")
+    config = folder.config()
+    run = folder.read_run()
+    env = read_json(folder.path / "env.json") or {}
+    return {
+        "schema": SCHEMA,
+        "id": folder.id,
+        "slug": folder.slug,
+        "scale": config.label.scale,
+        "seed": config.seed,
+        "config": canonical(config),
+        "metrics": result["metrics"] | _evaluated(folder),
+        "sentinel": result["sentinel"],
+        "counts": result["counts"],
+        "curves": curves(folder.metrics()),
+        "env": {key: value for key, value in env.items() if key != "diff"},
+        "times": {key: run.get(key) for key in ("created", "started", "ended")}
+        | {"wall_seconds": result.get("wall_seconds")},
+    }
+
+
+def curves(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """Metric lines as curves: {key: [means over at most BINS equal bins of steps]}, and `eval`.
+
+    Values that were not finite are left out of a bin's mean; an empty bin is null. Means are
+    rounded to 6 significant digits, which no reader of a curve can see.
+    """
+    steps = [event for event in events if event["kind"] == "step"]
+    evaluations = [event for event in events if event["kind"] == "eval"]
+    keys = [
+        key
+        for key, value in (steps[0] if steps else {}).items()
+        if key != "step" and isinstance(value, int | float | None)
+    ]
+    bins: list[list[dict[str, Any]]] = [[] for _ in range(min(BINS, len(steps)))]
+    for index, event in enumerate(steps):
+        bins[index * len(bins) // len(steps)].append(event)
+    binned: dict[str, Any] = {key: [_mean(b, key) for b in bins] for key in keys}
+    eval_keys = ("epoch", "knn", "student_knn")
+    return binned | {"eval": {key: [e.get(key) for e in evaluations] for key in eval_keys}}
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The lines of a records.jsonl."""
+    return read_lines(path)
+
+
+def _evaluated(folder: RunFolder) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for evaluation in folder.evaluations().values():
+        found |= evaluation["metrics"]
+    return found
+
+
+def _mean(events: list[dict[str, Any]], key: str) -> float | None:
+    values = [event[key] for event in events if event.get(key) is not None]
+    return float(f"{sum(values) / len(values):.6g}") if values else None
