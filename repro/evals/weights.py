@@ -1,0 +1,223 @@
+"""Weights in and out: whose file it is, which network it fills, and what does not fit.
+
+In: the authors' released backbones and full checkpoints (`student`, `teacher`, with heads and the
+prefixes `module.` and `backbone.`), our own checkpoints, timm's files. The network is read off the
+tensors: width, depth, patch and position grid of a ViT, or a ResNet; every key must be accounted
+for. Files are read with `weights_only`, so that none of them can run code.
+Out: safetensors that `timm.create_model(..., checkpoint_path=...)` loads, with a model card.
+
+The number of heads is the one thing that tensors do not tell: 64 channels a head, as in Table 1,
+unless said otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isqrt
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from repro.config import Family, ModelConfig
+from repro.dino.backbones import build_backbone
+from repro.dino.kernels import REFERENCE, Kernels
+from repro.errors import UserError
+
+HEAD_WIDTH = 64
+NETWORKS = ("teacher", "student")  # of a full checkpoint, the one to evaluate first
+CONTAINERS = ("state_dict", "model")  # in which timm and others wrap a backbone
+PREFIXES = ("module.", "backbone.", "encoder.")
+DROPPED = ("head.", "fc.", "classifier.")  # what sits on top of the features
+SHOWN = 3  # keys that an error names
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A backbone with its weights, and where they came from."""
+
+    backbone: nn.Module
+    model: ModelConfig
+    image_size: int
+    source: Path
+    network: str  # teacher, student, or "" for a file that holds one backbone
+    digest: str  # of the file: sha256, 12 hexadecimal digits
+
+
+def load_weights(
+    path: Path,
+    network: str = "",
+    heads: int = 0,
+    kernels: Kernels = REFERENCE,
+) -> Weights:
+    """The backbone of a file.
+
+    Args:
+        network: teacher or student of a full checkpoint; by default the teacher.
+        heads: attention heads of a ViT; by default its width over 64.
+
+    Raises:
+        UserError: no checkpoint, or keys or shapes that fit no network; one line names them.
+    """
+    content = _read(path)
+    state, network = _backbone_state(content, network, path)
+    model, image_size = _architecture(state, heads, path)
+    backbone = build_backbone(model, image_size, kernels=kernels)
+    _fill(backbone, state, path)
+    return Weights(backbone.eval(), model, image_size, path, network, digest(path))
+
+
+def digest(path: Path) -> str:
+    """The first 12 hexadecimal digits of the file's sha256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def save_weights(backbone: nn.Module, path: Path, card: Mapping[str, str]) -> None:
+    """Write a backbone as safetensors, with `card` in the file's header.
+
+    Raises:
+        OSError: e.g. a full disk; an existing file is then untouched.
+    """
+    from safetensors.torch import save_file
+
+    state = {name: tensor.contiguous().cpu() for name, tensor in backbone.state_dict().items()}
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        save_file(state, unfinished, metadata=dict(card))
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def timm_call(model: ModelConfig, image_size: int, file: str) -> str:
+    """The line of Python with which timm makes this backbone from an exported file."""
+    if model.family is Family.resnet:
+        return f'timm.create_model("{model.name}", num_classes=0, checkpoint_path="{file}")'
+    return (
+        f'timm.create_model("vit_small_patch16_224", num_classes=0, img_size={image_size}, '
+        f"patch_size={model.patch_size}, embed_dim={model.dim}, depth={model.depth}, "
+        f'num_heads={model.heads}, dynamic_img_size=True, checkpoint_path="{file}")'
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            content: Any = load_file(path)
+        else:
+            # The authors' full checkpoints hold their command line.
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        line = str(error).strip().splitlines()[0]
+        raise UserError(f"{path}: not read, it holds more than weights ({line})") from None
+    except Exception as error:  # noqa: BLE001 - whatever safetensors or zip make of garbage
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path}: not a checkpoint ({line})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
+    return content
+
+
+def _backbone_state(
+    content: dict[str, Any], network: str, path: Path
+) -> tuple[dict[str, Tensor], str]:
+    """The tensors of the backbone under plain names, and which network of the file it is."""
+    found = [name for name in NETWORKS if isinstance(content.get(name), dict)]
+    if network and network not in found:
+        there = ", ".join(found) or "one network without a name"
+        raise UserError(f"{path}: has no '{network}'; it holds {there}")
+    chosen = network or (found[0] if found else "")
+    if chosen:
+        content = content[chosen]
+    else:
+        content = next(
+            (content[c] for c in CONTAINERS if isinstance(content.get(c), dict)), content
+        )
+    state = {}
+    for name, tensor in content.items():
+        if not isinstance(tensor, Tensor):
+            raise UserError(f"{path}: '{name}' is a {type(tensor).__name__}, not a tensor")
+        for prefix in PREFIXES:
+            name = name.removeprefix(prefix)  # noqa: PLW2901 - peeled in this order
+        if not name.startswith(DROPPED):
+            state[name] = tensor
+    return state, chosen
+
+
+def _architecture(state: Mapping[str, Tensor], heads: int, path: Path) -> tuple[ModelConfig, int]:
+    """The network that has these tensors, and the image side of its position grid."""
+    if "layer1.0.conv1.weight" in state:
+        return _resnet(state, path), 224
+    needed = ("cls_token", "pos_embed", "patch_embed.proj.weight")
+    missing = [name for name in needed if name not in state]
+    if missing:
+        raise UserError(
+            f"{path}: neither a ViT (no {', '.join(missing)}) nor a ResNet (no "
+            f"layer1.0.conv1.weight); it begins with {_some(state)}"
+        )
+    dim = state["cls_token"].shape[-1]
+    patch = state["patch_embed.proj.weight"].shape[-1]
+    depth = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
+    if not heads and dim % HEAD_WIDTH:
+        raise UserError(f"{path}: a ViT of width {dim}: say how many heads it has (--heads)")
+    side = isqrt(state["pos_embed"].shape[1] - 1)
+    model = ModelConfig(
+        family=Family.vit, name="vit", dim=dim, depth=depth, heads=heads or dim // HEAD_WIDTH,
+        patch_size=patch, drop_path=0.0,
+    )  # fmt: skip
+    if dim % model.heads:
+        raise UserError(f"{path}: --heads {heads} does not divide the width {dim}")
+    return model, side * patch
+
+
+def _resnet(state: Mapping[str, Tensor], path: Path) -> ModelConfig:
+    blocks = tuple(
+        len({name.split(".")[1] for name in state if name.startswith(f"layer{stage}.")})
+        for stage in range(1, 5)
+    )
+    bottleneck = "layer1.0.conv3.weight" in state
+    names: dict[tuple[bool, tuple[int, ...]], str] = {
+        (True, (3, 4, 6, 3)): "resnet50",
+        (True, (3, 4, 23, 3)): "resnet101",
+        (False, (2, 2, 2, 2)): "resnet18",
+        (False, (3, 4, 6, 3)): "resnet34",
+    }
+    if (bottleneck, blocks) not in names:
+        raise UserError(f"{path}: a ResNet of {blocks} blocks, which is none of timm's plain ones")
+    return ModelConfig(family=Family.resnet, name=names[bottleneck, blocks])
+
+
+def _fill(backbone: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    wanted = backbone.state_dict()
+    other = [
+        f"{name} is {list(state[name].shape)}, not {list(wanted[name].shape)}"
+        for name in wanted
+        if name in state and state[name].shape != wanted[name].shape
+    ]
+    problems = {
+        "missing": [name for name in wanted if name not in state],
+        "unknown": [name for name in state if name not in wanted],
+        "of another shape": other,
+    }
+    if any(problems.values()):
+        words = [
+            f"{len(names)} {what} ({_some(names)})" for what, names in problems.items() if names
+        ]
+        raise UserError(f"{path}: weights of another network: {'; '.join(words)}")
+    backbone.load_state_dict(dict(state))
+
+
+def _some(names: Any) -> str:
+    listed = list(names)
+    return ", ".join(listed[:SHOWN]) + (", ..." if len(listed) > SHOWN else "") or "nothing"

@@ -1,0 +1,169 @@
+"""`repro eval --weights` and `repro export`: protocols on any checkpoint, and our weights for timm.
+
+A file stands for itself; a run folder stands for its last checkpoint, whose heads its config knows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repro.errors import UserError
+from repro.harness.environment import environment
+from repro.harness.evaluation import measure
+from repro.harness.files import replace_text, write_json
+from repro.harness.local import available_cores
+from repro.harness.store import RunFolder
+
+if TYPE_CHECKING:
+    from repro.config import RunConfig
+    from repro.evals.weights import Weights
+
+PHOTOGRAPHS = "photographs"
+FEATURES = """\
+Features: the final-norm [CLS] token of a ViT, pooled features of a ResNet. Images are normalised
+with ImageNet's mean and deviation."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person said about weights; empty: by default."""
+
+    path: Path
+    network: str = ""
+    heads: int = 0
+
+
+def run_folder(path: Path) -> RunFolder | None:
+    """The run folder that `path` is, or whose checkpoint it is; None for any other file."""
+    for candidate in (path, *path.parents[:2]):
+        if (candidate / "config.yaml").is_file():
+            return RunFolder(candidate)
+    return None
+
+
+def open_weights(asked: Asked, config: RunConfig | None = None) -> Weights:
+    """Raises: UserError, with one line that says what of the file does not fit.
+
+    Args:
+        config: whose kernels to compute with; by default the reference path's.
+    """
+    from repro.dino.kernels import REFERENCE, choose_kernels
+    from repro.dino.train import choose_device
+    from repro.evals.weights import load_weights
+
+    path, heads = asked.path, asked.heads
+    folder = run_folder(path)
+    if folder is not None:
+        heads = heads or folder.config().model.heads
+        path = path if path.is_file() else folder.path / "checkpoints" / "last.pt"
+    kernels = REFERENCE
+    if config is not None:
+        kernels = choose_kernels(config, choose_device(config.resources.device))
+    return load_weights(path, asked.network, heads, kernels)
+
+
+def evaluate_weights(
+    asked: Asked, data: str, protocol: str, results: Path, epochs: int = 0
+) -> tuple[dict[str, float], Path]:
+    """A protocol's numbers for any checkpoint on any data, and the file they were written to.
+
+    Args:
+        data: NAME=PATH, a tree PATH/train/CLASS/* and PATH/val/CLASS/*, or `photographs`.
+        epochs: of a linear probe; 0 for the paper's.
+
+    Raises:
+        UserError: weights or data that cannot be read.
+    """
+    from repro.data.datasets import open_dataset
+    from repro.dino.train import choose_device
+
+    config = _data_config(data)
+    weights = open_weights(asked)
+    device = choose_device(config.resources.device)
+    dataset = open_dataset(config.data, config.paths.data, config.resources, device)
+    metrics = measure(protocol, weights.backbone.to(device), dataset, config, device, epochs)
+    name = f"{weights.digest}{'-' if weights.network else ''}{weights.network}"
+    path = results / "evaluations" / f"{name}-{dataset.name}-{protocol}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {
+        "protocol": protocol,
+        "weights": {"file": str(weights.source), "sha256": weights.digest,
+                    "network": weights.network, "heads": weights.model.heads},
+        "data": {"name": dataset.name, "root": config.paths.data,
+                 "train_images": len(dataset.train.labels_N),
+                 "test_images": len(dataset.test.labels_N)},
+        "metrics": metrics,
+        "env": {key: value for key, value in environment(device.type).items() if key != "diff"},
+    }  # fmt: skip
+    write_json(path, content)
+    return metrics, path
+
+
+def export(asked: Asked, target: Path) -> list[Path]:
+    """Write a backbone as safetensors for timm, and beside it a card that says how it was made.
+
+    Raises:
+        UserError: weights that cannot be read, or a target that is not .safetensors.
+    """
+    from repro.evals.weights import save_weights, timm_call
+
+    if target.suffix != ".safetensors":
+        raise UserError(f"{target}: an export ends in .safetensors")
+    weights = open_weights(asked)
+    folder = run_folder(asked.path)
+    card = {
+        "load": timm_call(weights.model, weights.image_size, target.name),
+        "source": f"{weights.source.name}, sha256 {weights.digest}",
+        "network": weights.network or "backbone",
+        **(_origin(folder) if folder else {}),
+    }
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(weights.backbone, target, card)
+    text = target.with_suffix(".md")
+    replace_text(text, _card(target.name, card, asdict(weights.model)))
+    return [target, text]
+
+
+def _data_config(data: str) -> RunConfig:
+    from repro.compose import compose
+    from repro.harness.spec import experiments_dir
+
+    experiments = experiments_dir()
+    name, _, path = data.partition("=")
+    if name == PHOTOGRAPHS and not path:
+        return compose(experiments, "laptop", source="--data photographs")
+    if not name or not path:
+        raise UserError(f"--data {data}: write NAME=PATH, e.g. birds=/data/birds, or photographs")
+    if not Path(path).is_dir():
+        raise UserError(f"--data {data}: {path} is no folder")
+    group = name if (experiments / "base" / "data" / f"{name}.yaml").is_file() else "folder"
+    workers = min(10, available_cores())
+    overrides = {"data": group, "paths.data": path, "resources.data_workers": workers}
+    if group == "folder":
+        overrides["data.name"] = name
+    return compose(experiments, "paper", overrides, "--data")
+
+
+def _origin(folder: RunFolder) -> dict[str, str]:
+    """What a card says of a run of ours."""
+    run, result = folder.read_run(), folder.result()
+    step = (folder.last_step() or {"step": 0})["step"]
+    origin = {
+        "run": folder.path.name,
+        "made for": f"{run['experiment']}:{run['row']} at {run['scale']} scale, seed {run['seed']}",
+        "steps": f"{step} of {run.get('total_steps', '?')}",
+    }
+    if result:
+        metrics: dict[str, Any] = result["metrics"]
+        origin["k-NN"] = f"{metrics['knn']:.1f} % on {folder.config().data.name}"
+    return origin
+
+
+def _card(name: str, card: dict[str, str], model: dict[str, Any]) -> str:
+    lines = [f"# {name}", "", f"    {card['load']}", ""]
+    lines += [f"- {key}: {value}" for key, value in card.items() if key != "load"]
+    shape = ", ".join(f"{key} {getattr(value, 'name', value)}" for key, value in model.items())
+    lines += [f"- backbone: {shape}", "", FEATURES]
+    return "\n".join(lines) + "\n"
