@@ -75,6 +75,8 @@ def _also(entry: Entry) -> str:
         ("views_share", "views: {:.0%} of it"),
         ("share_of_step", "{:.1%} of a step"),
         ("megabytes", "{:.0f} MB"),
+        ("runs", "{:,} runs"),
+        ("sbatch_calls", "{} sbatch calls"),
     ):
         if key in entry:
             said.append(words.format(entry[key]))
