@@ -26,12 +26,11 @@ from repro.evals.linear import (
     linear_probe,
     settings_for,
 )
-from repro.harness.store import RunFolder, create_run
+from repro.harness.store import RunFolder
 from tests.conftest import MakeConfig
 from tests.evals.test_weights import GOLDEN, authors_files
 from tests.fidelity import inputs
 from tests.fidelity.make_features import images
-from tests.harness.processes import train
 
 CPU = torch.device("cpu")
 SMALL = ModelConfig(name="small", dim=64, depth=3, heads=1, patch_size=8, drop_path=0.0)
@@ -152,14 +151,6 @@ def test_a_probe_learns_photographs_and_is_the_same_twice(smoke: MakeConfig) -> 
     again = linear_probe(backbone, dataset, settings, CPU, lines.append)
     assert torch.equal(first.official_PE, again.official_PE)
     assert first.metrics() == again.metrics()
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, smoke: MakeConfig) -> RunFolder:
-    folder = create_run(tmp_path_factory.mktemp("results") / "runs", "one", smoke())
-    code, output = train(folder)
-    assert code == 0, output
-    return folder
 
 
 def test_a_run_gets_its_linear_column_on_request(

@@ -19,11 +19,9 @@ from repro.config import Family, ModelConfig
 from repro.dino.backbones import build_backbone
 from repro.errors import UserError
 from repro.evals.weights import load_weights, save_weights, timm_call
-from repro.harness.store import RunFolder, create_run
-from tests.conftest import MakeConfig
+from repro.harness.store import RunFolder
 from tests.fidelity import inputs
 from tests.fidelity.make_features import images
-from tests.harness.processes import train
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "fidelity" / "features.json").read_text())
 SMALL = ModelConfig(name="small", dim=64, depth=2, heads=1, patch_size=8, drop_path=0.0)
@@ -192,14 +190,6 @@ def test_heads_that_tensors_do_not_tell_are_asked_for(tmp_path: Path) -> None:
         load_weights(files["backbone"], heads=5)
     with pytest.raises(UserError, match="has no 'student'; it holds one network"):
         load_weights(files["backbone"], network="student", heads=2)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, smoke: MakeConfig) -> RunFolder:
-    folder = create_run(tmp_path_factory.mktemp("results") / "runs", "one", smoke())
-    code, output = train(folder)
-    assert code == 0, output
-    return folder
 
 
 def test_a_run_is_exported_with_a_card_and_evaluates_the_same(
