@@ -271,7 +271,7 @@ def _pool(parser: argparse.ArgumentParser) -> None:
 
 def _network(parser: argparse.ArgumentParser) -> None:
     text = "which of a full checkpoint (default: teacher)"
-    parser.add_argument("--network", choices=("teacher", "student"), help=text)
+    parser.add_argument("--network", choices=("teacher", "student"), default="", help=text)
     text = "attention heads of a ViT (default: its width over 64, or what our run says)"
     parser.add_argument("--heads", type=int, default=0, metavar="N", help=text)
 

@@ -1,4 +1,4 @@
-"""What this machine is: its name, its processor and its free memory."""
+"""What this machine is: its name, processor, free memory and cache folder."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from pathlib import Path
 def hostname() -> str:
     """What people call this machine; on a node of a SLURM cluster, what SLURM calls it."""
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def cache_folder() -> Path:
+    """Where answers that are slow to find are kept for this user; it may not exist yet."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "repro-dino"
 
 
 def cpu_model() -> str:

@@ -135,7 +135,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
             continue
         if not arguments.data:
             raise UserError(f"--weights {word}: say on which images: --data NAME=PATH")
-        asked = Asked(Path(word), arguments.network or "", arguments.heads)
+        asked = Asked(Path(word), arguments.network, arguments.heads)
         data, results = arguments.data, results_dir()
         metrics, path = evaluate_weights(asked, data, arguments.protocol, results, arguments.epochs)
         print(f"{word}: {in_words(metrics)}")
@@ -149,7 +149,7 @@ def export(arguments: argparse.Namespace) -> int:
     from repro.harness.weight_files import Asked
     from repro.harness.weight_files import export as write
 
-    asked = Asked(Path(arguments.weights), arguments.network or "", arguments.heads)
+    asked = Asked(Path(arguments.weights), arguments.network, arguments.heads)
     for path in write(asked, Path(arguments.target)):
         print(path)
     return FINE
@@ -173,32 +173,29 @@ def status(arguments: argparse.Namespace) -> int:
 
 def logs(arguments: argparse.Namespace) -> int:
     from repro.harness.logs import follow, print_log
-    from repro.harness.overview import overview
     from repro.harness.spec import results_dir
     from repro.harness.status import find
 
     results = results_dir()
-    folders = find(arguments.patterns, results)
+    folders, seen = find(arguments.patterns, results)
     if arguments.follow:
         follow(folders, results, arguments.lines)
         return FINE
-    views = overview(folders, results).views
     for folder in folders:
-        print_log(folder, views[folder.id], arguments.lines, arguments.attempt)
+        print_log(folder, seen.views[folder.id], arguments.lines, arguments.attempt)
     return FINE
 
 
 def cancel(arguments: argparse.Namespace) -> int:
     """Ask runs to stop; a running one saves a checkpoint first, so nothing is lost."""
-    from repro.harness.overview import overview
     from repro.harness.spec import results_dir
     from repro.harness.status import find
     from repro.harness.stop import cancel as stop
     from repro.harness.stop import stoppable
     from repro.harness.terminal import confirm, count
 
-    folders = find(arguments.patterns, results_dir())
-    views = overview(folders, results_dir()).views
+    folders, seen = find(arguments.patterns, results_dir())
+    views = seen.views
     active = [folder for folder in folders if stoppable(views[folder.id])]
     if not active:
         print("nothing to cancel: none of these runs is queued or running")
@@ -214,15 +211,12 @@ def cancel(arguments: argparse.Namespace) -> int:
 
 def retry(arguments: argparse.Namespace) -> int:
     from repro.harness.board import show_entries
-    from repro.harness.overview import overview
     from repro.harness.plan import planned_run, with_view
     from repro.harness.spec import results_dir
     from repro.harness.status import describe, find
     from repro.harness.terminal import confirm, count
 
-    results = results_dir()
-    folders = find(arguments.patterns, results)
-    seen = overview(folders, results)
+    folders, seen = find(arguments.patterns, results_dir())
     chosen: dict[str, list[RunFolder]] = {}
     for folder in folders:
         view = seen.views[folder.id]

@@ -18,7 +18,6 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -30,7 +29,7 @@ from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention
 
 from repro.config import CodePath, Family, Precision, RunConfig
-from repro.hardware import cpu_model
+from repro.hardware import cache_folder, cpu_model
 
 Linear = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -219,8 +218,7 @@ def _parsed(text: str) -> dict[str, str]:
 
 
 def _cache_file() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "repro-dino" / "kernels.json"
+    return cache_folder() / "kernels.json"
 
 
 def keep_freed_memory() -> None:

@@ -148,12 +148,11 @@ def linear_probe(
         jitter=0.0, grey=0.0, blur=(0.0, 0.0, 0.0), solarise=0.0,
     )  # fmt: skip
     curves: dict[str, list[Tensor]] = {"official": [], "clean": [], "held_out": []}
-    steps = math.ceil(images / batch_size)
+    steps, seed = math.ceil(images / batch_size), derive(settings.seed, "linear")
     for epoch in range(settings.epochs):
         probes.set_rate(0.5 * (1 + math.cos(math.pi * epoch / settings.epochs)))
         order = epoch_order(settings.seed, epoch, images)
         batches = list(torch.split(order, batch_size))
-        seed = derive(settings.seed, "linear")
         cropped = train.view_batches(batches, views, seed, epoch * steps)
         for batch, made in zip(batches, cropped, strict=True):
             pixels = to_pixels(made[0][: len(batch)].to(device))  # the first of two views

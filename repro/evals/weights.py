@@ -26,7 +26,6 @@ from torch import Tensor, nn
 
 from repro.config import Family, ModelConfig
 from repro.dino.backbones import build_backbone
-from repro.dino.kernels import REFERENCE, Kernels
 from repro.errors import UserError
 
 HEAD_WIDTH = 64
@@ -49,12 +48,7 @@ class Weights:
     digest: str  # of the file: sha256, 12 hexadecimal digits
 
 
-def load_weights(
-    path: Path,
-    network: str = "",
-    heads: int = 0,
-    kernels: Kernels = REFERENCE,
-) -> Weights:
+def load_weights(path: Path, network: str = "", heads: int = 0) -> Weights:
     """The backbone of a file.
 
     Args:
@@ -67,7 +61,7 @@ def load_weights(
     content = _read(path)
     state, network = _backbone_state(content, network, path)
     model, image_size = _architecture(state, heads, path)
-    backbone = build_backbone(model, image_size, kernels=kernels)
+    backbone = build_backbone(model, image_size)
     _fill(backbone, state, path)
     return Weights(backbone.eval(), model, image_size, path, network, digest(path))
 

@@ -174,7 +174,7 @@ def _submit(
     with _no_trace_of_a_job():
         executor = submitit.SlurmExecutor(folder, python=cluster.python or None)
         executor.update_parameters(**parameters)
-        return [str(job.job_id) for job in executor.map_array(function, list(paths))]
+        return [str(sent.job_id) for sent in executor.map_array(function, list(paths))]
 
 
 def script(run: PlannedRun, cluster: SlurmCluster, results: Path) -> str:
@@ -251,7 +251,7 @@ def _folders(
 
 
 def _array_size(cluster: SlurmCluster) -> int:
-    """Raises UserError where the cluster has arrays switched off."""
+    """Tasks of the largest array: as the profile says, or the cluster, or SLURM's default."""
     if cluster.max_array:
         return cluster.max_array
     said = (slurm.settings() or {}).get("MaxArraySize", "")

@@ -25,7 +25,7 @@ from repro.harness.cost import hours_left
 from repro.harness.overview import LIVE, Overview, overview
 from repro.harness.spec import Experiment, experiment_ids, load
 from repro.harness.status import describe, find, rows_of
-from repro.harness.store import STATES, RunFolder
+from repro.harness.store import STATES, RunFolder, find_runs
 from repro.harness.terminal import count, print_table, tick
 from repro.harness.triage import KINDS, Cause, grouped
 
@@ -40,6 +40,7 @@ SIGNS = {
     "failed": ("✗", "bold red"),
     "lost": ("?", "bold magenta"),
 }
+LINE = ("id", "run", "state", "step", "")
 NAMED = 6  # run ids that a group of failures shows
 
 
@@ -90,9 +91,9 @@ def wait_for(ids: Sequence[str], results: Path, every: float = 5.0) -> bool:
     Returns:
         Whether all of them are done, and no evaluation failed.
     """
-    told = ""
+    told, wanted = "", set(ids)
     while True:
-        at = _look([], results, set(ids))
+        at = _at([f for f in find_runs(results / "runs") if f.id in wanted], results)
         line = _counts(at)
         if line != told:
             print(line, flush=True)
@@ -101,34 +102,34 @@ def wait_for(ids: Sequence[str], results: Path, every: float = 5.0) -> bool:
             done = {e["id"] for e in at.entries if e["state"] == "done"}
             for text in _failures(at):
                 print(text)
-            return done >= set(ids) and all(e["evaluation"] != "failed" for e in at.entries)
+            return done >= wanted and all(e["evaluation"] != "failed" for e in at.entries)
         time.sleep(every)
 
 
 def show_entries(entries: Sequence[dict[str, Any]]) -> None:
     """A line a run."""
-    rows = []
-    for entry in entries:
-        steps = f"{entry['step']}/{entry['total_steps'] or '?'}"
-        told = entry["cause"] or entry["detail"] or entry["sentinel"] or ""
-        if entry["evaluation"] in ("waiting", "running", "failed", "missing"):
-            told += f"; evaluation {entry['evaluation']}"
-        rows.append([entry["id"], entry["slug"], entry["state"], steps, told.removeprefix("; ")])
-    if rows:
-        print_table("", ["id", "run", "state", "step", ""], rows)
+    if entries:
+        print_table("", LINE, [_line(entry) for entry in entries])
 
 
-def _look(patterns: Sequence[str], results: Path, ids: set[str] | None = None) -> Look:
-    folders = [f for f in find(patterns, results) if ids is None or f.id in ids]
-    seen = overview(folders, results)
-    entries = [describe(folder, seen.views[folder.id]) for folder in folders]
+def _look(patterns: Sequence[str], results: Path) -> Look:
+    folders, seen = find(patterns, results)
     places: dict[str, list[tuple[str, str]]] = {}
     for pattern in patterns:
         name = pattern.partition(":")[0]
         if name in experiment_ids():
             for run, row in rows_of(pattern, folders).items():
                 places.setdefault(run, []).append((name, row))
-    return Look(folders, entries, seen, results, places)
+    return Look(folders, _entries(folders, seen), seen, results, places)
+
+
+def _at(folders: list[RunFolder], results: Path) -> Look:
+    seen = overview(folders, results)
+    return Look(folders, _entries(folders, seen), seen, results, {})
+
+
+def _entries(folders: list[RunFolder], seen: Overview) -> list[dict[str, Any]]:
+    return [describe(folder, seen.views[folder.id]) for folder in folders]
 
 
 def _print(at: Look, runs: bool) -> None:
@@ -161,12 +162,20 @@ def _board(at: Look) -> RenderableType:
 
 
 def _lines(at: Look) -> RenderableType:
-    table = Table("id", "run", "state", "step", "", box=box.SIMPLE_HEAD)
-    for e in at.entries:
-        steps = f"{e['step']}/{e['total_steps'] or '?'}"
-        told = e["cause"] or e["detail"] or e["sentinel"] or ""
-        table.add_row(e["id"], e["slug"], Text(e["state"], SIGNS[e["state"]][1]), steps, Text(told))
+    table = Table(*LINE, box=box.SIMPLE_HEAD)
+    for entry in at.entries:
+        name, slug, state, steps, told = _line(entry)
+        table.add_row(name, slug, Text(state, SIGNS[state][1]), steps, Text(told))
     return Group(table, Text(_counts(at)))
+
+
+def _line(entry: dict[str, Any]) -> list[str]:
+    """One run under the headings of `LINE`."""
+    steps = f"{entry['step']}/{entry['total_steps'] or '?'}"
+    told = entry["cause"] or entry["detail"] or entry["sentinel"] or ""
+    if entry["evaluation"] in ("waiting", "running", "failed", "missing"):
+        told += f"; evaluation {entry['evaluation']}"
+    return [entry["id"], entry["slug"], entry["state"], steps, told.removeprefix("; ")]
 
 
 def _table(name: str, scale: str, entries: list[dict[str, Any]]) -> Table:

@@ -10,7 +10,7 @@ from typing import Any
 from repro.harness.cost import Cost
 from repro.harness.forecast import Forecast
 from repro.harness.identity import run_id
-from repro.harness.plan import UNEVALUATED, Plan, PlannedRun
+from repro.harness.plan import Plan, PlannedRun, to_evaluate
 from repro.harness.records import read_records
 from repro.harness.spec import Experiment, Row, Variant, experiment_ids, load, row_config
 from repro.harness.store import find_runs
@@ -192,7 +192,7 @@ def print_plan(planned: Plan, expected: Forecast) -> None:
 def _state(run: PlannedRun) -> str:
     if run.sent and run.state == "queued":
         return "queued (submitted)"
-    return f"{run.state}, not evaluated" if run.evaluation in UNEVALUATED else run.state
+    return f"{run.state}, not evaluated" if to_evaluate(run) else run.state
 
 
 def _expected(expected: Forecast) -> str:

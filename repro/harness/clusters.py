@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,30 +20,6 @@ from repro.harness.spec_checks import NUMBER, REQUIRED, Keys, check_keys
 
 COMMON: Keys = {"kind": (str, REQUIRED), "data": (dict, {}), "resources": (dict, {})}
 LOCAL: Keys = {**COMMON, "workers": (int, 0), "threads": (int, 0), "gpus": (list, [])}
-SLURM: Keys = {
-    **COMMON,
-    "partition": (str, ""),
-    "account": (str, ""),
-    "qos": (str, ""),
-    "constraint": (str, ""),
-    "gpus": (int, REQUIRED),
-    "gpus_per_node": (int, 8),
-    "cpus": (int, REQUIRED),
-    "memory_gb": (NUMBER, REQUIRED),
-    "minutes": (int, REQUIRED),
-    "evaluation_minutes": (int, 60),
-    "packed": (int, 1),
-    "parallel": (int, 64),
-    "max_array": (int, 0),
-    "max_jobs": (int, 0),
-    "warning_seconds": (int, 120),
-    "requeues": (int, 30),
-    "budget_hours": (NUMBER, 0),
-    "setup": (list, []),
-    "extra": (dict, {}),
-    "srun": (list, []),
-    "python": (str, ""),
-}
 AT_LEAST_ONE = ("cpus", "gpus_per_node", "minutes", "evaluation_minutes", "packed", "parallel")
 
 
@@ -89,19 +65,19 @@ class Cluster:
         return placed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SlurmCluster(Cluster):
     """One SLURM cluster; GPUs, CPUs and memory are those of one rank of a run."""
 
+    gpus: int
+    cpus: int
+    memory_gb: float
+    minutes: int
     partition: str = ""
     account: str = ""
     qos: str = ""
     constraint: str = ""
-    gpus: int = 1
     gpus_per_node: int = 8
-    cpus: int = 1
-    memory_gb: float = 1.0
-    minutes: int = 60
     evaluation_minutes: int = 60
     packed: int = 1  # small runs side by side in one job
     parallel: int = 64  # jobs at a time
@@ -110,10 +86,29 @@ class SlurmCluster(Cluster):
     warning_seconds: int = 120
     requeues: int = 30
     budget_hours: float = 0.0
-    setup: tuple[str, ...] = ()
+    setup: Sequence[str] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
-    srun: tuple[str, ...] = ()
+    srun: Sequence[str] = ()
     python: str = ""
+
+
+def _keys_of_a_slurm_profile() -> Keys:
+    """The fields of `SlurmCluster`, with their types and defaults."""
+    kinds = {
+        "str": str,
+        "int": int,
+        "float": NUMBER,
+        "Sequence[str]": list,
+        "Mapping[str, Any]": dict,
+    }
+    own = [item for item in fields(SlurmCluster) if item.name in SlurmCluster.__annotations__]
+    keys: dict[str, tuple[Any, Any]] = dict(COMMON)
+    for item in own:
+        default = REQUIRED if item.default is MISSING else item.default
+        if item.default_factory is not MISSING:
+            default = item.default_factory()
+        keys[item.name] = (kinds[str(item.type)], default)
+    return keys
 
 
 def load_cluster(name: str) -> Cluster:
@@ -145,7 +140,8 @@ def read_cluster(path: Path, name: str) -> Cluster:
     kind = content.get("kind") if isinstance(content, dict) else None
     if kind not in ("local", "slurm"):
         raise UserError(f"{path}: kind '{kind}' must be local or slurm")
-    values = check_keys(content, LOCAL if kind == "local" else SLURM, str(path))
+    keys = LOCAL if kind == "local" else _keys_of_a_slurm_profile()
+    values = check_keys(content, keys, str(path))
     _check_resources(values["resources"], path)
     if kind == "local":
         visible = tuple(str(gpu) for gpu in values.pop("gpus"))
@@ -153,7 +149,6 @@ def read_cluster(path: Path, name: str) -> Cluster:
     for key in AT_LEAST_ONE:
         if values[key] < 1:
             raise UserError(f"{path}: {key}: {values[key]} must be at least 1")
-    values |= {"setup": tuple(values["setup"]), "srun": tuple(values["srun"])}
     return SlurmCluster(name, **values)
 
 

@@ -71,11 +71,13 @@ def estimate(todo: Mapping[str, RunConfig], scale: str, results: Path) -> Cost |
 
 def hours_left(unfinished: Sequence[tuple[RunFolder, str, float]], results: Path) -> str:
     """In words, what (folder, scale, share still to do) will take; empty where nothing is known."""
+    unknown = sum(not is_remembered(f"run {folder.id}") for folder, _, _ in unfinished)
+    if unknown > MOST_UNKNOWN:
+        return ""
     hours: dict[str, float] = {}
     for scale in {scale for _, scale, _ in unfinished}:
         rates = _rates_of_finished(scale, results) or _rates_of_benchmarks(scale, results)
-        unknown = sum(not is_remembered(f"run {folder.id}") for folder, _, _ in unfinished)
-        if rates is None or unknown > MOST_UNKNOWN:
+        if rates is None:
             return ""
         for folder, its_scale, share in unfinished:
             if its_scale == scale:

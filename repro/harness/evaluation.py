@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from repro.config import RunConfig
     from repro.data.datasets import Dataset
-    from repro.dino.networks import Network
 
 AFTER_TRAINING = ("knn",)  # protocols that every run gets; the others are asked for
 PATIENCE = 600.0  # seconds to wait for another process that evaluates the same run
@@ -98,8 +97,8 @@ def _run(folder: RunFolder, name: str, epochs: int) -> None:
     config = replace(config, resources=replace(config.resources, ranks=1, accumulate=1))
     device = choose_device(config.resources.device)
     dataset = open_dataset(config.data, config.paths.data, config.resources, device)
-    teacher, step = _teacher(folder, config, len(dataset.classes), device)
-    metrics = measure(name, teacher.backbone, dataset, config, device, epochs)
+    backbone, step = _backbone(folder, config, device)
+    metrics = measure(name, backbone, dataset, config, device, epochs)
     content = {
         "protocol": name,
         "step": step,
@@ -146,28 +145,27 @@ def in_words(metrics: Mapping[str, float]) -> str:
     )
 
 
-def _teacher(
-    folder: RunFolder, config: RunConfig, classes: int, device: torch.device
-) -> tuple[Network, int]:
-    """The teacher of the last checkpoint and the step it was saved at.
+def _backbone(folder: RunFolder, config: RunConfig, device: torch.device) -> tuple[nn.Module, int]:
+    """The teacher's backbone of the last checkpoint, and the step it was saved at.
 
     Raises:
         UserError: no checkpoint can be read.
     """
-    from repro.config import Operation
     from repro.dino import checkpoint
+    from repro.dino.backbones import build_backbone
     from repro.dino.kernels import choose_kernels
-    from repro.dino.networks import build_student, build_teacher
 
     state = checkpoint.load(folder.path / "checkpoints")
     if state is None:
         raise UserError(f"{folder.path / 'checkpoints'}: no readable checkpoint to evaluate")
-    if config.target.operation is Operation.labels:
-        config = replace(config, head=replace(config.head, prototypes=classes))
     kernels = choose_kernels(config, device)
-    teacher = build_teacher(config, build_student(config, kernels), kernels)
-    teacher.load_state_dict(state["teacher"])
-    return teacher.to(device), state["step"]
+    backbone = build_backbone(config.model, config.views.global_size, kernels=kernels)
+    prefix = "backbone."
+    tensors = {
+        k.removeprefix(prefix): v for k, v in state["teacher"].items() if k.startswith(prefix)
+    }
+    backbone.load_state_dict(tensors)
+    return backbone.to(device), state["step"]
 
 
 def _failure_file(folder: RunFolder, name: str) -> Path:

@@ -16,6 +16,8 @@ from typing import Any, cast
 
 from repro.errors import UserError
 
+TAIL_BYTES = 65536
+
 
 def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file atomically: indented, keys sorted, synced."""
@@ -65,6 +67,13 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return None
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not valid JSON ({error})") from None
+
+
+def read_tail(path: Path) -> str:
+    """The end of a text file that may be large and growing; it may begin inside a line."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+        return file.read().decode(errors="replace")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

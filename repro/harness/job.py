@@ -29,7 +29,14 @@ from repro.hardware import hostname
 from repro.harness import evaluation, slurm
 from repro.harness.display import Display
 from repro.harness.files import read_json, write_json
-from repro.harness.local import Outcome, Pool, describe_death, make_slots, visible_gpus
+from repro.harness.local import (
+    Outcome,
+    Pool,
+    describe_death,
+    make_slots,
+    start_worker,
+    visible_gpus,
+)
 from repro.harness.ranks import free_port
 from repro.harness.store import RunFolder
 from repro.harness.worker import THREADS_VARIABLE, TRAIN_ONLY_VARIABLE
@@ -168,13 +175,7 @@ def _follow(folder: RunFolder, rank: int, early: list[signal.Signals]) -> int:
     place = {"WORLD_SIZE": os.environ["SLURM_NTASKS"], "RANK": str(rank)}
     place |= {"LOCAL_RANK": _local_rank(), THREADS_VARIABLE: _threads_of_a_follower()}
     log = folder.path / f"log.rank{rank}.txt"
-    with log.open("ab") as output:
-        start = output.tell()
-        process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "repro.harness.worker", str(folder.path)],
-            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-            env=os.environ | meeting | place, start_new_session=True,
-        )  # fmt: skip
+    process, start = start_worker(folder, os.environ | meeting | place, log)
     for number in SIGNALS:
         signal.signal(number, lambda *_: process.send_signal(signal.SIGTERM))
     if early:

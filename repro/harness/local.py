@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,7 +185,10 @@ class Pool:
             elif folder.state(time.time()) == "running":
                 self._wait_for(folder)
             else:
-                self.jobs.append(start_worker(folder, self.free.pop(0)))
+                slot = self.free.pop(0)
+                environment = slot.environment() | {POOL_VARIABLE: str(os.getpid())}
+                worker = start_worker(folder, environment, folder.path / "log.txt")
+                self.jobs.append(Job(folder, slot, *worker))
                 self.display.started(folder)
 
     def _collect(self) -> None:
@@ -291,19 +294,21 @@ def visible_gpus() -> list[str]:
     return re.findall(r"^GPU \d+:.*\(UUID: (GPU-[^)]+)\)", listing.stdout, re.MULTILINE)
 
 
-def start_worker(folder: RunFolder, slot: Slot) -> Job:
-    """Start the worker of a run; what it prints is appended to the run's log.txt."""
-    log = folder.path / "log.txt"
+def start_worker(
+    folder: RunFolder, environment: Mapping[str, str], log: Path
+) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a worker of a run, and where its part of the log begins, to which it appends."""
     with log.open("ab") as output:
+        start = output.tell()
         process = subprocess.Popen(
             [sys.executable, "-u", "-m", "repro.harness.worker", str(folder.path)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=slot.environment() | {POOL_VARIABLE: str(os.getpid())},
+            env=environment,
             start_new_session=True,
         )
-        return Job(folder, slot, process, output.tell())
+        return process, start
 
 
 def describe_death(log: Path, start: int, code: int) -> dict[str, Any]:

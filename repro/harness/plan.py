@@ -57,7 +57,7 @@ class Plan:
     @property
     def to_evaluate(self) -> tuple[PlannedRun, ...]:
         """Trained runs that lack a protocol and have no job that will run it."""
-        return tuple(r for r in self.runs if r.state == "done" and r.evaluation in UNEVALUATED)
+        return tuple(run for run in self.runs if to_evaluate(run))
 
 
 def plan(references: Sequence[str], scale: str, seeds: int, results: Path) -> Plan:
@@ -91,6 +91,10 @@ def plan(references: Sequence[str], scale: str, seeds: int, results: Path) -> Pl
 
 def to_do(run: PlannedRun) -> bool:
     return run.state not in SETTLED and not run.sent
+
+
+def to_evaluate(run: PlannedRun) -> bool:
+    return run.state == "done" and run.evaluation in UNEVALUATED
 
 
 def with_view(run: PlannedRun, seen: Overview) -> PlannedRun:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import repro
+from repro.hardware import cache_folder
 from repro.harness.files import replace_text
 
 CODE = ("dino/backbones.py", "dino/heads.py", "dino/vit.py", "harness/cost.py")
@@ -74,5 +74,4 @@ def _code() -> str:
 
 
 def _file() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "repro-dino" / "costs.json"
+    return cache_folder() / "costs.json"

@@ -15,7 +15,7 @@ from typing import Any
 
 from repro.errors import UserError, nearest
 from repro.harness.identity import run_id
-from repro.harness.overview import View, overview
+from repro.harness.overview import Overview, View, overview
 from repro.harness.spec import experiment_ids, row_config, run_name, select
 from repro.harness.store import STATES, RunFolder, find_runs
 from repro.harness.triage import Cause
@@ -23,15 +23,17 @@ from repro.harness.triage import Cause
 ID_PREFIX = re.compile(r"[0-9a-f]{4,10}")
 
 
-def find(patterns: Sequence[str], results: Path) -> list[RunFolder]:
-    """The run folders that match any of the patterns; all without patterns.
+def find(patterns: Sequence[str], results: Path) -> tuple[list[RunFolder], Overview]:
+    """The run folders that match any of the patterns (all without patterns), and how they are.
+
+    SLURM is asked once, also where a pattern is a state.
 
     Raises:
         UserError: a pattern matches nothing; names the nearest one that would.
     """
     folders = find_runs(results / "runs")
     if not patterns:
-        return folders
+        return folders, overview(folders, results)
     by_state = [pattern for pattern in patterns if pattern in STATES]
     matched = {
         folder.path
@@ -39,10 +41,13 @@ def find(patterns: Sequence[str], results: Path) -> list[RunFolder]:
         if pattern not in STATES
         for folder in _matching(pattern, folders, results / "runs")
     }
-    if by_state:
-        views = overview(folders, results).views
-        matched |= {folder.path for folder in folders if views[folder.id].state in by_state}
-    return [folder for folder in folders if folder.path in matched]
+    if not by_state:
+        chosen = [folder for folder in folders if folder.path in matched]
+        return chosen, overview(chosen, results)
+    seen = overview(folders, results)
+    matched |= {folder.path for folder in folders if seen.views[folder.id].state in by_state}
+    chosen = [folder for folder in folders if folder.path in matched]
+    return chosen, Overview({folder.id: seen.views[folder.id] for folder in chosen}, seen.notes)
 
 
 def describe(folder: RunFolder, view: View) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from repro.harness.files import (
     json_line,
     read_json,
     read_lines,
+    read_tail,
     replace_text,
     write_json,
 )
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 STATES = ("queued", "running", "interrupted", "cancelled", "failed", "lost", "done")
 GRACE = 60.0  # seconds without a heartbeat after which a run of another machine is lost
 LOCK_PATIENCE = 0.5  # seconds; a reader that asks `is_locked` holds the lock for an instant
-TAIL_BYTES = 65536
 _FOLDER_NAME = re.compile(r"(?P<slug>[^.].*)-(?P<id>[0-9a-f]{10})")
 
 
@@ -107,9 +107,7 @@ class RunFolder:
     def last_step(self) -> dict[str, Any] | None:
         """The latest `step` line, from the end of the file: a long run's file is large."""
         try:
-            with (self.path / "metrics.jsonl").open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
-                text = file.read().decode(errors="replace")
+            text = read_tail(self.path / "metrics.jsonl")
         except FileNotFoundError:
             return None
         for line in reversed(text[: text.rfind("\n") + 1].splitlines()):

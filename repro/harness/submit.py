@@ -16,7 +16,7 @@ from repro.harness.clusters import SlurmCluster
 from repro.harness.cost import Cost
 from repro.harness.needs import More
 from repro.harness.overview import overview
-from repro.harness.plan import UNEVALUATED, PlannedRun, to_do, with_view
+from repro.harness.plan import PlannedRun, to_do, to_evaluate, with_view
 from repro.harness.store import find_runs
 from repro.harness.submissions import EVALUATE, TRAIN, latest_tasks, submissions, submitting
 from repro.harness.terminal import count
@@ -60,7 +60,7 @@ def submit(
         seen = overview(folders, results)
         now = [with_view(run, seen) for run in planned]
         train = [run for run in now if to_do(run)]
-        evaluate = [run for run in now if run.state == "done" and run.evaluation in UNEVALUATED]
+        evaluate = [run for run in now if to_evaluate(run)]
         if not train and not evaluate:
             return None
         sent = send(train, evaluate, cluster, results, _last_needs(results), more)

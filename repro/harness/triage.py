@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from repro.harness.files import read_tail
 from repro.harness.slurm import EndedTask
 from repro.harness.store import RunFolder
 from repro.harness.submissions import Task
 
-TAIL_BYTES = 65536
 DAEMON = re.compile(r"slurmstepd\S*: error|srun: error")
 ATTEMPT = "Starting with JobEnvironment("  # submitit's first line of every start of a job
 
@@ -213,9 +213,7 @@ def last_attempt(log: Path) -> list[str]:
 def tail(path: Path) -> list[str]:
     """The end of a text file, by lines; empty if there is none."""
     try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - TAIL_BYTES))
-            return file.read().decode(errors="replace").splitlines()
+        return read_tail(path).splitlines()
     except OSError:
         return []
 

@@ -43,14 +43,8 @@ def run_folder(path: Path) -> RunFolder | None:
     return None
 
 
-def open_weights(asked: Asked, config: RunConfig | None = None) -> Weights:
-    """Raises: UserError, with one line that says what of the file does not fit.
-
-    Args:
-        config: whose kernels to compute with; by default the reference path's.
-    """
-    from repro.dino.kernels import REFERENCE, choose_kernels
-    from repro.dino.train import choose_device
+def open_weights(asked: Asked) -> Weights:
+    """Raises: UserError, with one line that says what of the file does not fit."""
     from repro.evals.weights import load_weights
 
     path, heads = asked.path, asked.heads
@@ -58,10 +52,7 @@ def open_weights(asked: Asked, config: RunConfig | None = None) -> Weights:
     if folder is not None:
         heads = heads or folder.config().model.heads
         path = path if path.is_file() else folder.path / "checkpoints" / "last.pt"
-    kernels = REFERENCE
-    if config is not None:
-        kernels = choose_kernels(config, choose_device(config.resources.device))
-    return load_weights(path, asked.network, heads, kernels)
+    return load_weights(path, asked.network, heads)
 
 
 def evaluate_weights(

@@ -16,7 +16,7 @@ import yaml
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from tests.benchmarks.measure import FULL, Against, compare
-from tests.harness.scripted import Scripted, scripted
+from tests.harness.scripted import Scripted, all_waiting, scripted
 
 __all__ = ["scripted"]
 # The runs of all experiments at laptop scale, for so many seeds: 70 a seed.
@@ -36,16 +36,6 @@ def repro(folder: Path, *words: str) -> str:
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, check=True
     ).stdout
-
-
-def queue(folder: Path) -> str:
-    """Everything that was submitted still waits."""
-    (file,) = (folder / "results" / "submissions").glob("*/submission.json")
-    return "".join(
-        f"{array['job']}|{index}|PENDING|Priority||0:00|{array['name']}\n"
-        for array in json.loads(file.read_text())["arrays"]
-        for index in range(len(array["tasks"]))
-    )
 
 
 def test_two_thousand_runs(benchmark: BenchmarkFixture, grid: Scripted, tmp_path: Path) -> None:
@@ -80,7 +70,7 @@ def test_status_of_two_thousand_runs(
 ) -> None:
     where = ("--cluster", str(tmp_path / "mine.yaml"))
     repro(tmp_path, "submit", *GRID, *where, "--yes")
-    grid.answer("squeue", queue(tmp_path))
+    grid.answer("squeue", all_waiting(tmp_path / "results"))
     assert "queued" in repro(tmp_path, "status")
     compare(
         benchmark, f"repro status, {GRID[0]}", lambda: repro(tmp_path, "status"),

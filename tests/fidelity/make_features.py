@@ -10,16 +10,13 @@ sizes that need interpolation.
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 
 from tests.fidelity import inputs
-from tests.fidelity.make_golden import network
+from tests.fidelity.make_golden import network, open_checkout
 
 SIZES = ((224, 224), (96, 96), (256, 256), (160, 224))
 
@@ -30,15 +27,8 @@ def images(height: int, width: int) -> torch.Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dino", required=True, help="a checkout of facebookresearch/dino")
-    checkout = parser.parse_args().dino
-    sys.path.insert(0, checkout)
-    torch.set_num_threads(1)
+    made = open_checkout("tests.fidelity.make_features", __doc__)
     wrapped = network().eval()
-    commit = subprocess.run(
-        ["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-    )
     with torch.no_grad():
         features = {
             f"{height}x{width}": wrapped.backbone(images(height, width)).tolist()
@@ -48,12 +38,7 @@ def main() -> None:
         last = wrapped.backbone.get_intermediate_layers(images(224, 224), 2)
         blocks = torch.cat([tokens[:, 0] for tokens in last], dim=1).tolist()
     content = {
-        "made": {
-            "by": "python -m tests.fidelity.make_features",
-            "repository": "facebookresearch/dino",
-            "commit": commit.stdout.strip(),
-            "torch": torch.__version__,
-        },
+        "made": made,
         "tensors": {name: list(tensor.shape) for name, tensor in wrapped.state_dict().items()},
         "features": features,
         "last_two_blocks": blocks,

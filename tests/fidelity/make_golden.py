@@ -25,29 +25,34 @@ from tests.fidelity import inputs
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dino", required=True, help="a checkout of facebookresearch/dino")
-    checkout = parser.parse_args().dino
-    sys.path.insert(0, checkout)
-    torch.set_num_threads(1)
+    made = open_checkout("tests.fidelity.make_golden", __doc__)
     store = dist.HashStore()
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)  # their loss all-reduces
     losses, tensors = trajectory()
-    commit = subprocess.run(
-        ["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-    )
     golden = {
-        "made": {
-            "by": "python -m tests.fidelity.make_golden",
-            "repository": "facebookresearch/dino",
-            "commit": commit.stdout.strip(),
-            "torch": torch.__version__,
-            "steps": len(losses),
-        },
+        "made": made | {"steps": len(losses)},
         "losses": losses,
         "final": tensors,
     }
     Path(__file__).with_name("golden.json").write_text(json.dumps(golden, indent=1) + "\n")
+
+
+def open_checkout(module: str, description: str | None) -> dict[str, Any]:
+    """Make the authors' code of `--dino CHECKOUT` importable; what a fixture says of its making."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--dino", required=True, help="a checkout of facebookresearch/dino")
+    checkout = parser.parse_args().dino
+    sys.path.insert(0, checkout)
+    torch.set_num_threads(1)
+    commit = subprocess.run(
+        ["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    )
+    return {
+        "by": f"python -m {module}",
+        "repository": "facebookresearch/dino",
+        "commit": commit.stdout.strip(),
+        "torch": torch.__version__,
+    }
 
 
 def network() -> nn.Module:

@@ -5,6 +5,7 @@ Real files, real submitit, real processes: only the answers are made up. tests/s
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -83,3 +84,13 @@ def option(script: str, name: str) -> str:
     """The value of an sbatch option in a script; empty if it is not there."""
     found = re.search(rf"^#SBATCH --{name}(?:=(.*))?$", script, re.MULTILINE)
     return (found[1] or "yes").strip("'") if found else ""
+
+
+def all_waiting(results: Path) -> str:
+    """What squeue says while everything that was submitted waits."""
+    (file,) = (results / "submissions").glob("*/submission.json")
+    return "".join(
+        f"{array['job']}|{index}|PENDING|Priority||0:00|{array['name']}\n"
+        for array in json.loads(file.read_text())["arrays"]
+        for index in range(len(array["tasks"]))
+    )

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from repro.harness.snapshot import snapshot
 from repro.harness.store import find_runs
 from repro.harness.submissions import submissions
 from repro.harness.submit import check_budget, submit
-from tests.harness.scripted import Scripted, option, scripted
+from tests.harness.scripted import Scripted, all_waiting, option, scripted
 
 __all__ = ["scripted"]
 
@@ -41,9 +41,8 @@ def send(
 
 
 def arrays(results: Path) -> list[dict[str, Any]]:
-    file = max((results / "submissions").glob("*/submission.json"))
-    content: list[dict[str, Any]] = json.loads(file.read_text())["arrays"]
-    return content
+    """Those of the newest submission; names of one second are in no order."""
+    return [asdict(array) for array in submissions(results)[-1].arrays]
 
 
 def test_a_grid_is_one_array_and_its_evaluations_wait_task_by_task(
@@ -132,7 +131,7 @@ def test_a_limit_on_submitted_jobs_leaves_the_rest_for_later(
     assert 0 < sent < 8
     # The rest has no claim, and goes as soon as there is room.
     scripted.refuse_arrays_of(1000, "")
-    scripted.answer("squeue", _queue(tmp_path))
+    scripted.answer("squeue", all_waiting(tmp_path))
     send(tmp_path)
     second = [a for a in arrays(tmp_path) if a["stage"] == "train"]
     assert sum(len(a["tasks"]) for a in second) == 8 - sent
@@ -162,7 +161,7 @@ def test_a_refusal_that_waiting_does_not_mend_is_one_line_and_claims_nothing(
 
 def test_submitting_again_sends_nothing(scripted: Scripted, tmp_path: Path) -> None:
     send(tmp_path)
-    scripted.answer("squeue", _queue(tmp_path))
+    scripted.answer("squeue", all_waiting(tmp_path))
     assert send(tmp_path) == []
     assert len(scripted.scripts) == 2
     planned = plan(["F7"], "smoke", 2, tmp_path)
@@ -300,12 +299,3 @@ def test_the_throttle_of_all_arrays_together_is_the_profiles(
 ) -> None:
     send(tmp_path, replace(CLUSTER, max_array=4, parallel=6))
     assert [option(s, "array") for s in scripted.scripts] == ["0-3%3"] * 4
-
-
-def _queue(results: Path) -> str:
-    """What squeue says of everything that was submitted."""
-    return "".join(
-        f"{array['job']}|{index}|PENDING|Priority||0:00|{array['name']}\n"
-        for array in arrays(results)
-        for index in range(len(array["tasks"]))
-    )

@@ -22,7 +22,7 @@ from repro.harness.overview import overview
 from repro.harness.plan import plan
 from repro.harness.store import RunFolder, create_run, find_runs
 from repro.harness.submit import submit
-from tests.harness.scripted import Scripted, scripted
+from tests.harness.scripted import Scripted, all_waiting, scripted
 
 __all__ = ["scripted"]
 CLUSTER = SlurmCluster("mine", "slurm", gpus=1, cpus=4, memory_gb=16, minutes=90, parallel=2)
@@ -37,15 +37,6 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def make(results: Path, seeds: int = 2) -> list[RunFolder]:
     runs = plan(["F7"], "smoke", seeds, results).runs
     return [create_run(results / "runs", run.slug, run.config) for run in runs]
-
-
-def queue_of(results: Path, state: str = "PENDING") -> str:
-    content = json.loads(next(results.glob("submissions/*/submission.json")).read_text())
-    return "".join(
-        f"{a['job']}|{i}|{state}|Priority||0:00|{a['name']}\n"
-        for a in content["arrays"]
-        for i in range(len(a["tasks"]))
-    )
 
 
 def test_the_board_shows_seeds_by_sign_and_failures_by_cause(
@@ -161,7 +152,7 @@ def test_waiting_jobs_are_taken_from_slurm_and_running_ones_only_asked(
     scripted: Scripted, results: Path
 ) -> None:
     submit(plan(["F7"], "smoke", 1, results).runs, CLUSTER, results, More(), print)
-    queue = queue_of(results).replace("101|0|PENDING", "101|0|RUNNING")
+    queue = all_waiting(results).replace("101|0|PENDING", "101|0|RUNNING")
     scripted.answer("squeue", queue)
     folders = find_runs(results / "runs")
     content = json.loads(next(results.glob("submissions/*/submission.json")).read_text())
@@ -178,7 +169,7 @@ def test_waiting_jobs_are_taken_from_slurm_and_running_ones_only_asked(
 def test_a_pack_is_taken_from_slurm_only_as_a_whole(scripted: Scripted, results: Path) -> None:
     packed = replace(CLUSTER, packed=2)
     submit(plan(["F7"], "smoke", 1, results).runs, packed, results, More(), print)
-    scripted.answer("squeue", queue_of(results))
+    scripted.answer("squeue", all_waiting(results))
     folders = {folder.id: folder for folder in find_runs(results / "runs")}
     content = json.loads(next(results.glob("submissions/*/submission.json")).read_text())
     (first, second), third = (
