@@ -129,8 +129,11 @@ def runs_of(
 def cell(experiment: Experiment, row: Row, metric: str, evidence: Evidence) -> Cell:
     """One cell; a run in which the metric is missing or not finite has no part in it."""
     column = experiment.metric(metric)
+    if column.minus:
+        return _difference(experiment, row, column, evidence)
     runs = runs_of(experiment, row, evidence, column.variant)
-    measured = {s: r["metrics"][column.of] for s, r in runs.items() if _has(r, column.of)}
+    source = row.of.get(metric, column.of)
+    measured = {s: r["metrics"][source] for s, r in runs.items() if _has(r, source)}
     missing = row.why_not(evidence.scale)
     if not missing and not runs:
         missing = "not run"
@@ -144,6 +147,20 @@ def cell(experiment: Experiment, row: Row, metric: str, evidence: Evidence) -> C
         values={seed: float(value) for seed, value in measured.items()},
         runs={seed: runs[seed]["id"] for seed in measured},
         missing=missing,
+    )
+
+
+def _difference(experiment: Experiment, row: Row, column: Metric, evidence: Evidence) -> Cell:
+    """One column minus another, seed by seed; its runs are those of the first."""
+    first, second = (cell(experiment, row, key, evidence) for key in column.minus)
+    seeds = [seed for seed in first.values if seed in second.values]
+    return replace(
+        first,
+        metric=column.key,
+        reported=row.reported.get(column.key),
+        values={seed: first.values[seed] - second.values[seed] for seed in seeds},
+        runs={seed: first.runs[seed] for seed in seeds},
+        missing="" if seeds else first.missing or second.missing or NOT_MEASURED,
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from repro.config import (
-    DataKind,
     Family,
     LossKind,
     Operation,
@@ -140,7 +139,7 @@ def _problems(c: RunConfig) -> Iterator[str]:
                 yield f"{key}={size} is not a multiple of model.patch_size={c.model.patch_size}"
         if c.model.heads > 0 and c.model.dim % c.model.heads:
             yield f"model.dim={c.model.dim} is not a multiple of model.heads={c.model.heads}"
-    if c.data.kind is not DataKind.photographs and c.data.eval_resize < c.data.resolution:
+    if not c.data.made_here and c.data.eval_resize < c.data.resolution:
         yield (
             f"data.eval_resize={c.data.eval_resize} is smaller than "
             f"data.resolution={c.data.resolution}: the evaluation crop would not fit"
@@ -197,7 +196,7 @@ def _method_problems(c: RunConfig) -> Iterator[str]:
             "queue.used=true serves loss.kind=info_nce and target.operation=sinkhorn_knopp only, "
             f"not loss.kind={loss.name} with target.operation={operation.name}"
         )
-    if c.queue.used and c.data.kind is DataKind.photographs:
+    if c.queue.used and c.data.made_here:
         images = PHOTOGRAPHS * c.data.train_tiles
         if c.queue.size > images:
             yield (

@@ -27,6 +27,7 @@ class Part:
 
 class DataKind(Enum):
     photographs = "photographs"  # scikit-image's bundled photographs, cut into tiles
+    composites = "composites"  # shapes textured by one photograph, pasted on another
     folder = "folder"  # an ImageFolder tree: ROOT/train/CLASS/*.jpg and ROOT/val/CLASS/*.jpg
     torchvision = "torchvision"  # a torchvision dataset by class name, downloaded by torchvision
 
@@ -104,11 +105,18 @@ class DataConfig:
     name: str = "imagenet"  # names the data set in records; for torchvision, the class name
     resolution: int = 224  # evaluation crop; also the side of a photograph's tile
     eval_resize: int = 256  # shorter side before the evaluation crop (folders, torchvision)
-    tile: int = 32  # photographs: pixels cut out of a photograph, then resized to `resolution`
-    train_tiles: int = 256  # photographs: tiles per photograph from its left half
-    test_tiles: int = 64  # photographs: tiles per photograph from its right half
+    # photographs and composites: side in pixels before resizing to `resolution`; how many images of
+    # each photograph from its left half (train) and from its right half (test)
+    tile: int = 32
+    train_tiles: int = 256
+    test_tiles: int = 64
     reduced_decoding: bool = False  # JPEGs at 1/2 to 1/8 where all crops allow: large photographs
     skip_unreadable: bool = False  # leave unreadable images out, and count them in the record
+
+    @property
+    def made_here(self) -> bool:
+        """Whether its images are cut from the bundled photographs, 16 classes of `train_tiles`."""
+        return self.kind in (DataKind.photographs, DataKind.composites)
 
 
 @dataclass
@@ -249,6 +257,7 @@ class Resources(NotIdentity):
 @dataclass
 class Paths(NotIdentity):
     data: str = ""  # root of a folder or torchvision data set
+    benchmarks: dict[str, str] = field(default_factory=dict)  # folders by name, e.g. voc12
 
 
 @dataclass
@@ -257,6 +266,20 @@ class Reporting(NotIdentity):
     heartbeat_seconds: int = 5
     tensorboard: bool = False  # event files beside the JSON lines
     wandb: bool = False  # to Weights & Biases, with the login of the machine
+
+
+@dataclass
+class Protocols(NotIdentity):
+    """Evaluations after training (Sec. 4, App. A, D, F). They say nothing of the training, and each
+    leaves its settings beside its numbers.
+    """
+
+    linear_epochs: int = 100
+    finetune_epochs: int = 300  # Table 6; the paper names none, DeiT's recipe has 300
+    finetune_batch: int = 768
+    finetune_lr: float = 7.5e-6  # of the batch, as the authors answer for CIFAR (issue 81)
+    # What stands for a benchmark at this scale, e.g. voc12: composites; by default itself.
+    stand_ins: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -286,4 +309,5 @@ class RunConfig:
     resources: Resources = field(default_factory=Resources)
     paths: Paths = field(default_factory=Paths)
     reporting: Reporting = field(default_factory=Reporting)
+    protocols: Protocols = field(default_factory=Protocols)
     label: Label = field(default_factory=Label)

@@ -37,7 +37,8 @@ def plan(arguments: argparse.Namespace) -> int:
     from repro.harness.spec import results_dir
     from repro.harness.terminal import print_json
 
-    planned, cluster = _plan(arguments), _cluster(arguments)
+    cluster = _cluster(arguments)
+    planned = _plan(arguments, cluster)
     if arguments.script:
         print(_script(planned, cluster))
         return FINE
@@ -55,7 +56,8 @@ def submit(arguments: argparse.Namespace) -> int:
     from repro.harness.spec import results_dir
     from repro.harness.terminal import confirm, count
 
-    planned, cluster = _plan(arguments), _cluster(arguments)
+    cluster = _cluster(arguments)
+    planned = _plan(arguments, cluster)
     if arguments.script:
         print(_script(planned, cluster))
         return FINE
@@ -77,7 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
     from repro.harness.spec import results_dir
     from repro.harness.store import find_runs
 
-    planned, cluster = _plan(arguments), _cluster(arguments)
+    cluster = _cluster(arguments)
+    planned = _plan(arguments, cluster)
     print_plan(planned, forecast(planned, cluster, results_dir(), arguments.workers))
     _check_budget(planned, cluster, arguments.budget)
     code = _dispatch(planned.runs, cluster, arguments, wait=True)
@@ -117,30 +120,26 @@ def evaluate(arguments: argparse.Namespace) -> int:
     """One protocol on checkpoints, here and now; a run without --data is evaluated on its own."""
     from pathlib import Path
 
-    from repro.harness.evaluation import evaluate as run_protocol
     from repro.harness.evaluation import in_words
     from repro.harness.spec import results_dir
-    from repro.harness.weight_files import Asked, evaluate_weights, run_folder
+    from repro.harness.weight_files import Asked, evaluate_run, evaluate_weights, run_folder
 
-    failed = False
+    fine, protocol, epochs = True, arguments.protocol, arguments.epochs
     for word in arguments.weights:
         folder = run_folder(Path(word))
         if folder is not None and not (arguments.data or arguments.network):
             if folder.result() is None:
                 raise UserError(f"--weights {word}: {folder.path.name} is not done; repro status")
             print(folder.path.name)
-            failed |= not run_protocol(
-                folder, [arguments.protocol], again=True, epochs=arguments.epochs
-            )
+            fine &= evaluate_run(folder, protocol, _cluster(arguments), epochs)
             continue
         if not arguments.data:
             raise UserError(f"--weights {word}: say on which images: --data NAME=PATH")
         asked = Asked(Path(word), arguments.network, arguments.heads)
-        data, results = arguments.data, results_dir()
-        metrics, path = evaluate_weights(asked, data, arguments.protocol, results, arguments.epochs)
+        metrics, path = evaluate_weights(asked, arguments.data, protocol, results_dir(), epochs)
         print(f"{word}: {in_words(metrics)}")
         print(path)
-    return NEGATIVE if failed else FINE
+    return FINE if fine else NEGATIVE
 
 
 def export(arguments: argparse.Namespace) -> int:
@@ -260,17 +259,17 @@ def gc(arguments: argparse.Namespace) -> int:
     return FINE
 
 
-def _plan(arguments: argparse.Namespace) -> Plan:
+def _plan(arguments: argparse.Namespace, cluster: Cluster) -> Plan:
     from repro.harness.plan import plan as make_plan
     from repro.harness.spec import results_dir
 
-    return make_plan(arguments.ids, arguments.scale, arguments.seeds, results_dir())
+    return make_plan(arguments.ids, arguments.scale, arguments.seeds, results_dir(), cluster)
 
 
 def _cluster(arguments: argparse.Namespace) -> Cluster:
     from repro.harness.clusters import load_cluster
 
-    return load_cluster(arguments.cluster or "local")
+    return load_cluster(getattr(arguments, "cluster", None) or "local")
 
 
 def _script(planned: Plan, cluster: Cluster) -> str:

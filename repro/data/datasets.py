@@ -23,6 +23,10 @@ class Split(Protocol):
         """int64 [N], on the CPU."""
         ...
 
+    def subset(self, places: list[int]) -> Split:
+        """These images alone."""
+        ...
+
     def evaluation_batches(self, size: int, part: tuple[int, int] = (0, 1)) -> Iterator[Tensor]:
         """Images in order, unaugmented and normalised: [B, 3, R, R], B <= size.
 
@@ -80,6 +84,10 @@ def open_dataset(
         from repro.data.photographs import open_photographs
 
         return open_photographs(config, device)
+    if config.kind is DataKind.composites:
+        from repro.data.composites import open_composites
+
+        return open_composites(config, device)
     from repro.data.folders import open_folder, open_torchvision
 
     resources = resources or Resources()

@@ -10,7 +10,7 @@ Shapes: N images, B images of a batch, R the evaluation resolution.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -47,6 +47,10 @@ class FileSplit:
     labels_N: Tensor
     config: DataConfig
     resources: Resources
+
+    def subset(self, places: list[int]) -> FileSplit:
+        kept = [self.kept[place] for place in places]
+        return replace(self, kept=kept, labels_N=self.labels_N[places])
 
     def evaluation_batches(self, size: int, part: tuple[int, int] = (0, 1)) -> Iterator[Tensor]:
         resize = T.Resize(self.config.eval_resize, interpolation=BICUBIC)

@@ -36,6 +36,9 @@ class MemorySplit:
     images_N: Tensor  # uint8 [N, 3, R, R]
     labels_N: Tensor
 
+    def subset(self, places: list[int]) -> MemorySplit:
+        return MemorySplit(self.images_N[places], self.labels_N[places])
+
     def evaluation_batches(self, size: int, part: tuple[int, int] = (0, 1)) -> Iterator[Tensor]:
         for batch in torch.split(share(self.images_N, part), size):
             yield normalise(batch.float() / 255)
@@ -96,23 +99,36 @@ def load_photograph(name: str) -> Tensor:
 
 def cut_tiles(image: Tensor, config: DataConfig, count: int, purpose: str) -> Tensor:
     """`count` tiles at random positions of a uint8 image, [count, 3, resolution, resolution]."""
+    check_tile(config.tile, image, purpose)
+    random = generator(0, f"tiles {purpose} {config.tile}")
+    return resize(random_tiles(image, config.tile, count, random), config.resolution)
+
+
+def check_tile(side: int, image: Tensor, purpose: str) -> None:
+    """Raises: UserError, if a square of this side does not fit into half a photograph."""
     _, height, width = image.shape
-    if config.tile > min(height, width):
+    if side > min(height, width):
         raise UserError(
-            f"data.tile={config.tile} is larger than half a photograph "
+            f"data.tile={side} is larger than half a photograph "
             f"({purpose.split()[0]}: {height}x{width}); use at most {min(height, width)}"
         )
-    random = generator(0, f"tiles {purpose} {config.tile}")
-    tops = torch.randint(height - config.tile + 1, (count,), generator=random).tolist()
-    lefts = torch.randint(width - config.tile + 1, (count,), generator=random).tolist()
-    side = config.tile
-    tiles = torch.stack(
+
+
+def random_tiles(image: Tensor, side: int, count: int, random: torch.Generator) -> Tensor:
+    """Squares at random positions of an image [3, H, W]: [count, 3, side, side]."""
+    _, height, width = image.shape
+    tops = torch.randint(height - side + 1, (count,), generator=random).tolist()
+    lefts = torch.randint(width - side + 1, (count,), generator=random).tolist()
+    return torch.stack(
         [image[:, t : t + side, x : x + side] for t, x in zip(tops, lefts, strict=True)]
     )
-    if side == config.resolution:
-        return tiles
-    target = (config.resolution, config.resolution)
-    resized = interpolate(tiles.float(), size=target, mode="bicubic", antialias=True)
+
+
+def resize(images_N: Tensor, side: int) -> Tensor:
+    """uint8 images [N, 3, S, S] at another size, bicubic with antialiasing."""
+    if images_N.shape[-1] == side:
+        return images_N
+    resized = interpolate(images_N.float(), size=(side, side), mode="bicubic", antialias=True)
     return resized.round().clamp(0, 255).to(torch.uint8)
 
 

@@ -26,6 +26,7 @@ from repro.harness.clusters import SlurmCluster
 from repro.harness.files import write_json
 from repro.harness.needs import More, Needs, needs_of, parameters_of
 from repro.harness.plan import PlannedRun
+from repro.harness.requests import ask
 from repro.harness.snapshot import snapshot
 from repro.harness.store import RunFolder, create_runs, refresh_resources
 from repro.harness.submissions import EVALUATE, TRAIN, Array, Submission, new_submission
@@ -244,6 +245,7 @@ def _folders(
     placed = [(run.slug, cluster.placed(run.config)) for run in runs]
     folders = create_runs((results / "runs").resolve(), placed)
     for run, folder, (_, config) in zip(runs, folders, placed, strict=True):
+        ask(folder, run.wanted, config)
         if run.state != "new":
             refresh_resources(folder, config)
             folder.clear_cancel()

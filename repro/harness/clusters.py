@@ -57,7 +57,8 @@ class Cluster:
         try:
             merged = OmegaConf.merge(OmegaConf.structured(config.resources), settings)
             resources = cast(Resources, OmegaConf.to_object(merged))
-            placed = replace(config, resources=resources, paths=replace(config.paths, data=folder))
+            paths = replace(config.paths, data=folder, benchmarks=dict(self.data))
+            placed = replace(config, resources=resources, paths=paths)
             check(placed)
         except (OmegaConfBaseException, UserError) as error:
             line = str(error).splitlines()[0]

@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 from repro.checks import PHOTOGRAPHS
-from repro.config import DataKind, HeadConfig, ModelConfig, OptimiserName, RunConfig
+from repro.config import HeadConfig, ModelConfig, OptimiserName, RunConfig
 from repro.harness.files import read_json
 from repro.harness.records import read_records
 from repro.harness.remembered import is_remembered, remembered, save
@@ -90,7 +90,7 @@ def hours_left(unfinished: Sequence[tuple[RunFolder, str, float]], results: Path
 
 def work(config: RunConfig) -> float | None:
     """Floating-point operations of a training; None where the number of images is not known."""
-    if config.data.kind is DataKind.photographs:
+    if config.data.made_here:
         images = PHOTOGRAPHS * config.data.train_tiles
     elif config.data.name in IMAGES:
         images = IMAGES[config.data.name]

@@ -1,23 +1,24 @@
-"""The stage after training: frozen-feature protocols on a run's last checkpoint.
+"""The stage after training: the paper's protocols on a run's last checkpoint.
 
-Idempotent and separate from training: a protocol whose `evaluations/PROTOCOL.json` exists is not
-run again, and any finished run with a checkpoint can be evaluated later, by a job of its own, by
-the worker that trained it or by `repro eval`. Its failure leaves `PROTOCOL.failure.json` and the
-run done.
+Idempotent and separate from training: every run gets k-NN, and what it is asked for
+(`requests.py`). An evaluation whose `evaluations/NAME.json` answers the request is not made again,
+and any finished run with a checkpoint can be evaluated later, by a job of its own, by the worker
+that trained it or by `repro eval`. Its failure leaves `NAME.failure.json` and the run done.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.errors import UserError
 from repro.harness.environment import environment
 from repro.harness.files import read_json, write_json
+from repro.harness.requests import Request, asked
 from repro.harness.store import RunBusy, RunFolder, hold
 
 if TYPE_CHECKING:
@@ -25,18 +26,26 @@ if TYPE_CHECKING:
     from torch import nn
 
     from repro.config import RunConfig
-    from repro.data.datasets import Dataset
 
 AFTER_TRAINING = ("knn",)  # protocols that every run gets; the others are asked for
 PATIENCE = 600.0  # seconds to wait for another process that evaluates the same run
 
 
-def missing(folder: RunFolder) -> list[str]:
-    """Protocols still to be run on a finished run; none if its checkpoints are gone."""
+def missing(folder: RunFolder, further: Iterable[Request] = ()) -> list[str]:
+    """Evaluations still to be made of a finished run; none if its checkpoints are gone.
+
+    Args:
+        further: requests that the folder does not hold yet.
+    """
     if folder.result() is None or not has_checkpoint(folder):
         return []
-    done = folder.evaluations()
-    return [name for name in AFTER_TRAINING if name not in done]
+    requests = wanted_of(folder) | {one.name: one for one in further}
+    return [name for name, wanted in requests.items() if not _answered(folder, wanted)]
+
+
+def wanted_of(folder: RunFolder) -> dict[str, Request]:
+    """What every run gets and what this one was asked for, by name."""
+    return {name: Request(name) for name in AFTER_TRAINING} | asked(folder)
 
 
 def has_checkpoint(folder: RunFolder) -> bool:
@@ -44,25 +53,17 @@ def has_checkpoint(folder: RunFolder) -> bool:
 
 
 def failure(folder: RunFolder) -> dict[str, Any] | None:
-    """Why a protocol failed when it was last tried, as `worker.describe` tells it."""
+    """Why an evaluation failed when it was last tried, as `worker.describe` tells it."""
     for name in missing(folder):
         if found := read_json(_failure_file(folder, name)):
             return found | {"protocol": name}
     return None
 
 
-def evaluate(
-    folder: RunFolder,
-    names: Sequence[str] = AFTER_TRAINING,
-    again: bool = False,
-    epochs: int = 0,
-) -> bool:
-    """Run the protocols that are missing (all of `names` with `again`); whether all succeeded.
+def evaluate(folder: RunFolder, again: Sequence[str] = ()) -> bool:
+    """Make the evaluations that are missing, or those of `again`; whether all succeeded.
 
     Failures are written, not raised.
-
-    Args:
-        epochs: of a linear probe; 0 for the paper's.
     """
     from repro.harness.worker import describe
 
@@ -70,10 +71,10 @@ def evaluate(
     files.mkdir(exist_ok=True)
     try:
         with hold(files / ".lock", f"{folder.path}: another process evaluates it", PATIENCE):
-            todo = [name for name in names if again or name not in folder.evaluations()]
-            for name in todo:
+            wanted = wanted_of(folder)
+            for name in again or missing(folder):
                 try:
-                    _run(folder, name, epochs)
+                    _make(folder, wanted[name])
                 except Exception as error:  # noqa: BLE001  whatever happened, the folder must tell
                     found = describe(error, (folder.last_step() or {"step": 0})["step"])
                     with suppress(OSError):
@@ -87,54 +88,29 @@ def evaluate(
     return True
 
 
-def _run(folder: RunFolder, name: str, epochs: int) -> None:
-    from repro.data.datasets import open_dataset
+def _make(folder: RunFolder, wanted: Request) -> None:
     from repro.dino.train import choose_device
+    from repro.harness.protocols import Subject, measure
 
     begun = time.monotonic()
     config = folder.config()
     # One process, whatever number trained.
     config = replace(config, resources=replace(config.resources, ranks=1, accumulate=1))
     device = choose_device(config.resources.device)
-    dataset = open_dataset(config.data, config.paths.data, config.resources, device)
     backbone, step = _backbone(folder, config, device)
-    metrics = measure(name, backbone, dataset, config, device, epochs)
+    metrics = measure(wanted, Subject(backbone, config, device))
     content = {
-        "protocol": name,
+        "protocol": wanted.protocol,
+        "request": asdict(wanted),
         "step": step,
         "metrics": metrics,
         "env": {k: v for k, v in environment(device.type).items() if k != "diff"},
         "wall_seconds": time.monotonic() - begun,
     }
-    write_json(folder.path / "evaluations" / f"{name}.json", content)
-    _failure_file(folder, name).unlink(missing_ok=True)
-    folder.event("evaluated", protocol=name)
-    words = in_words(metrics)
-    print(f"evaluated {name} in {content['wall_seconds']:.1f} s: {words}")
-
-
-def measure(
-    protocol: str,
-    backbone: nn.Module,
-    dataset: Dataset,
-    config: RunConfig,
-    device: torch.device,
-    epochs: int = 0,
-) -> dict[str, float]:
-    """A protocol's numbers for a backbone on a data set, by metric."""
-    if protocol == "linear":
-        from repro.dino.backbones import feature_dim
-        from repro.evals.linear import linear_probe, settings_for
-
-        resolution = config.data.resolution
-        settings = settings_for(feature_dim(backbone), resolution, config.seed, epochs)
-        return linear_probe(backbone, dataset, settings, device).metrics()
-    assert protocol == "knn", f"{protocol}: the parser knows the protocols"
-    from repro.dino.kernels import choose_kernels
-    from repro.evals.knn import knn_protocol
-
-    kernels = choose_kernels(config, device)
-    return knn_protocol(backbone, dataset, config.eval, device, kernels)
+    write_json(folder.path / "evaluations" / f"{wanted.name}.json", content)
+    _failure_file(folder, wanted.name).unlink(missing_ok=True)
+    folder.event("evaluated", protocol=wanted.name)
+    print(f"evaluated {wanted.name} in {content['wall_seconds']:.1f} s: {in_words(metrics)}")
 
 
 def in_words(metrics: Mapping[str, float]) -> str:
@@ -143,6 +119,15 @@ def in_words(metrics: Mapping[str, float]) -> str:
         f"{key} {value:g}" if key.endswith("rate") else f"{key} {value:.1f} %"
         for key, value in metrics.items()
     )
+
+
+def _answered(folder: RunFolder, wanted: Request) -> bool:
+    """Whether its numbers are there, made with the settings that are asked for.
+
+    Evaluations made before requests existed are those of plain k-NN.
+    """
+    made = read_json(folder.path / "evaluations" / f"{wanted.name}.json")
+    return made is not None and wanted.same_numbers(made.get("request", asdict(Request("knn"))))
 
 
 def _backbone(folder: RunFolder, config: RunConfig, device: torch.device) -> tuple[nn.Module, int]:

@@ -33,6 +33,7 @@ from repro.hardware import hostname
 from repro.harness import evaluation
 from repro.harness.display import Display
 from repro.harness.plan import PlannedRun
+from repro.harness.requests import ask
 from repro.harness.store import RunFolder, create_runs
 from repro.harness.worker import BUSY, POOL_VARIABLE, STOPPED, THREADS_VARIABLE, trains_only
 
@@ -100,6 +101,8 @@ def dispatch(
         UserError: the runs folder cannot be written, or no longer.
     """
     folders = create_runs(runs.resolve(), [(run.slug, run.config) for run in planned])
+    for run, folder in zip(planned, folders, strict=True):
+        ask(folder, run.wanted, run.config)
     outcome = Outcome()
     queue: deque[RunFolder] = deque()
     for folder in folders:

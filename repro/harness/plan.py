@@ -12,9 +12,12 @@ from pathlib import Path
 
 from repro.config import RunConfig
 from repro.errors import UserError
+from repro.harness.clusters import Cluster
 from repro.harness.cost import Cost, estimate
+from repro.harness.evaluation import missing
 from repro.harness.identity import run_id, slug
 from repro.harness.overview import Overview, overview
+from repro.harness.requests import evaluations, request, without_data
 from repro.harness.spec import row_config, select
 from repro.harness.store import RunFolder, find_runs
 
@@ -26,7 +29,8 @@ UNEVALUATED = ("missing", "failed")
 class PlannedRun:
     """`state` is one of the store's, or "new"; `cells` are all (experiment, row) it serves.
 
-    `sent`: a live SLURM job has it; `evaluation` is that of `overview.View`.
+    `sent`: a live SLURM job has it; `evaluation` is that of `overview.View`; `wanted` are the
+    evaluations that its cells need, by the names of `requests.py`.
     """
 
     id: str
@@ -39,15 +43,19 @@ class PlannedRun:
     cells: tuple[tuple[str, str], ...]
     sent: bool = False
     evaluation: str = ""
+    wanted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`skipped` holds (experiment, row, why); `cost` is None where nothing comparable finished."""
+    """`skipped` holds (experiment, row, why); `cost` is None where nothing comparable finished;
+    `without_data` are the benchmarks that have neither a folder here nor a stand-in.
+    """
 
     runs: tuple[PlannedRun, ...]
     skipped: tuple[tuple[str, str, str], ...]
     cost: Cost | None
+    without_data: tuple[str, ...] = ()
 
     @property
     def todo(self) -> tuple[PlannedRun, ...]:
@@ -60,8 +68,17 @@ class Plan:
         return tuple(run for run in self.runs if to_evaluate(run))
 
 
-def plan(references: Sequence[str], scale: str, seeds: int, results: Path) -> Plan:
+def plan(
+    references: Sequence[str],
+    scale: str,
+    seeds: int,
+    results: Path,
+    cluster: Cluster | None = None,
+) -> Plan:
     """The runs of `references` (`T7`, `F7:both`, `all`) for seeds 0 to `seeds` - 1.
+
+    Args:
+        cluster: where its evaluations find their benchmarks.
 
     Raises:
         UserError: unknown experiment, row or scale; a mistake in a file; no seeds.
@@ -78,15 +95,36 @@ def plan(references: Sequence[str], scale: str, seeds: int, results: Path) -> Pl
                 continue
             for variant in experiment.runs_a_row:
                 base = row_config(experiment, row, scale, 0, variant)
+                if cluster:
+                    base = replace(base, paths=replace(base.paths, benchmarks=dict(cluster.data)))
+                wanted = evaluations(experiment.sources(row, variant))
                 for seed in range(seeds):
-                    run = planned_run(replace(base, seed=seed), folders)
+                    run = planned_run(replace(base, seed=seed), folders, wanted)
                     if run.id in runs:
-                        run = replace(runs[run.id], cells=runs[run.id].cells + run.cells)
+                        run = _joined(runs[run.id], run)
                     runs[run.id] = run
     seen = overview([folders[run.id] for run in runs.values() if run.id in folders], results)
-    known = tuple(with_view(run, seen) for run in runs.values())
+    viewed = (with_view(run, seen) for run in runs.values())
+    known = tuple(_not_yet_asked(run, folders.get(run.id)) for run in viewed)
     todo = {run.id: run.config for run in known if to_do(run)}
-    return Plan(known, tuple(skipped), estimate(todo, scale, results))
+    requests = [request(name, run.config) for run in known for name in run.wanted]
+    lacking = sorted({wanted.data for wanted in requests if without_data(wanted)})
+    return Plan(known, tuple(skipped), estimate(todo, scale, results), tuple(lacking))
+
+
+def _joined(first: PlannedRun, second: PlannedRun) -> PlannedRun:
+    """One run that serves the cells of both."""
+    wanted = tuple(dict.fromkeys(first.wanted + second.wanted))
+    return replace(first, cells=first.cells + second.cells, wanted=wanted)
+
+
+def _not_yet_asked(run: PlannedRun, folder: RunFolder | None) -> PlannedRun:
+    """A finished run lacks an evaluation also before its folder has been asked for it."""
+    if folder and run.state == "done" and run.evaluation in ("", "done"):
+        requests = (request(name, run.config) for name in run.wanted)
+        if missing(folder, [one for one in requests if not without_data(one)]):
+            return replace(run, evaluation="missing")
+    return run
 
 
 def to_do(run: PlannedRun) -> bool:
@@ -105,7 +143,9 @@ def with_view(run: PlannedRun, seen: Overview) -> PlannedRun:
     return replace(run, state=view.state, sent=view.sent, evaluation=view.evaluation)
 
 
-def planned_run(config: RunConfig, folders: dict[str, RunFolder]) -> PlannedRun:
+def planned_run(
+    config: RunConfig, folders: dict[str, RunFolder], wanted: tuple[str, ...] = ()
+) -> PlannedRun:
     """One run as its label and its folder, if there is one, name it; its state is not looked at."""
     identity, label = run_id(config), config.label
     folder = folders.get(identity)
@@ -118,4 +158,5 @@ def planned_run(config: RunConfig, folders: dict[str, RunFolder]) -> PlannedRun:
         config=config,
         slug=folder.slug if folder else slug(config, label.experiment, label.row),
         cells=((label.experiment, label.row),),
+        wanted=wanted,
     )

@@ -47,7 +47,8 @@ class Column:
 class Metric:
     """A column of numbers; `decimals` as the paper prints them.
 
-    Its values are the metric `of` of a row's runs of that `variant` (empty: the only one).
+    Its values are the metric `of` of a row's runs of that `variant` (empty: the only one), or the
+    difference of the two columns that `minus` names, the first minus the second.
     """
 
     key: str
@@ -56,6 +57,7 @@ class Metric:
     decimals: int
     of: str
     variant: str
+    minus: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class Row:
     `cells` are the paper's descriptive cells, `reported` its numbers by metric, `reported_curve`
     its digitised curves with their `epoch`. `at` holds further overrides by scale, `variants` those
     of the experiment's variants that need more for this row. Empty `scales` means every scale.
-    `reported_only` says why the paper's numbers stand alone, e.g. where they are quoted from.
+    `reported_only` says why the paper's numbers stand alone, e.g. where they are quoted from. `of`
+    says which metrics of its runs the columns are, where that differs from row to row (Table 10).
     """
 
     name: str
@@ -87,6 +90,7 @@ class Row:
     scales: tuple[str, ...]
     reported_only: str
     variants: Mapping[str, Variant]
+    of: Mapping[str, str]
 
     @property
     def trainable(self) -> bool:
@@ -142,6 +146,14 @@ class Experiment:
     def runs_a_row(self) -> tuple[str, ...]:
         """The variants of every row; a single nameless one where there are none."""
         return tuple(self.variants) or ("",)
+
+    def sources(self, row: Row, variant: str) -> list[str]:
+        """The metrics that this table reads from a row's runs of a variant."""
+        return [
+            row.of.get(metric.key, metric.of)
+            for metric in self.metrics
+            if metric.variant == variant and not metric.minus
+        ]
 
     def metric(self, key: str) -> Metric:
         """Raises: UserError with the nearest key."""
@@ -287,11 +299,17 @@ def _parse(path: Path) -> Experiment:
     scales = sorted(p.stem for p in (path.parent / "scales").glob("*.yaml"))
     _among(values["curves"], keys, f"{path}: curves")
     _among(values["at"], scales, f"{path}: at")
+    for column in (metric for metric in metrics if metric.minus):
+        where = f"{path}: metrics {column.key}: minus"
+        _among(column.minus, keys, where)
+        if len(column.minus) != 2:
+            raise UserError(f"{where}: names {len(column.minus)} columns, not 2")
     for row in rows:
         where = f"{path}: row {row.name}"
         _among(row.cells, columns, f"{where}: cells")
         _among([*row.scales, *row.at], scales, f"{where}: scales and at")
         _among(row.variants, list(variants), f"{where}: variants")
+        _among(row.of, keys, f"{where}: of")
         check_reported(row.reported, row.reported_curve, keys, where)
     for claim in claims:
         where = f"{path}: claim {claim.id}"
@@ -322,7 +340,10 @@ def _variants(items: Mapping[str, Any], where: str) -> dict[str, Variant]:
 
 
 def _metric(item: Any, variants: list[str], where: str) -> Metric:
-    metric = Metric(**check_keys(item, METRIC, where))
+    values = check_keys(item, METRIC, where)
+    metric = Metric(**values | {"minus": tuple(values["minus"])})
+    if metric.minus:
+        return metric
     if variants:
         _among([metric.variant], variants, f"{where} {metric.key}: variant")
     elif metric.variant:

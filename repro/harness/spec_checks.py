@@ -37,6 +37,7 @@ METRIC: Keys = {
     "decimals": (int, REQUIRED),
     "of": (str, ""),
     "variant": (str, ""),
+    "minus": (list, []),
 }
 VARIANT: Keys = {"title": (str, ""), "overrides": (dict, {}), "at": (dict, {})}
 ROW: Keys = {
@@ -50,6 +51,7 @@ ROW: Keys = {
     "scales": (list, []),
     "reported_only": (str, ""),
     "variants": (dict, {}),
+    "of": (dict, {}),
 }
 CLAIM: Keys = {
     "id": (str, REQUIRED),

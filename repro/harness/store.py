@@ -9,7 +9,8 @@ results/runs/<slug>-<id>/
   cancel         a marker: the worker should stop
   failure.json   kind, line, traceback, host, step of the last failure
   result.json    final metrics, written last: it exists = the run is done
-  evaluations/   PROTOCOL.json of each protocol run on the last checkpoint (evaluation.py)
+  evaluations/   NAME.json of each evaluation of the last checkpoint, NAME.request.json of those
+                 that were asked for (evaluation.py, requests.py)
 """
 
 from __future__ import annotations
@@ -168,9 +169,9 @@ class RunFolder:
         return False
 
     def evaluations(self) -> dict[str, dict[str, Any]]:
-        """What each finished protocol left, by its name."""
+        """What each finished evaluation left, by its name."""
         files = sorted((self.path / "evaluations").glob("*.json"))
-        return {f.stem: read_json(f) or {} for f in files if not f.name.endswith(".failure.json")}
+        return {f.stem: read_json(f) or {} for f in files if "." not in f.stem}
 
     def request_cancel(self) -> None:
         (self.path / "cancel").touch()

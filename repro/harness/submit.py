@@ -17,6 +17,7 @@ from repro.harness.cost import Cost
 from repro.harness.needs import More
 from repro.harness.overview import overview
 from repro.harness.plan import PlannedRun, to_do, to_evaluate, with_view
+from repro.harness.requests import ask
 from repro.harness.store import find_runs
 from repro.harness.submissions import EVALUATE, TRAIN, latest_tasks, submissions, submitting
 from repro.harness.terminal import count
@@ -55,8 +56,10 @@ def submit(
         UserError: SLURM is not here, or refuses for a reason that waiting does not mend.
     """
     with submitting(results, say):
-        wanted = {run.id for run in planned}
+        wanted = {run.id: run for run in planned}
         folders = [f for f in find_runs(results / "runs") if f.id in wanted]
+        for folder in folders:
+            ask(folder, wanted[folder.id].wanted, cluster.placed(wanted[folder.id].config))
         seen = overview(folders, results)
         now = [with_view(run, seen) for run in planned]
         train = [run for run in now if to_do(run)]

@@ -5,20 +5,23 @@ A file stands for itself; a run folder stands for its last checkpoint, whose hea
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.errors import UserError
 from repro.harness.environment import environment
-from repro.harness.evaluation import measure
+from repro.harness.evaluation import evaluate
 from repro.harness.files import replace_text, write_json
 from repro.harness.local import available_cores
+from repro.harness.requests import PROTOCOLS, ask, request, without_data
+from repro.harness.spec import experiments_dir
 from repro.harness.store import RunFolder
 
 if TYPE_CHECKING:
-    from repro.config import RunConfig
+    from repro.config import Protocols, RunConfig
     from repro.evals.weights import Weights
+    from repro.harness.clusters import Cluster
 
 PHOTOGRAPHS = "photographs"
 FEATURES = """\
@@ -55,36 +58,70 @@ def open_weights(asked: Asked) -> Weights:
     return load_weights(path, asked.network, heads)
 
 
+def evaluate_run(folder: RunFolder, protocol: str, cluster: Cluster, epochs: int = 0) -> bool:
+    """A protocol on a run of ours, into its folder; whether it succeeded.
+
+    On the run's own data, or on the protocol's benchmarks: what stands for them at the run's scale,
+    or the folders that the cluster names.
+
+    Args:
+        epochs: of a linear probe or of finetuning; 0 for the scale's.
+
+    Raises:
+        UserError: a benchmark without stand-in and without folder.
+    """
+    from repro.compose import compose
+
+    config = folder.config()
+    protocols = compose(experiments_dir(), config.label.scale).protocols
+    paths = replace(config.paths, benchmarks=dict(cluster.data))
+    config = replace(config, protocols=_shortened(protocols, epochs), paths=paths)
+    benchmarks = PROTOCOLS[protocol].benchmarks
+    names = [f"{protocol}@{data}" for data in benchmarks] or [protocol]
+    for name in names:
+        if without_data(one := request(name, config)):
+            raise UserError(f"{name}: no folder of {one.data}: --data {one.data}=PATH, or data: of "
+                            f"experiments/clusters/{cluster.name}.yaml")  # fmt: skip
+    ask(folder, names, config)
+    return evaluate(folder, again=names)
+
+
 def evaluate_weights(
     asked: Asked, data: str, protocol: str, results: Path, epochs: int = 0
 ) -> tuple[dict[str, float], Path]:
     """A protocol's numbers for any checkpoint on any data, and the file they were written to.
 
     Args:
-        data: NAME=PATH, a tree PATH/train/CLASS/* and PATH/val/CLASS/*, or `photographs`.
-        epochs: of a linear probe; 0 for the paper's.
+        data: NAME=PATH: a tree PATH/train/CLASS/* and PATH/val/CLASS/*, or a benchmark's folder; or
+            the name of data that need no folder.
+        epochs: of a linear probe or of finetuning; 0 for the paper's.
 
     Raises:
         UserError: weights or data that cannot be read.
     """
-    from repro.data.datasets import open_dataset
     from repro.dino.train import choose_device
+    from repro.harness.protocols import Subject, measure
 
-    config = _data_config(data)
+    name, _, root = data.partition("=")
+    known = PROTOCOLS[protocol]
+    config = _config_without_data() if known.benchmarks else _data_config(data)
+    config = replace(config, protocols=_shortened(config.protocols, epochs))
     weights = open_weights(asked)
     device = choose_device(config.resources.device)
-    dataset = open_dataset(config.data, config.paths.data, config.resources, device)
-    metrics = measure(protocol, weights.backbone.to(device), dataset, config, device, epochs)
-    name = f"{weights.digest}{'-' if weights.network else ''}{weights.network}"
-    path = results / "evaluations" / f"{name}-{dataset.name}-{protocol}.json"
+    subject = Subject(weights.backbone.to(device), config, device)
+    wanted = request(protocol, config)
+    if known.benchmarks:
+        wanted = replace(wanted, data=name, source=name, root=root)
+    metrics = measure(wanted, subject)
+    whose = f"{weights.digest}{'-' if weights.network else ''}{weights.network}"
+    path = results / "evaluations" / f"{whose}-{name}-{protocol}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "protocol": protocol,
+        "request": asdict(wanted),
         "weights": {"file": str(weights.source), "sha256": weights.digest,
                     "network": weights.network, "heads": weights.model.heads},
-        "data": {"name": dataset.name, "root": config.paths.data,
-                 "train_images": len(dataset.train.labels_N),
-                 "test_images": len(dataset.test.labels_N)},
+        "data": {"name": name, "root": root},
         "metrics": metrics,
         "env": {key: value for key, value in environment(device.type).items() if key != "diff"},
     }  # fmt: skip
@@ -117,9 +154,20 @@ def export(asked: Asked, target: Path) -> list[Path]:
     return [target, text]
 
 
+def _shortened(protocols: Protocols, epochs: int) -> Protocols:
+    if not epochs:
+        return protocols
+    return replace(protocols, linear_epochs=epochs, finetune_epochs=epochs)
+
+
+def _config_without_data() -> RunConfig:
+    from repro.compose import compose
+
+    return compose(experiments_dir(), "paper", source="--data")
+
+
 def _data_config(data: str) -> RunConfig:
     from repro.compose import compose
-    from repro.harness.spec import experiments_dir
 
     experiments = experiments_dir()
     name, _, path = data.partition("=")

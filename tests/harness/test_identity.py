@@ -42,6 +42,8 @@ def changed(key: str, config: RunConfig) -> RunConfig:
         other = (*value[:-1], value[-1] / 2)
     elif isinstance(value, str):
         other = value + "x"
+    elif isinstance(value, dict):
+        other = value | {"x": "y"}
     else:
         other = value + 1
     setattr(node, name, other)
