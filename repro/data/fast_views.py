@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision import transforms as T
 
-from repro.data.pil_views import SOLARISE_FROM, decoding
+from repro.data.pil_views import SOLARISE_FROM, decoding, to_rgb
 
 cv2.setNumThreads(0)  # the loader's processes are the parallelism
 
@@ -77,7 +77,7 @@ def make_views(image: Image.Image, transforms: list[T.Compose], reduced: bool) -
         shrink = min(min(d.box[2:]) // (SHRINK_AT_LEAST * d.size) for d in draws)
         image.draft("RGB", (width // max(1, shrink), height // max(1, shrink)))
     with decoding():
-        pixels: Pixels = np.array(image.convert("RGB"))
+        pixels: Pixels = np.array(to_rgb(image))
     scale = (pixels.shape[0] / height, pixels.shape[1] / width)
     return [torch.from_numpy(render(pixels, d, scale)).permute(2, 0, 1) for d in draws]
 

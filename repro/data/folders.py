@@ -19,7 +19,7 @@ from PIL import Image
 from repro.config import DataConfig, Resources
 from repro.data.datasets import Dataset
 from repro.data.loading import FileSplit
-from repro.data.pil_views import UnreadableError, decoding
+from repro.data.pil_views import UnreadableError, decoding, to_rgb
 from repro.errors import UserError, nearest
 
 
@@ -147,7 +147,7 @@ def _file_split(
         def readable(place: int) -> bool:
             try:
                 with decoding():
-                    open_(place).convert("RGB")
+                    to_rgb(open_(place))
             except UnreadableError:
                 return False
             return True

@@ -26,6 +26,7 @@ from repro.data.pil_views import (
     BICUBIC,
     UnreadableError,
     decoding,
+    to_rgb,
     to_tensor,
     view_transform,
 )
@@ -105,7 +106,7 @@ class FileSplit:
 def _one_by_one(transforms: list[T.Compose]) -> MakeViews:
     def make_views(image: Image.Image) -> list[Tensor]:
         with decoding():
-            decoded = image.convert("RGB")
+            decoded = to_rgb(image)
         return [transform(decoded) for transform in transforms]
 
     return make_views

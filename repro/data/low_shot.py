@@ -52,8 +52,10 @@ def _listed(train: Split, path: Path) -> list[int]:
         raise UserError(f"{path}: these training images have no file names to be listed by")
     wanted = {Path(line.strip()).name for line in path.read_text().splitlines() if line.strip()}
     names = [Path(train.describe(place)).name for place in train.kept]
-    lost = wanted - set(names)
-    if lost or not wanted:
-        what = f"{len(lost)} of its {len(wanted)} images are not there, e.g. {min(lost)}"
-        raise UserError(f"{path}: {what if lost else 'an empty list'}")
+    if not wanted:
+        raise UserError(f"{path}: an empty list")
+    if lost := wanted - set(names):
+        raise UserError(
+            f"{path}: {len(lost)} of its {len(wanted)} images are not there, e.g. {min(lost)}"
+        )
     return [place for place, name in enumerate(names) if name in wanted]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from PIL import Image, ImageFilter, UnidentifiedImageError
 from torchvision import transforms as T
@@ -18,6 +19,7 @@ from repro.dino.views import IMAGENET_MEAN, IMAGENET_STD, View
 
 BICUBIC = T.InterpolationMode.BICUBIC
 SOLARISE_FROM = 128
+DEEP = ("I;16", "I;16L", "I;16B", "I")  # PIL's modes of 16-bit grey images
 DECODER_ERRORS = (UnidentifiedImageError, OSError, SyntaxError, ValueError)
 
 
@@ -33,6 +35,19 @@ def decoding() -> Iterator[None]:
     except DECODER_ERRORS as error:
         reason = " ".join(str(error).split())[:120]
         raise UnreadableError(f"{type(error).__name__}: {reason}") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Red, green and blue, 8 bits each, from any mode that PIL reads.
+
+    16-bit images are scaled to 8 bits, not cut off at 255 as PIL would.
+    """
+    if image.mode in DEEP:
+        deep = np.asarray(image).astype(np.float32)
+        image = Image.fromarray((deep / 257).round().clip(0, 255).astype(np.uint8))
+    elif image.mode == "F":
+        image = Image.fromarray((np.asarray(image) * 255).round().clip(0, 255).astype(np.uint8))
+    return image.convert("RGB")
 
 
 def view_transform(kind: View, config: ViewsConfig) -> T.Compose:

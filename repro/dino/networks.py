@@ -8,12 +8,14 @@ from __future__ import annotations
 import copy
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from repro.config import RunConfig
 from repro.dino.backbones import build_backbone, feature_dim, features_of
 from repro.dino.heads import DinoHead
 from repro.dino.kernels import REFERENCE, Kernels
+from repro.dino.randomness import derive
 
 PREDICTOR = "head.predictor."  # parameters of the student that the teacher lacks
 
@@ -41,7 +43,16 @@ class Network(nn.Module):
         return Outputs(features_MD, projections_MP, self.head.classify(projections_MP))
 
 
+def initial_backbone(config: RunConfig, kernels: Kernels = REFERENCE) -> nn.Module:
+    """The backbone with which a run begins: a function of its seed."""
+    with torch.random.fork_rng():
+        _seed_weights(config)
+        return build_backbone(config.model, config.views.global_size, kernels=kernels)
+
+
 def build_student(config: RunConfig, kernels: Kernels = REFERENCE) -> Network:
+    """Its weights are a function of the run's seed."""
+    _seed_weights(config)
     model, views = config.model, config.views
     backbone = build_backbone(model, views.global_size, model.drop_path, kernels)
     dim = feature_dim(backbone)
@@ -61,3 +72,7 @@ def build_teacher(config: RunConfig, student: Network, kernels: Kernels = REFERE
     teacher.load_state_dict({k: v for k, v in weights.items() if not k.startswith(PREDICTOR)})
     teacher.requires_grad_(False)
     return teacher
+
+
+def _seed_weights(config: RunConfig) -> None:
+    torch.manual_seed(derive(config.seed, "weights"))

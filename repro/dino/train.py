@@ -88,7 +88,6 @@ class Trainer:
 
         self.outputs = config.head.prototypes
         self.kernels = choose_kernels(config, device)
-        torch.manual_seed(derive(config.seed, "weights"))
         self.student = build_student(config, self.kernels).to(device)
         self.teacher = build_teacher(config, self.student, self.kernels).to(device)
         if config.train.sync_batch_norm:

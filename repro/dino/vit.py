@@ -86,6 +86,22 @@ class DinoViT(VisionTransformer):
         x_SD = run_last_block(x_TD, last, kept[-1], rate, layout, self.kernels)
         return cast(Tensor, self.norm(x_SD)).float()
 
+    def last_attention(self, images: Tensor) -> Tensor:
+        """How much the [CLS] token attends to each token in the last layer, by head, [M, A, N].
+
+        [CLS] itself comes first. Kernels keep no weights, so these are computed here.
+        """
+        tokens = self._tokens(images)
+        m, n = tokens.shape[:2]
+        x_TD = tokens.flatten(0, 1)
+        for block in self.blocks[:-1]:
+            x_TD = self._block(x_TD, block, None, 0.0, [(m, n)], self.kernels)
+        last: Any = self.blocks[-1]
+        qkv = last.attn.qkv(last.norm1(x_TD)).view(m, n, 3, last.attn.num_heads, -1)
+        q_MAW, k_MNAW = qkv[:, 0, 0], qkv[:, :, 1]
+        logits_MAN: Tensor = torch.einsum("maw,mnaw->man", q_MAW, k_MNAW) * last.attn.scale
+        return logits_MAN.float().softmax(dim=-1)
+
     def _tokens(self, images: Tensor) -> Tensor:
         """[M, 3, H, W] -> [M, N, D]: [CLS] and patches with their positions."""
         embed = cast(nn.Conv2d, self.patch_embed.proj)

@@ -163,6 +163,7 @@ def plan_json(planned: Plan, expected: Forecast) -> dict[str, Any]:
         "jobs": expected.jobs,
         "wall_hours": expected.wall_hours,
         "disk_gb": expected.disk_gb,
+        "without_data": planned.without_data,
         "skipped": [
             {"experiment": experiment, "row": row, "why": why}
             for experiment, row, why in planned.skipped
@@ -185,6 +186,9 @@ def print_plan(planned: Plan, expected: Forecast) -> None:
     said += [f"{to_evaluate} to evaluate"] if to_evaluate else []
     said += [f"{shared} shared by several tables"] if shared else []
     print(", ".join(said) + (f"; {_cost(planned.cost)}" if todo else ""))
+    for name in planned.without_data:
+        print(f"{name}: no folder, so what needs it is not measured; data: {{{name}: PATH}} of the "
+              "cluster's file names one")  # fmt: skip
     if todo or to_evaluate:
         print(_expected(expected))
 

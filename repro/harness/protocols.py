@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from torch import nn
 from repro.config import RunConfig
 from repro.data.datasets import Dataset, open_dataset
 from repro.data.low_shot import low_shot
+from repro.dino.networks import initial_backbone
 from repro.harness.requests import LOW_SHOT, Request
 
 
@@ -30,6 +32,10 @@ class Subject:
     def dataset(self) -> Dataset:
         config = self.config
         return open_dataset(config.data, config.paths.data, config.resources, self.device)
+
+    def untrained(self) -> nn.Module:
+        """The network before training."""
+        return initial_backbone(self.config).to(self.device)
 
     def labelled(self, wanted: Request) -> Dataset:
         """The images with classes that a request is about: the run's own, all or a few of them."""
@@ -69,5 +75,20 @@ def _linear(wanted: Request, subject: Subject) -> dict[str, float]:
     return linear_probe(subject.backbone, dataset, settings, subject.device).metrics()
 
 
+def _attention(wanted: Request, subject: Subject) -> dict[str, float]:
+    from repro.data.scenes import VOC_SIDE, CompositeScenes, Scenes, open_voc
+    from repro.evals.attention import jaccard_protocol
+
+    made_here = wanted.source == "composites"
+    scenes: Scenes = CompositeScenes() if made_here else open_voc(Path(wanted.root))
+    size = 0 if made_here else VOC_SIDE
+    found = jaccard_protocol(subject.backbone, scenes, size, subject.device)
+    floor = jaccard_protocol(subject.untrained(), scenes, size, subject.device)
+    return found | {
+        "jaccard_random": floor["jaccard"],
+        "jaccard_random_clean": floor["jaccard_clean"],
+    }
+
+
 Measure = Callable[[Request, Subject], dict[str, float]]
-MEASURES: Mapping[str, Measure] = {"knn": _knn, "linear": _linear}
+MEASURES: Mapping[str, Measure] = {"knn": _knn, "linear": _linear, "attention": _attention}

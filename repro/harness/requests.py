@@ -41,7 +41,11 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "linear": Protocol(
         "a sweep of linear probes", ("linear",), tiers=True, settings=("linear_epochs",)
     ),
-}
+    "attention": Protocol(
+        "Jaccard index of the last layer's self-attention",
+        ("jaccard", "jaccard_random"), tiers=True, benchmarks=("voc12",),
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

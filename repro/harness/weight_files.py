@@ -108,6 +108,8 @@ def evaluate_weights(
     config = replace(config, protocols=_shortened(config.protocols, epochs))
     weights = open_weights(asked)
     device = choose_device(config.resources.device)
+    views = replace(config.views, global_size=weights.image_size)
+    config = replace(config, model=weights.model, views=views)
     subject = Subject(weights.backbone.to(device), config, device)
     wanted = request(protocol, config)
     if known.benchmarks:

@@ -24,7 +24,7 @@ from repro.dino.targets import Centre
 from repro.dino.train import Trainer
 from repro.dino.views import make_views, view_kinds
 from repro.dino.vit import resample_positions
-from repro.evals.jaccard import best_head_jaccard, jaccard
+from repro.evals.attention import best_jaccard
 
 CPU = torch.device("cpu")
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -296,9 +296,9 @@ def test_s24_void_pixels_belong_to_no_mask() -> None:
     truth = torch.tensor([[1, 1, 0, 0, 0, 0]]).bool()
     void = torch.tensor([[0, 0, 1, 1, 0, 0]]).bool()
     exact_outside = torch.tensor([[1, 1, 1, 1, 0, 0]]).bool()
-    assert jaccard(exact_outside, truth, void) == 1
-    assert jaccard(exact_outside, truth, torch.zeros_like(void)) == 0.5
+    assert best_jaccard(exact_outside[None], truth[None], void).tolist() == [1]
+    assert best_jaccard(exact_outside[None], truth[None], torch.zeros_like(void)).tolist() == [0.5]
     other = torch.tensor([[0, 0, 0, 0, 1, 1]]).bool()
     masks, objects = torch.stack([exact_outside, other]), torch.stack([truth, other])
-    assert best_head_jaccard(masks, objects, void) == 100  # each object has its own best head
-    assert best_head_jaccard(masks[:1], objects, void) == 50
+    assert best_jaccard(masks, objects, void).tolist() == [1, 1]  # each object has its own head
+    assert best_jaccard(masks[:1], objects, void).tolist() == [1, 0]

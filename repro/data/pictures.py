@@ -1,0 +1,54 @@
+"""One picture from a file: any mode that PIL reads, as red, green and blue levels.
+
+A torn file is an error, never half a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from repro.data.pil_views import UnreadableError, decoding, to_rgb
+from repro.errors import UserError
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif")
+
+
+def open_picture(path: Path) -> Tensor:
+    """uint8 [3, H, W].
+
+    Raises:
+        UserError: a file that is missing or cannot be decoded to its end.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such picture")
+    try:
+        with decoding(), Image.open(path) as image:
+            return levels(ImageOps.exif_transpose(image))
+    except UnreadableError as error:
+        raise UserError(f"{path}: unreadable picture ({error})") from None
+
+
+def levels(image: Image.Image) -> Tensor:
+    """The pixels of a picture of any mode, uint8 [3, H, W]."""
+    pixels = np.array(to_rgb(image))
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def pictures_in(folder: Path) -> Sequence[Path]:
+    """The picture files of a folder, by name.
+
+    Raises:
+        UserError: no such folder, or none in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
+    if not found:
+        raise UserError(f"{folder}: no picture in it ({', '.join(ENDINGS)})")
+    return found

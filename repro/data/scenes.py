@@ -1,0 +1,127 @@
+"""Images with masks of their objects (Figure 4): PASCAL VOC 2012, or composites made here.
+
+Shapes: O objects, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sized
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from repro.data.composites import make_composites
+from repro.data.photographs import PHOTOGRAPHS
+from repro.data.pictures import open_picture
+from repro.errors import UserError
+
+VOC_VOID = 255  # the border around objects, which nobody labelled
+VOC_SIDE = 480  # pixels, as in the authors' visualiser
+COMPOSITE_SIDE = 128
+COMPOSITES_A_CLASS = 64
+
+
+@dataclass(frozen=True)
+class Scene:
+    """`image_3HW` uint8; `objects_OHW` and `void_HW` bool."""
+
+    image_3HW: Tensor
+    objects_OHW: Tensor
+    void_HW: Tensor
+    name: str = ""
+
+
+class Scenes(Sized, Protocol):
+    """Scenes, read one at a time."""
+
+    def __iter__(self) -> Iterator[Scene]: ...
+
+
+@dataclass(frozen=True)
+class VocScenes:
+    """The validation images of VOCdevkit/VOC2012 with the masks of single objects."""
+
+    root: Path
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[Scene]:
+        for name in self.names:
+            image = open_picture(self.root / "JPEGImages" / f"{name}.jpg")
+            file = self.root / "SegmentationObject" / f"{name}.png"
+            marks_HW = read_marks(file)
+            if marks_HW.shape != image.shape[1:]:
+                sizes = f"{list(marks_HW.shape)}, its image {list(image.shape[1:])}"
+                raise UserError(f"{file}: this mask is {sizes}")
+            numbers = [n for n in torch.unique(marks_HW).tolist() if n not in (0, VOC_VOID)]
+            objects = [marks_HW == number for number in numbers]
+            nothing = torch.zeros(0, *marks_HW.shape, dtype=torch.bool)
+            stacked = torch.stack(objects) if objects else nothing
+            yield Scene(image, stacked, marks_HW == VOC_VOID, name)
+
+
+@dataclass(frozen=True)
+class CompositeScenes:
+    """Test composites; each has one object and no void."""
+
+    side: int = COMPOSITE_SIDE
+    each: int = COMPOSITES_A_CLASS
+
+    def __len__(self) -> int:
+        return self.each * len(PHOTOGRAPHS)
+
+    def __iter__(self) -> Iterator[Scene]:
+        made = make_composites(self.side, self.each, "test")
+        void = torch.zeros(self.side, self.side, dtype=torch.bool)
+        for place, (image, mask) in enumerate(zip(made.images_N3SS, made.masks_NSS, strict=True)):
+            yield Scene(image, mask[None], void, f"composite {place}")
+
+
+def open_voc(root: Path) -> VocScenes:
+    """The validation part of VOC 2012; `root` is VOC2012, VOCdevkit or what holds it.
+
+    Raises:
+        UserError: a folder that is not laid out as the benchmark is.
+    """
+    inside = "ImageSets/Segmentation/val.txt"
+    for folder in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"):
+        if (folder / inside).is_file():
+            names = (folder / inside).read_text().split()
+            if not names:
+                raise UserError(f"{folder / inside}: names no image")
+            return VocScenes(folder, names)
+    raise UserError(f"{root}: no {inside} there; give the folder VOC2012 of PASCAL VOC")
+
+
+def read_marks(path: Path) -> Tensor:
+    """An indexed mask: the number of the object at every pixel, uint8 [H, W].
+
+    Raises:
+        UserError: a file that is missing, unreadable, or no indexed or grey picture.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode not in ("P", "L", "1"):
+                raise UserError(f"{path}: a mask is an indexed picture, this one is {image.mode}")
+            return torch.from_numpy(np.array(image, dtype=np.uint8))
+    except OSError as error:
+        raise UserError(f"{path}: cannot read this mask ({error})") from None
+
+
+def resized(scene: Scene, size: tuple[int, int]) -> Scene:
+    """At (height, width): the image bicubic with antialiasing, masks by the nearest pixel."""
+    if scene.void_HW.shape == size:
+        return scene
+    image = interpolate(scene.image_3HW[None].float(), size=size, mode="bicubic", antialias=True)
+    masks = torch.cat([scene.objects_OHW, scene.void_HW[None]])[None].to(torch.uint8)
+    masks_MHW = interpolate(masks, size=size, mode="nearest-exact")[0].bool()
+    pixels = image[0].round().clamp(0, 255).to(torch.uint8)
+    return Scene(pixels, masks_MHW[:-1], masks_MHW[-1], scene.name)
