@@ -10,6 +10,7 @@ from analysis.frame import Evidence, Record, cell, load_evidence, row_distance, 
 from analysis.ladder import judge_cells
 from analysis.stats import mean_interval
 from repro.errors import UserError
+from repro.harness.requests import protocol_of, tier_of
 from repro.harness.spec import results_dir
 from repro.harness.store import find_run
 
@@ -19,8 +20,9 @@ def explain(address: str, scale: str) -> dict[str, Any]:
 
     Returns:
         {cell, scale, reported, mean, interval: [low, high] of 95 % or null, n, missing, verdict,
-        rule, runs: [{id, seed, value, from, git_sha, dirty, log}], config_difference:
-        {key: {ours, paper}}}.
+        rule, tier, runs: [{id, seed, value, from, git_sha, dirty, log, evaluation}],
+        config_difference: {key: {ours, paper}}}. `tier` is official, clean or empty, `evaluation`
+        the request that gave the number, null for numbers of the training itself.
 
     Raises:
         UserError: the address is not ID:ROW:METRIC, or one of the three does not exist.
@@ -32,7 +34,8 @@ def explain(address: str, scale: str) -> dict[str, Any]:
     evidence = load_evidence(scale)
     experiment = evidence.experiment(name)
     row = experiment.row(row_name)
-    variant = experiment.metric(key).variant
+    column = experiment.metric(key)
+    source, variant = row.of.get(key, column.of), column.variant
     found = cell(experiment, row, key, evidence)
     values = list(found.values.values())
     interval = mean_interval(values) if values else None
@@ -50,20 +53,24 @@ def explain(address: str, scale: str) -> dict[str, Any]:
         "missing": found.missing,
         "verdict": verdict.verdict,
         "rule": verdict.rule,
-        "runs": [_run(runs[seed], value, evidence) for seed, value in found.values.items()],
+        "tier": tier_of(source),
+        "runs": [_run(runs[seed], source, value, evidence) for seed, value in found.values.items()],
         "config_difference": {k: {"ours": a, "paper": b} for k, (a, b) in distance.items()},
     }
 
 
-def _run(run: Record, value: float, evidence: Evidence) -> dict[str, Any]:
+def _run(run: Record, source: str, value: float, evidence: Evidence) -> dict[str, Any]:
     folder = find_run(results_dir() / "runs", run["id"])
+    made = run.get("evaluations", {}).get(protocol_of(source))
+    env = made["env"] if made else run["env"]
     return {
         "id": run["id"],
         "seed": run["seed"],
         "value": value,
         "from": str(folder.path) if folder else f"results/published/{evidence.scale}/records.jsonl",
-        "git_sha": run["env"]["git_sha"],
-        "dirty": run["env"]["dirty"],
+        "git_sha": env["git_sha"],
+        "dirty": env["dirty"],
+        "evaluation": made and made["request"],
         "log": _last_line(folder.path / "log.txt") if folder else None,
     }
 

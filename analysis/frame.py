@@ -7,6 +7,7 @@ and a run whose config has since changed serves none.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ import pandas as pd
 from repro.config import RunConfig
 from repro.errors import UserError, nearest
 from repro.harness.identity import canonical, run_id
-from repro.harness.records import read_records, record
+from repro.harness.records import evaluation_lines, read_records, record, with_evaluations
 from repro.harness.spec import (
     Experiment,
     Metric,
@@ -69,16 +70,25 @@ def load_evidence(scale: str, published_only: bool = False) -> Evidence:
             f"--scale {scale}: no such file in {experiments_dir() / 'scales'}; "
             f"nearest: {nearest(scale, scales)}"
         )
-    file = published_dir(scale) / "records.jsonl"
-    records = {r["id"]: r for r in read_records(file)} if file.is_file() else {}
+    records = published_records(scale)
     if not published_only:
         for folder in find_runs(results_dir() / "runs"):
-            if folder.id in records or folder.result() is None:
+            if folder.result() is None:
                 continue
-            finished = record(folder)
-            if finished["scale"] == scale:
-                records[folder.id] = finished
+            known = records.get(folder.id) or record(folder)
+            if known["scale"] == scale:
+                records[folder.id] = with_evaluations(known, evaluation_lines(folder))
     return Evidence(scale, records)
+
+
+def published_records(scale: str) -> dict[str, Record]:
+    """The records of published/<scale>/, with the evaluations published since, by run id."""
+    folder = published_dir(scale)
+    records = {r["id"]: r for r in read_records(folder / "records.jsonl")}
+    later: dict[str, list[Record]] = defaultdict(list)
+    for line in read_records(folder / "evaluations.jsonl"):
+        later[line["run"]].append(line)
+    return records | {i: with_evaluations(records[i], later[i]) for i in later if i in records}
 
 
 @dataclass(frozen=True)

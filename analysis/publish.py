@@ -1,8 +1,9 @@
 """results/published/<scale>/: records, and the tables and figures made from them alone.
 
-`records.jsonl` is append-only, one line a run, its schema in results/published/SCHEMA.md. Whatever
-else lies in the folder is rebuilt from it: the same records give the same bytes, with no run folder
-and no network. NOTES.md, written by people, is left alone.
+`records.jsonl` and `evaluations.jsonl` are append-only, one line a run and one an evaluation of it,
+their schema in results/published/SCHEMA.md. Whatever else lies in the folder is rebuilt from them:
+the same records give the same bytes, with no run folder and no network. NOTES.md, written by
+people, is left alone.
 """
 
 from __future__ import annotations
@@ -14,11 +15,20 @@ from pathlib import Path
 
 from analysis import formats
 from analysis.figures import save
-from analysis.frame import Evidence, all_runs_of, load_evidence, published_dir
+from analysis.frame import (
+    Evidence,
+    Record,
+    all_runs_of,
+    load_evidence,
+    published_dir,
+    published_records,
+)
 from analysis.tables import build
 from repro.errors import UserError
 from repro.harness.files import append_lines, replace_text
-from repro.harness.spec import Experiment, experiment_ids
+from repro.harness.records import evaluation_lines, record
+from repro.harness.spec import Experiment, experiment_ids, results_dir
+from repro.harness.store import find_runs
 
 TABLES = ("md", "csv", "tex")
 FIGURES = ("png", "svg")
@@ -52,14 +62,29 @@ def publish(ids: Sequence[str], scale: str) -> list[Path]:
     file = folder / "records.jsonl"
     with file.open("a") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
-        there = load_evidence(scale, published_only=True).records
+        there = published_records(scale)
+        runs = {folder.id: folder for folder in find_runs(results_dir() / "runs")}
         fresh = sorted(
-            (run for run in wanted.values() if run["id"] not in there),
-            key=lambda run: (run["slug"], run["seed"]),
+            (identity for identity in wanted if identity not in there),
+            key=lambda identity: (wanted[identity]["slug"], wanted[identity]["seed"]),
         )
-        if fresh:
-            append_lines(file, fresh)
+        append_lines(file, [record(runs[identity]) for identity in fresh])
+        later = [
+            line
+            for identity in sorted(wanted, key=lambda i: (wanted[i]["slug"], wanted[i]["seed"]))
+            if identity in runs
+            for line in evaluation_lines(runs[identity])
+            if not _is_published(line, there.get(identity))
+        ]
+        append_lines(folder / "evaluations.jsonl", later)
         return [file, *rebuild(scale)]
+
+
+def _is_published(line: Record, record: Record | None) -> bool:
+    """Whether a run's published record has the numbers of this evaluation already."""
+    if record is None:
+        return False
+    return all(record["metrics"].get(key) == value for key, value in line["metrics"].items())
 
 
 def rebuild(scale: str) -> list[Path]:

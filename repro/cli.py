@@ -17,7 +17,10 @@ from repro import commands, run_commands
 from repro.commands import FINE, INTERRUPTED, MISTAKE
 from repro.errors import UserError, nearest
 
-PROTOCOLS = ("knn", "linear")
+PROTOCOLS = (
+    "knn", "linear", "blocks", "pooling", "logistic", "finetune",
+    "attention", "retrieval", "copies", "video",
+)  # fmt: skip
 EPILOGUE = """\
 the four things people do
   submit an ablation grid         repro submit T7 --scale laptop --seeds 3

@@ -277,7 +277,7 @@ class Protocols(NotIdentity):
     linear_epochs: int = 100
     finetune_epochs: int = 300  # Table 6; the paper names none, DeiT's recipe has 300
     finetune_batch: int = 768
-    finetune_lr: float = 7.5e-6  # of the batch, as the authors answer for CIFAR (issue 81)
+    finetune_lr: float = 7.5e-6  # for 512 images, as DeiT counts; for CIFAR (issue 81)
     # What stands for a benchmark at this scale, e.g. voc12: composites; by default itself.
     stand_ins: dict[str, str] = field(default_factory=dict)
 

@@ -5,11 +5,12 @@ Shapes: N images, B images of a batch, R the evaluation resolution. Labels serve
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from repro.config import DataConfig, DataKind, Resources, ViewsConfig
@@ -27,11 +28,32 @@ class Split(Protocol):
         """These images alone."""
         ...
 
-    def evaluation_batches(self, size: int, part: tuple[int, int] = (0, 1)) -> Iterator[Tensor]:
+    def fingerprint(self) -> str:
+        """Changes with the images or with what is done to them before evaluation."""
+        ...
+
+    def evaluation_batches(
+        self, size: int, part: tuple[int, int] = (0, 1), first: int = 0
+    ) -> Iterator[Tensor]:
         """Images in order, unaugmented and normalised: [B, 3, R, R], B <= size.
 
         Args:
             part: (rank, ranks): all images, or one rank's share of them, a contiguous stretch.
+            first: where to begin in it.
+        """
+        ...
+
+    def transformed_batches(
+        self,
+        batches: list[Tensor],
+        transform: Callable[[Image.Image], Tensor],
+        seed: int,
+        first_step: int,
+    ) -> Iterator[Tensor]:
+        """Batches of images by any transform of PIL images, [B, 3, H, W].
+
+        The transform may draw from torch's, numpy's and Python's generators: all are seeded for
+        each image of each step.
         """
         ...
 

@@ -9,8 +9,10 @@ Shapes: N images, B images of a batch, R the evaluation resolution.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -31,7 +33,7 @@ from repro.data.pil_views import (
     view_transform,
 )
 from repro.dino.distributed import share
-from repro.dino.randomness import derive
+from repro.dino.randomness import image_seed, seed_everything
 from repro.dino.views import view_kinds
 from repro.errors import UserError
 
@@ -53,10 +55,21 @@ class FileSplit:
         kept = [self.kept[place] for place in places]
         return replace(self, kept=kept, labels_N=self.labels_N[places])
 
-    def evaluation_batches(self, size: int, part: tuple[int, int] = (0, 1)) -> Iterator[Tensor]:
+    def fingerprint(self) -> str:
+        """Of names, sizes and times of the files, and of resizing; pixels are not read."""
+        found = hashlib.sha256(f"{self.config.eval_resize}/{self.config.resolution}".encode())
+        for place in self.kept:
+            name = self.describe(place)
+            stat = Path(name).stat() if Path(name).is_file() else None
+            found.update(f"{name}/{stat and (stat.st_size, stat.st_mtime_ns)}\n".encode())
+        return found.hexdigest()
+
+    def evaluation_batches(
+        self, size: int, part: tuple[int, int] = (0, 1), first: int = 0
+    ) -> Iterator[Tensor]:
         resize = T.Resize(self.config.eval_resize, interpolation=BICUBIC)
         crop = T.Compose([resize, T.CenterCrop(self.config.resolution), to_tensor()])
-        work = [(i, 0) for i in share(torch.arange(len(self.labels_N)), part).tolist()]
+        work = [(i, 0) for i in share(torch.arange(len(self.labels_N)), part)[first:].tolist()]
         batches = [work[i : i + size] for i in range(0, len(work), size)]
         for (images,) in self._load(batches, _one_by_one([crop]), [1]):
             yield images
@@ -70,14 +83,25 @@ class FileSplit:
         part: tuple[int, int] = (0, 1),
     ) -> Iterator[list[Tensor]]:
         work = [
-            [
-                (i, derive(seed, f"views of {i}", first_step + n))
-                for i in share(batch, part).tolist()
-            ]
+            [(i, image_seed(seed, i, first_step + n)) for i in share(batch, part).tolist()]
             for n, batch in enumerate(batches)
         ]
         groups = [2, config.local_number] if config.local_number else [2]
         yield from self._load(work, self._make_views(config), groups)
+
+    def transformed_batches(
+        self,
+        batches: list[Tensor],
+        transform: Callable[[Image.Image], Tensor],
+        seed: int,
+        first_step: int,
+    ) -> Iterator[Tensor]:
+        work = [
+            [(i, image_seed(seed, i, first_step + n)) for i in batch.tolist()]
+            for n, batch in enumerate(batches)
+        ]
+        for (images,) in self._load(work, _one_by_one([transform]), [1]):
+            yield images
 
     def _make_views(self, config: ViewsConfig) -> MakeViews:
         transforms = [view_transform(kind, config) for kind in view_kinds(config)]
@@ -103,7 +127,7 @@ class FileSplit:
             yield batch
 
 
-def _one_by_one(transforms: list[T.Compose]) -> MakeViews:
+def _one_by_one(transforms: Sequence[Callable[[Image.Image], Tensor]]) -> MakeViews:
     def make_views(image: Image.Image) -> list[Tensor]:
         with decoding():
             decoded = to_rgb(image)
@@ -121,7 +145,7 @@ class _Views(TorchDataset[Any]):
     def __getitem__(self, item: tuple[int, int]) -> list[Tensor] | UserError:
         index, seed = item
         place = self.split.kept[index]
-        torch.manual_seed(seed)
+        seed_everything(seed)
         try:
             with decoding():
                 image = self.split.open(place)

@@ -7,19 +7,22 @@ a fixed generator: the tiles depend on the config alone, not on the run's seed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import skimage.data
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from repro.config import DataConfig, ViewsConfig
 from repro.data.datasets import Dataset
+from repro.data.pictures import picture
 from repro.dino.distributed import share
-from repro.dino.randomness import generator
+from repro.dino.randomness import generator, image_seed, seed_everything
 from repro.dino.views import make_views, normalise
 from repro.errors import UserError
 
@@ -39,8 +42,13 @@ class MemorySplit:
     def subset(self, places: list[int]) -> MemorySplit:
         return MemorySplit(self.images_N[places], self.labels_N[places])
 
-    def evaluation_batches(self, size: int, part: tuple[int, int] = (0, 1)) -> Iterator[Tensor]:
-        for batch in torch.split(share(self.images_N, part), size):
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self.images_N.cpu().numpy().tobytes()).hexdigest()
+
+    def evaluation_batches(
+        self, size: int, part: tuple[int, int] = (0, 1), first: int = 0
+    ) -> Iterator[Tensor]:
+        for batch in torch.split(share(self.images_N, part)[first:], size):
             yield normalise(batch.float() / 255)
 
     def view_batches(
@@ -58,6 +66,20 @@ class MemorySplit:
             if part != (0, 1):
                 views = [_share_of_views(view, len(indices), part) for view in views]
             yield views
+
+    def transformed_batches(
+        self,
+        batches: list[Tensor],
+        transform: Callable[[Image.Image], Tensor],
+        seed: int,
+        first_step: int,
+    ) -> Iterator[Tensor]:
+        for offset, indices in enumerate(batches):
+            made = []
+            for place in indices.tolist():
+                seed_everything(image_seed(seed, place, first_step + offset))
+                made.append(transform(picture(self.images_N[place].cpu())))
+            yield torch.stack(made)
 
 
 def _share_of_views(views: Tensor, batch: int, part: tuple[int, int]) -> Tensor:

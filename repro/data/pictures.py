@@ -5,6 +5,7 @@ A torn file is an error, never half a picture.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,6 +39,18 @@ def levels(image: Image.Image) -> Tensor:
     """The pixels of a picture of any mode, uint8 [3, H, W]."""
     pixels = np.array(to_rgb(image))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def picture(image: Tensor) -> Image.Image:
+    """The PIL image of levels, uint8 [3, H, W]."""
+    return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+
+
+def compressed(image: Tensor, quality: int) -> Tensor:
+    """What is left of an image after JPEG of this quality."""
+    file = io.BytesIO()
+    picture(image).save(file, "JPEG", quality=quality)
+    return levels(Image.open(file))
 
 
 def pictures_in(folder: Path) -> Sequence[Path]:

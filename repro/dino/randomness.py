@@ -10,7 +10,9 @@ and a resumed run replays the first epoch's augmentations.
 from __future__ import annotations
 
 import hashlib
+import random
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,3 +32,15 @@ def generator(seed: int, purpose: str, step: int = 0) -> torch.Generator:
 def epoch_order(seed: int, epoch: int, size: int) -> Tensor:
     """The order in which an epoch visits `size` images: a permutation, [size]."""
     return torch.randperm(size, generator=generator(seed, "order", epoch))
+
+
+def image_seed(seed: int, image: int, step: int) -> int:
+    """The seed for what is done to an image at a step."""
+    return derive(seed, f"views of {image}", step)
+
+
+def seed_everything(seed: int) -> None:
+    """Torch's, numpy's and Python's global generators, which transforms of images draw from."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)

@@ -1,9 +1,12 @@
-"""Frozen features (App. F.1): final-norm [CLS] of a ViT, pooled features of a ResNet.
+"""Frozen features (App. F): final-norm [CLS] of a ViT, pooled features of a ResNet.
 
-Shapes: N images, D feature width.
+Shapes: N images, B of a batch, D feature width, F width of what is taken of several layers.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +14,35 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from repro.data.datasets import Split
 from repro.dino import distributed
+from repro.dino.vit import DinoViT
 
 PIXEL_SIDE = 32  # raw pixels are compared at no more than 32 x 32
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What is taken of a ViT: the [CLS] tokens of the last `blocks` blocks, each through the final
+    norm, with `pooled` their mean patch tokens, too. Of a ResNet, its pooled features always.
+    """
+
+    blocks: int = 1
+    pooled: bool = False
+
+
+@torch.no_grad()
+def layer_features(backbone: nn.Module, images: Tensor, layers: Layers) -> Tensor:
+    """Features of images [B, 3, H, W]: [B, F]; of a shallower ViT, all its blocks."""
+    if not isinstance(backbone, DinoViT) or layers == Layers():
+        return cast(Tensor, backbone(images)).float()
+    last = min(layers.blocks, len(backbone.blocks))
+    found: Any = backbone.forward_intermediates(
+        images, indices=last, return_prefix_tokens=True, norm=True, output_fmt="NLC",
+        intermediates_only=True,
+    )  # fmt: skip
+    parts = [prefix_B1D[:, 0] for _, prefix_B1D in found]
+    if layers.pooled:
+        parts += [patches_BND.mean(dim=1) for patches_BND, _ in found]
+    return torch.cat(parts, dim=1).float()
 
 
 @torch.no_grad()

@@ -9,18 +9,20 @@ Shapes: N train images, M test images, D feature width, C classes, k neighbours.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from repro.config import EvalConfig
 from repro.data.datasets import Dataset
 from repro.dino.kernels import REFERENCE, Kernels
-from repro.evals.features import extract_features, pixel_features
+from repro.evals.feature_files import frozen_features
+from repro.evals.features import Layers, extract_features, pixel_features
+from repro.evals.neighbours import nearest
 
 NEIGHBOURS = (10, 20, 100, 200)  # App. F.1
-CHUNK = 1024  # test images at a time, which bounds the similarity matrix
+CHUNK = 1024  # test images whose votes are counted at a time
 
 
 def knn_accuracy(
@@ -50,20 +52,23 @@ def knn_accuracies(
     temperature: float = 0.07,
     kernels: Kernels = REFERENCE,
 ) -> dict[int, float]:
-    """Top-1 accuracy in percent by k, from one pass over the similarities."""
-    train_ND, test_MD = normalize(train_ND, dim=1), normalize(test_MD, dim=1)
-    train_labels_N = train_labels_N.to(train_ND.device)
+    """Top-1 accuracy in percent by k, from one pass over the similarities.
+
+    Equal votes go to the class with the lower number.
+
+    Raises:
+        UserError: features that are not finite.
+    """
+    similarity_Mk, neighbour_Mk = nearest(test_MD, train_ND, max(ks), kernels)
+    weight_Mk = (similarity_Mk / temperature).exp()
+    vote_Mk = train_labels_N.to(test_MD.device)[neighbour_Mk]
     classes = int(max(train_labels_N.max(), test_labels_M.max())) + 1
-    most = min(max(ks), len(train_ND))
     correct = dict.fromkeys(ks, 0)
-    chunks = zip(torch.split(test_MD, CHUNK), torch.split(test_labels_M, CHUNK), strict=True)
-    for chunk_MD, labels_M in chunks:
-        similarity_Mk, neighbour_Mk = kernels.linear(chunk_MD, train_ND, None).topk(most, dim=1)
-        weight_Mk, vote_Mk = (similarity_Mk / temperature).exp(), train_labels_N[neighbour_Mk]
+    for rows in torch.split(torch.arange(len(test_MD)), CHUNK):
         for k in ks:
-            votes_MC = chunk_MD.new_zeros(len(chunk_MD), classes)
-            votes_MC.scatter_add_(1, vote_Mk[:, :k], weight_Mk[:, :k])
-            correct[k] += int((votes_MC.argmax(dim=1).cpu() == labels_M).sum())
+            votes_MC = weight_Mk.new_zeros(len(rows), classes)
+            votes_MC.scatter_add_(1, vote_Mk[rows, :k], weight_Mk[rows, :k])
+            correct[k] += int((votes_MC.argmax(dim=1).cpu() == test_labels_M[rows]).sum())
     return {k: 100 * number / len(test_MD) for k, number in correct.items()}
 
 
@@ -85,11 +90,17 @@ def knn_protocol(
     settings: EvalConfig,
     device: torch.device,
     kernels: Kernels = REFERENCE,
+    cache: Path | None = None,
 ) -> dict[str, float]:
-    """{"knn_10": percent, ...} for the numbers of neighbours among which the paper chose 20."""
-    train_ND, test_MD = _features(backbone, dataset, settings, device)
+    """{"knn_10": percent, ...} for the numbers of neighbours among which the paper chose 20.
+
+    Args:
+        cache: where the features are kept.
+    """
+    splits = dataset.train, dataset.test
+    train_ND, test_MD = (frozen_features(backbone, s, Layers(), device, cache) for s in splits)
     labels_N, labels_M = dataset.train.labels_N, dataset.test.labels_N
-    data = train_ND, labels_N, test_MD, labels_M
+    data = train_ND, labels_N, test_MD.to(device), labels_M
     found = knn_accuracies(*data, NEIGHBOURS, settings.knn_temp, kernels)
     return {f"knn_{k}": accuracy for k, accuracy in found.items()}
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -31,20 +31,22 @@ from repro.data.datasets import Dataset, Split
 from repro.dino.randomness import derive, epoch_order
 from repro.dino.views import to_pixels
 from repro.dino.vit import DinoViT
+from repro.evals.feature_files import frozen_features
+from repro.evals.features import Layers, layer_features
 
 # Per 256 images of a batch. The script's default is 0.001; its authors name 0.3 for ResNet-50.
 RATES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3)
 VIT_B_WIDTH = 768
+FOUR_BLOCKS = Layers(4)
 HELD_OUT = 10  # one training image in so many
 CHUNK = 4096  # images whose logits are made at a time
 
 
 @dataclass(frozen=True)
 class LinearSettings:
-    """`blocks`: of a ViT, the last so many; `pooled`: their mean patch token, too (ViT-B)."""
+    """`layers`: what a probe sees of the backbone."""
 
-    blocks: int = 4
-    pooled: bool = False
+    layers: Layers = FOUR_BLOCKS
     epochs: int = 100
     batch_size: int = 1024  # 8 GPUs x 128
     rates: tuple[float, ...] = RATES
@@ -90,26 +92,9 @@ def settings_for(dim: int, resolution: int, seed: int, epochs: int = 0) -> Linea
         epochs: 0 for the paper's.
     """
     base = dim >= VIT_B_WIDTH
-    settings = LinearSettings(
-        blocks=1 if base else 4, pooled=base, seed=seed, resolution=resolution
-    )
+    layers = Layers(1, pooled=True) if base else FOUR_BLOCKS
+    settings = LinearSettings(layers, seed=seed, resolution=resolution)
     return replace(settings, epochs=epochs) if epochs else settings
-
-
-@torch.no_grad()
-def linear_features(backbone: nn.Module, images: Tensor, blocks: int, pooled: bool) -> Tensor:
-    """What a probe sees of images [B, 3, H, W]: [B, F]; of a shallower ViT, all its blocks."""
-    if not isinstance(backbone, DinoViT):
-        return cast(Tensor, backbone(images)).float()
-    last = min(blocks, len(backbone.blocks))
-    found: Any = backbone.forward_intermediates(
-        images, indices=last, return_prefix_tokens=True, norm=True, output_fmt="NLC",
-        intermediates_only=True,
-    )  # fmt: skip
-    parts = [prefix_B1D[:, 0] for _, prefix_B1D in found]
-    if pooled:
-        parts += [patches_BND.mean(dim=1) for patches_BND, _ in found]
-    return torch.cat(parts, dim=1).float()
 
 
 def linear_probe(
@@ -118,55 +103,95 @@ def linear_probe(
     settings: LinearSettings,
     device: torch.device,
     say: Callable[[str], None] = print,
+    cache: Path | None = None,
 ) -> LinearResult:
-    """Train all probes on a frozen backbone.
+    """Probes of all rates on one choice of layers; see `linear_probes`."""
+    choices = [settings.layers]
+    return linear_probes(backbone, dataset, settings, choices, device, say, cache)[0]
+
+
+def linear_probes(
+    backbone: nn.Module,
+    dataset: Dataset,
+    settings: LinearSettings,
+    choices: Sequence[Layers],
+    device: torch.device,
+    say: Callable[[str], None] = print,
+    cache: Path | None = None,
+) -> list[LinearResult]:
+    """Train all probes on a frozen backbone, for several choices of layers side by side (App. F.2).
 
     Args:
+        choices: in place of the settings' layers.
         say: takes a line of progress now and then.
+        cache: where the features of whole images are kept.
     """
     backbone.eval()
     train, test = dataset.train, dataset.test
     held_N = held_out(train.labels_N, settings.seed)
+    widest = Layers(max(c.blocks for c in choices), any(c.pooled for c in choices))
 
     def features(split: Split) -> Tensor:
-        batches = split.evaluation_batches(128)
-        extracted = [_features(backbone, images.to(device), settings) for images in batches]
-        return torch.cat(extracted)
+        return frozen_features(backbone, split, widest, device, cache, say).to(device)
 
     test_MF, test_labels_M = features(test), test.labels_N.to(device)
     still_NF = features(train)
     held_HF, held_labels_H = still_NF[held_N.to(device)], train.labels_N[held_N].to(device)
     del still_NF
 
-    images = len(train.labels_N)
+    images, classes = len(train.labels_N), len(dataset.classes)
     batch_size = min(settings.batch_size, max(1, images // 4))
-    probes = Probes(
-        settings.rates, batch_size, test_MF.shape[1], len(dataset.classes), settings.seed, device
-    )
+    columns = [columns_of(choice, widest, backbone, test_MF.shape[1]) for choice in choices]
+    sweeps = [
+        Probes(settings.rates, batch_size, len(c), classes, settings.seed, device) for c in columns
+    ]
+    curves: list[dict[str, list[Tensor]]] = [
+        {"official": [], "clean": [], "held_out": []} for _ in choices
+    ]
     views = ViewsConfig(
         global_size=settings.resolution, global_scale=(0.08, 1.0), local_number=0,
         jitter=0.0, grey=0.0, blur=(0.0, 0.0, 0.0), solarise=0.0,
     )  # fmt: skip
-    curves: dict[str, list[Tensor]] = {"official": [], "clean": [], "held_out": []}
     steps, seed = math.ceil(images / batch_size), derive(settings.seed, "linear")
     for epoch in range(settings.epochs):
-        probes.set_rate(0.5 * (1 + math.cos(math.pi * epoch / settings.epochs)))
+        for probes in sweeps:
+            probes.set_rate(0.5 * (1 + math.cos(math.pi * epoch / settings.epochs)))
         order = epoch_order(settings.seed, epoch, images)
         batches = list(torch.split(order, batch_size))
         cropped = train.view_batches(batches, views, seed, epoch * steps)
         for batch, made in zip(batches, cropped, strict=True):
             pixels = to_pixels(made[0][: len(batch)].to(device))  # the first of two views
-            features_BF = _features(backbone, pixels, settings)
-            probes.step(features_BF, train.labels_N[batch].to(device), held_N[batch].to(device))
-        official_P, clean_P = probes.accuracies(test_MF, test_labels_M)
-        _, held_P = probes.accuracies(held_HF, held_labels_H)
-        for name, value in (("official", official_P), ("clean", clean_P), ("held_out", held_P)):
-            curves[name].append(value)
+            features_BF = layer_features(backbone, pixels, widest)
+            labels_B, held_B = train.labels_N[batch].to(device), held_N[batch].to(device)
+            for probes, places in zip(sweeps, columns, strict=True):
+                probes.step(features_BF[:, places], labels_B, held_B)
+        best = 0.0
+        for probes, places, kept in zip(sweeps, columns, curves, strict=True):
+            official_P, clean_P = probes.accuracies(test_MF[:, places], test_labels_M)
+            _, held_P = probes.accuracies(held_HF[:, places], held_labels_H)
+            for name, value in (("official", official_P), ("clean", clean_P), ("held_out", held_P)):
+                kept[name].append(value)
+            best = max(best, float(official_P.max()))
         if (epoch + 1) % max(1, settings.epochs // 10) == 0:
-            best = float(official_P.max())
             say(f"linear: epoch {epoch + 1} of {settings.epochs}, best rate {best:.1f} %")
-    stacked = {name: torch.stack(values, dim=1) for name, values in curves.items()}
-    return LinearResult(settings.rates, stacked["official"], stacked["clean"], stacked["held_out"])
+    results = []
+    for kept in curves:
+        stacked = {name: torch.stack(values, dim=1) for name, values in kept.items()}
+        results.append(LinearResult(settings.rates, **{f"{k}_PE": v for k, v in stacked.items()}))
+    return results
+
+
+def columns_of(choice: Layers, widest: Layers, backbone: nn.Module, width: int) -> Tensor:
+    """Where the features of `choice` lie among those of the widest choice.
+
+    Those are the [CLS] tokens from the earliest block to the last, then the mean patch tokens.
+    """
+    if not isinstance(backbone, DinoViT):
+        return torch.arange(width)
+    most = min(widest.blocks, len(backbone.blocks))
+    last, dim = min(choice.blocks, most), int(backbone.embed_dim)
+    cls = torch.arange((most - last) * dim, most * dim)
+    return torch.cat([cls, cls + most * dim]) if choice.pooled else cls
 
 
 class Probes:
@@ -243,7 +268,3 @@ def held_out(labels_N: Tensor, seed: int) -> Tensor:
         number = math.ceil(len(places) / HELD_OUT) if len(places) > 1 else 0
         held_N[places[torch.randperm(len(places), generator=random)[:number]]] = True
     return held_N
-
-
-def _features(backbone: nn.Module, images: Tensor, settings: LinearSettings) -> Tensor:
-    return linear_features(backbone, images, settings.blocks, settings.pooled)

@@ -63,7 +63,7 @@ def failure(folder: RunFolder) -> dict[str, Any] | None:
 def evaluate(folder: RunFolder, again: Sequence[str] = ()) -> bool:
     """Make the evaluations that are missing, or those of `again`; whether all succeeded.
 
-    Failures are written, not raised.
+    Failures are written, not raised, and hold back no other evaluation.
     """
     from repro.harness.worker import describe
 
@@ -71,7 +71,7 @@ def evaluate(folder: RunFolder, again: Sequence[str] = ()) -> bool:
     files.mkdir(exist_ok=True)
     try:
         with hold(files / ".lock", f"{folder.path}: another process evaluates it", PATIENCE):
-            wanted = wanted_of(folder)
+            wanted, fine = wanted_of(folder), True
             for name in again or missing(folder):
                 try:
                     _make(folder, wanted[name])
@@ -81,11 +81,11 @@ def evaluate(folder: RunFolder, again: Sequence[str] = ()) -> bool:
                         write_json(_failure_file(folder, name), found)
                         folder.event("evaluation_failed", protocol=name, line=found["line"])
                     print(f"evaluation {name} failed ({found['kind']}): {found['line']}")
-                    return False
+                    fine = False
     except RunBusy as busy:
         print(busy)
         return False
-    return True
+    return fine
 
 
 def _make(folder: RunFolder, wanted: Request) -> None:
@@ -98,12 +98,15 @@ def _make(folder: RunFolder, wanted: Request) -> None:
     config = replace(config, resources=replace(config.resources, ranks=1, accumulate=1))
     device = choose_device(config.resources.device)
     backbone, step = _backbone(folder, config, device)
-    metrics = measure(wanted, Subject(backbone, config, device))
+    cache = None if config.data.made_here else folder.path.parents[1] / "features"
+    subject = Subject(backbone, config, device, cache)
+    metrics = measure(wanted, subject)
     content = {
         "protocol": wanted.protocol,
         "request": asdict(wanted),
         "step": step,
         "metrics": metrics,
+        "details": subject.details,
         "env": {k: v for k, v in environment(device.type).items() if k != "diff"},
         "wall_seconds": time.monotonic() - begun,
     }
@@ -114,9 +117,9 @@ def _make(folder: RunFolder, wanted: Request) -> None:
 
 
 def in_words(metrics: Mapping[str, float]) -> str:
-    """Accuracies in percent, rates as they are."""
+    """Accuracies in percent, rates and penalties as they are."""
     return ", ".join(
-        f"{key} {value:g}" if key.endswith("rate") else f"{key} {value:.1f} %"
+        f"{key} {value:g}" if key.endswith(("rate", "penalty")) else f"{key} {value:.1f} %"
         for key, value in metrics.items()
     )
 

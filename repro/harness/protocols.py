@@ -6,32 +6,45 @@ Metrics of a benchmark carry its name: `jaccard@voc12`. The data of a run itself
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from repro.config import RunConfig
-from repro.data.datasets import Dataset, open_dataset
+from repro.data.datasets import Dataset, Split, open_dataset
 from repro.data.low_shot import low_shot
 from repro.dino.networks import initial_backbone
+from repro.dino.vit import DinoViT
+from repro.evals.feature_files import frozen_features
+from repro.evals.features import Layers
 from repro.harness.requests import LOW_SHOT, Request
 
 
 @dataclass
 class Subject:
-    """A frozen backbone, and the run (or the data) that it is evaluated as."""
+    """A frozen backbone, and the run (or the data) that it is evaluated as.
+
+    `cache`: where features are kept; `details`: what a protocol leaves beside its numbers.
+    """
 
     backbone: nn.Module
     config: RunConfig
     device: torch.device
+    cache: Path | None = None
+    details: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def dataset(self) -> Dataset:
         config = self.config
         return open_dataset(config.data, config.paths.data, config.resources, self.device)
+
+    def features(self, split: Split) -> Tensor:
+        """What k-NN and logistic regression see of a split, [N, D]."""
+        return frozen_features(self.backbone, split, Layers(), self.device, self.cache)
 
     def untrained(self) -> nn.Module:
         """The network before training."""
@@ -61,7 +74,7 @@ def _knn(wanted: Request, subject: Subject) -> dict[str, float]:
     config, device = subject.config, subject.device
     kernels = choose_kernels(config, device)
     dataset = subject.labelled(wanted)
-    return knn_protocol(subject.backbone, dataset, config.eval, device, kernels)
+    return knn_protocol(subject.backbone, dataset, config.eval, device, kernels, subject.cache)
 
 
 def _linear(wanted: Request, subject: Subject) -> dict[str, float]:
@@ -72,7 +85,18 @@ def _linear(wanted: Request, subject: Subject) -> dict[str, float]:
     width, epochs = feature_dim(subject.backbone), wanted.settings["linear_epochs"]
     settings = settings_for(width, config.data.resolution, config.seed, epochs)
     dataset = subject.labelled(wanted)
-    return linear_probe(subject.backbone, dataset, settings, subject.device).metrics()
+    found = linear_probe(subject.backbone, dataset, settings, subject.device, cache=subject.cache)
+    return found.metrics()
+
+
+def _finetune(wanted: Request, subject: Subject) -> dict[str, float]:
+    from repro.evals.finetune import FinetuneSettings, finetune
+
+    config = subject.config
+    epochs, batch, lr = (wanted.settings[f"finetune_{key}"] for key in ("epochs", "batch", "lr"))
+    settings = FinetuneSettings(epochs, batch, lr, config.data.resolution, config.seed)
+    dataset = subject.labelled(wanted)
+    return finetune(subject.backbone, dataset, settings, subject.device).metrics()
 
 
 def _attention(wanted: Request, subject: Subject) -> dict[str, float]:
@@ -90,5 +114,89 @@ def _attention(wanted: Request, subject: Subject) -> dict[str, float]:
     }
 
 
+def _blocks(wanted: Request, subject: Subject) -> dict[str, float]:
+    depth = len(subject.backbone.blocks) if isinstance(subject.backbone, DinoViT) else 1
+    choices = {f"l{number}": Layers(number) for number in (1, 2, 4, 6) if number <= depth}
+    return _choices(wanted, subject, choices)
+
+
+def _pooling(wanted: Request, subject: Subject) -> dict[str, float]:
+    return _choices(wanted, subject, {"cls": Layers(1), "cls_avg": Layers(1, pooled=True)})
+
+
+def _choices(wanted: Request, subject: Subject, choices: Mapping[str, Layers]) -> dict[str, float]:
+    """Linear probes on several choices of layers, of both tiers."""
+    from repro.evals.linear import LinearSettings, linear_probes
+
+    config, epochs = subject.config, wanted.settings["linear_epochs"]
+    settings = LinearSettings(epochs=epochs, seed=config.seed, resolution=config.data.resolution)
+    layers, dataset = list(choices.values()), subject.labelled(wanted)
+    found = linear_probes(
+        subject.backbone, dataset, settings, layers, subject.device, cache=subject.cache
+    )
+    pairs = list(zip(choices, found, strict=True))
+    official = {f"linear_{name}": result.official for name, result in pairs}
+    return official | {f"linear_{name}_clean": result.clean for name, result in pairs}
+
+
+def _logistic(wanted: Request, subject: Subject) -> dict[str, float]:
+    from repro.evals.logistic import logistic_accuracies
+
+    dataset = subject.labelled(wanted)
+    pair = (subject.features(split) for split in (dataset.train, dataset.test))
+    train_NF, test_MF = pair
+    labels_N, labels_M = dataset.train.labels_N, dataset.test.labels_N
+    seed = subject.config.seed
+    found = logistic_accuracies(train_NF, labels_N, test_MF, labels_M, seed)
+    subject.details["converged"] = found.converged
+    return found.metrics()
+
+
+def _retrieval(wanted: Request, subject: Subject) -> dict[str, float]:
+    from repro.data.landmarks import Landmarks, make_landmarks, open_revisited
+    from repro.evals.retrieval import MADE, SETTINGS, retrieval_protocol
+
+    if wanted.source == "crops":
+        landmarks: Landmarks = make_landmarks()
+        setting = MADE
+    else:
+        landmarks = open_revisited(Path(wanted.root), wanted.source)
+        setting = SETTINGS[wanted.source]
+    return retrieval_protocol(subject.backbone, landmarks, setting, subject.device)
+
+
+def _copies(wanted: Request, subject: Subject) -> dict[str, float]:
+    from repro.data.copies import Copies, make_copies, open_copydays
+    from repro.evals.copy_detection import MADE_SIDE, SIDE, copy_protocol
+
+    made_here = wanted.source == "copies"
+    copies: Copies = make_copies() if made_here else open_copydays(Path(wanted.root))
+    side = MADE_SIDE if made_here else SIDE
+    return copy_protocol(subject.backbone, copies, side, subject.device)
+
+
+def _video(wanted: Request, subject: Subject) -> dict[str, float]:
+    from repro.data.videos import MadeClips, Videos, open_davis
+    from repro.evals.video import SIDE, video_protocol
+
+    made_here = wanted.source == "clips"
+    videos: Videos = MadeClips() if made_here else open_davis(Path(wanted.root))
+    side = 0 if made_here else SIDE
+    metrics, by_sequence = video_protocol(subject.backbone, videos, side, subject.device)
+    subject.details["sequences"] = by_sequence
+    return metrics
+
+
 Measure = Callable[[Request, Subject], dict[str, float]]
-MEASURES: Mapping[str, Measure] = {"knn": _knn, "linear": _linear, "attention": _attention}
+MEASURES: Mapping[str, Measure] = {
+    "knn": _knn,
+    "linear": _linear,
+    "blocks": _blocks,
+    "pooling": _pooling,
+    "logistic": _logistic,
+    "finetune": _finetune,
+    "attention": _attention,
+    "retrieval": _retrieval,
+    "copies": _copies,
+    "video": _video,
+}

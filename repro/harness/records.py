@@ -1,10 +1,12 @@
-"""Records: what a finished run leaves as evidence, a line of published/<scale>/records.jsonl.
+"""Records: what a finished run leaves as evidence, a line of published/<scale>/records.jsonl, and a
+line of evaluations.jsonl for every evaluation of it, which may come later.
 
 Its schema stands in ARCHITECTURE.md, key by key in results/published/SCHEMA.md.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ def record(folder: RunFolder) -> dict[str, Any]:
         "scale": config.label.scale,
         "seed": config.seed,
         "config": canonical(config),
-        "metrics": result["metrics"] | _evaluated(folder),
+        "metrics": result["metrics"],
         "sentinel": result["sentinel"],
         "counts": result["counts"],
         "curves": curves(folder.metrics()),
@@ -68,16 +70,32 @@ def curves(events: list[dict[str, Any]]) -> dict[str, Any]:
     return binned | {"eval": {key: [e.get(key) for e in evaluations] for key in eval_keys}}
 
 
+def evaluation_lines(folder: RunFolder) -> list[dict[str, Any]]:
+    """What each evaluation of a run leaves as evidence, a line of evaluations.jsonl."""
+    lines = []
+    for name, made in folder.evaluations().items():
+        asked = {k: v for k, v in (made.get("request") or {}).items() if k != "root"}
+        line = {"schema": SCHEMA, "run": folder.id, "slug": folder.slug, "name": name}
+        kept = {key: made.get(key) for key in ("step", "metrics", "env", "wall_seconds")}
+        lines.append(line | {"request": asked} | kept)
+    return lines
+
+
+def with_evaluations(record: dict[str, Any], lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """A record with the metrics of its evaluations; of two of one name the later one counts.
+
+    `evaluations` says by name where they come from: the request, code version and host.
+    """
+    metrics, origins = dict(record["metrics"]), dict(record.get("evaluations", {}))
+    for line in lines:
+        metrics |= line["metrics"]
+        origins[line["name"]] = {"request": line["request"], "env": line["env"]}
+    return record | {"metrics": metrics, "evaluations": origins}
+
+
 def read_records(path: Path) -> list[dict[str, Any]]:
     """The lines of a records.jsonl."""
     return read_lines(path)
-
-
-def _evaluated(folder: RunFolder) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for evaluation in folder.evaluations().values():
-        found |= evaluation["metrics"]
-    return found
 
 
 def _mean(events: list[dict[str, Any]], key: str) -> float | None:

@@ -41,9 +41,34 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "linear": Protocol(
         "a sweep of linear probes", ("linear",), tiers=True, settings=("linear_epochs",)
     ),
+    "blocks": Protocol(
+        "linear probes on the [CLS] of the last 1, 2, 4 and 6 blocks (App. F.2)",
+        ("linear_l1", "linear_l2", "linear_l4", "linear_l6"), tiers=True,
+        settings=("linear_epochs",),
+    ),
+    "pooling": Protocol(
+        "linear probes without and with the mean patch token (App. F.2)",
+        ("linear_cls", "linear_cls_avg"), tiers=True, settings=("linear_epochs",),
+    ),
+    "logistic": Protocol("logistic regression", ("logistic",), tiers=True),
+    "finetune": Protocol(
+        "finetuning by DeiT's recipe", ("finetune",), tiers=True,
+        settings=("finetune_epochs", "finetune_batch", "finetune_lr"),
+    ),
     "attention": Protocol(
         "Jaccard index of the last layer's self-attention",
         ("jaccard", "jaccard_random"), tiers=True, benchmarks=("voc12",),
+    ),
+    "retrieval": Protocol(
+        "image retrieval, mAP", ("map_medium", "map_hard"), tiers=True,
+        benchmarks=("roxford5k", "rparis6k"),
+    ),
+    "copies": Protocol(
+        "copy detection, mAP", ("copy_map",), tiers=True, benchmarks=("copydays",)
+    ),
+    "video": Protocol(
+        "video object segmentation, J and F", ("jf_mean", "j_mean", "f_mean"), tiers=True,
+        benchmarks=("davis17",),
     ),
 }  # fmt: skip
 

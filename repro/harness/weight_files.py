@@ -78,10 +78,12 @@ def evaluate_run(folder: RunFolder, protocol: str, cluster: Cluster, epochs: int
     config = replace(config, protocols=_shortened(protocols, epochs), paths=paths)
     benchmarks = PROTOCOLS[protocol].benchmarks
     names = [f"{protocol}@{data}" for data in benchmarks] or [protocol]
-    for name in names:
-        if without_data(one := request(name, config)):
-            raise UserError(f"{name}: no folder of {one.data}: --data {one.data}=PATH, or data: of "
-                            f"experiments/clusters/{cluster.name}.yaml")  # fmt: skip
+    names = [name for name in names if not without_data(request(name, config))]
+    if not names:
+        raise UserError(
+            f"{protocol}: no folder of {' or '.join(benchmarks)}: --data {benchmarks[0]}=PATH, or "
+            f"data: of experiments/clusters/{cluster.name}.yaml"
+        )
     ask(folder, names, config)
     return evaluate(folder, again=names)
 
@@ -110,7 +112,8 @@ def evaluate_weights(
     device = choose_device(config.resources.device)
     views = replace(config.views, global_size=weights.image_size)
     config = replace(config, model=weights.model, views=views)
-    subject = Subject(weights.backbone.to(device), config, device)
+    cache = None if config.data.made_here else results / "features"
+    subject = Subject(weights.backbone.to(device), config, device, cache)
     wanted = request(protocol, config)
     if known.benchmarks:
         wanted = replace(wanted, data=name, source=name, root=root)
@@ -125,6 +128,7 @@ def evaluate_weights(
                     "network": weights.network, "heads": weights.model.heads},
         "data": {"name": name, "root": root},
         "metrics": metrics,
+        "details": subject.details,
         "env": {key: value for key, value in environment(device.type).items() if key != "diff"},
     }  # fmt: skip
     write_json(path, content)

@@ -17,12 +17,12 @@ from repro.cli import main
 from repro.config import ModelConfig
 from repro.data.datasets import open_dataset
 from repro.dino.backbones import build_backbone
+from repro.evals.features import Layers, layer_features
 from repro.evals.linear import (
     LinearResult,
     LinearSettings,
     Probes,
     held_out,
-    linear_features,
     linear_probe,
     settings_for,
 )
@@ -48,7 +48,7 @@ def test_the_last_blocks_are_those_of_the_authors(tmp_path: Path) -> None:
     from repro.evals.weights import load_weights
 
     backbone = load_weights(authors_files(tmp_path)["backbone"], heads=inputs.HEADS).backbone
-    ours = linear_features(backbone, images(224, 224), blocks=2, pooled=False)
+    ours = layer_features(backbone, images(224, 224), Layers(2))
     assert (ours - torch.tensor(GOLDEN["last_two_blocks"])).abs().max() < 1e-5
 
 
@@ -57,8 +57,8 @@ def test_one_block_is_the_feature_of_knn_and_pooling_adds_the_mean_patch() -> No
     batch = images(32, 32)
     with torch.no_grad():
         cls_BD = backbone(batch)
-    assert torch.allclose(linear_features(backbone, batch, 1, False), cls_BD, atol=1e-5)
-    both = linear_features(backbone, batch, 1, True)
+    assert torch.allclose(layer_features(backbone, batch, Layers()), cls_BD, atol=1e-5)
+    both = layer_features(backbone, batch, Layers(1, pooled=True))
     tokens = backbone.forward_features(batch)  # type: ignore[operator]
     assert torch.allclose(both[:, :64], cls_BD, atol=1e-5)
     assert torch.allclose(both[:, 64:], tokens[:, 1:].mean(dim=1), atol=1e-5)
@@ -131,8 +131,8 @@ def test_the_official_tier_takes_the_best_epoch_and_the_clean_one_never_looks_at
 
 def test_the_paper_takes_four_blocks_of_a_small_and_the_mean_patch_of_a_base_model() -> None:
     small, base = settings_for(384, 224, 0), settings_for(768, 224, 0, epochs=5)
-    assert (small.blocks, small.pooled, small.epochs) == (4, False, 100)
-    assert (base.blocks, base.pooled, base.epochs) == (1, True, 5)
+    assert (small.layers, small.epochs) == (Layers(4), 100)
+    assert (base.layers, base.epochs) == (Layers(1, pooled=True), 5)
 
 
 def test_a_probe_learns_photographs_and_is_the_same_twice(smoke: MakeConfig) -> None:
@@ -140,9 +140,7 @@ def test_a_probe_learns_photographs_and_is_the_same_twice(smoke: MakeConfig) -> 
     dataset = open_dataset(config.data, "")
     torch.manual_seed(0)
     backbone = build_backbone(config.model, config.views.global_size).eval()
-    settings = LinearSettings(
-        blocks=2, epochs=6, rates=(0.1, 1.0), resolution=config.data.resolution
-    )
+    settings = LinearSettings(Layers(2), 6, rates=(0.1, 1.0), resolution=config.data.resolution)
     lines: list[str] = []
     first = linear_probe(backbone, dataset, settings, CPU, lines.append)
     assert first.official > 15  # sixteen classes
@@ -157,12 +155,12 @@ def test_a_run_gets_its_linear_column_on_request(
     trained: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from repro.harness.evaluation import missing
-    from repro.harness.records import record
+    from repro.harness.records import evaluation_lines, record, with_evaluations
 
     assert missing(trained) == []  # nobody is made to wait for it
     assert main(["eval", "linear", "--weights", str(trained.path), "--epochs", "2"]) == 0
     assert "linear_clean_rate" in capsys.readouterr().out
-    metrics = record(trained)["metrics"]
+    metrics = with_evaluations(record(trained), evaluation_lines(trained))["metrics"]
     assert {"linear", "linear_clean", "linear_clean_rate", "knn_20"} <= metrics.keys()
     saved = json.loads((trained.path / "evaluations" / "linear.json").read_text())
     assert saved["metrics"]["linear"] == metrics["linear"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from repro.cli import main
 from repro.harness import evaluation
-from repro.harness.records import record
+from repro.harness.records import evaluation_lines, record, with_evaluations
+from repro.harness.requests import ask
 from repro.harness.store import RunFolder, create_run
 from tests.conftest import MakeConfig
 from tests.harness.processes import train
@@ -33,7 +35,35 @@ def test_a_worker_evaluates_what_it_trained(trained: RunFolder) -> None:
 
 
 def test_its_numbers_join_the_record(trained: RunFolder) -> None:
-    assert record(trained)["metrics"]["knn_10"] == trained.evaluations()["knn"]["metrics"]["knn_10"]
+    assert "knn_10" not in record(trained)["metrics"]
+    joined = with_evaluations(record(trained), evaluation_lines(trained))
+    made = trained.evaluations()["knn"]
+    assert joined["metrics"]["knn_10"] == made["metrics"]["knn_10"]
+    assert joined["evaluations"]["knn"]["env"]["git_sha"] == made["env"]["git_sha"]
+    assert "diff" not in joined["evaluations"]["knn"]["env"]
+
+
+def test_of_two_evaluations_of_one_name_the_later_one_counts() -> None:
+    old, new = (
+        {"name": "linear", "metrics": {"linear": v}, "request": {}, "env": {}} for v in (1.0, 2.0)
+    )
+    joined = with_evaluations({"metrics": {"knn": 5.0}}, [old, new])
+    assert joined["metrics"] == {"knn": 5.0, "linear": 2.0}
+
+
+def test_a_failed_evaluation_holds_back_no_other_one(
+    trained: RunFolder, smoke: MakeConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = smoke({"eval.knn_k": 20})
+    nowhere = replace(config.paths, benchmarks={"davis17": "/nowhere"})
+    protocols = replace(config.protocols, stand_ins={"voc12": "composites"})
+    ask(trained, ["video@davis17", "logistic"], replace(config, paths=nowhere, protocols=protocols))
+    assert not evaluation.evaluate(trained)
+    assert "logistic" in trained.evaluations()
+    said = capsys.readouterr().out
+    assert "evaluation video@davis17 failed (data): /nowhere: no ImageSets" in said
+    assert evaluation.missing(trained) == ["video@davis17"]
+    (trained.path / "evaluations" / "video@davis17.request.json").unlink()
 
 
 def test_it_is_done_once_and_again_only_on_request(

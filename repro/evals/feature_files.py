@@ -1,0 +1,147 @@
+"""Frozen features once per checkpoint, data set and choice of layers (App. F).
+
+They are streamed: batches go through one or several devices in turn and into a file, which is then
+mapped into memory, so that memory does not grow with the data set. The file's name is a digest of
+the weights, of the images and of the layers. An extraction that was stopped goes on behind the last
+whole row; two processes that want the same features make them once.
+
+Shapes: N images, B of a batch, F width of the features.
+"""
+
+from __future__ import annotations
+
+import copy
+import fcntl
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.lib import format as npy
+from torch import Tensor, nn
+
+from repro.data.datasets import Split
+from repro.errors import UserError
+from repro.evals.features import Layers, layer_features
+
+BATCH = 128
+SAID_EVERY = 100  # batches between two lines of progress
+
+
+def frozen_features(
+    backbone: nn.Module,
+    split: Split,
+    layers: Layers,
+    device: torch.device,
+    folder: Path | None = None,
+    say: Callable[[str], None] = print,
+) -> Tensor:
+    """The features of all images, [N, F], fp32 on the CPU.
+
+    Args:
+        folder: where files of features are kept; None: make them in memory.
+        say: takes a line of progress now and then.
+
+    Raises:
+        UserError: an unreadable image, or a full disk.
+    """
+    backbone.eval()
+    devices = devices_like(device)
+    if folder is None:
+        return torch.cat(list(stream(backbone, split.evaluation_batches(BATCH), layers, devices)))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{_digest(backbone, split, layers)}.npy"
+    with path.with_suffix(".lock").open("w") as guard:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        if not path.is_file():
+            try:
+                _write(path, backbone, split, layers, devices, say)
+            except OSError as error:
+                raise UserError(f"{path}: cannot keep features: {error.strerror}") from None
+    return torch.from_numpy(np.load(path, mmap_mode="c"))
+
+
+def devices_like(device: torch.device) -> list[torch.device]:
+    """All devices of this kind that the process sees."""
+    if device.type != "cuda":
+        return [device]
+    return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+
+
+@torch.no_grad()
+def stream(
+    backbone: nn.Module,
+    batches: Iterable[Tensor],
+    layers: Layers,
+    devices: Sequence[torch.device],
+) -> Iterator[Tensor]:
+    """Features of batches in their order, [B, F] on the CPU; devices take turns.
+
+    GPUs work while later batches are read: a result is fetched when every device has another one.
+    """
+    replicas = [copy.deepcopy(backbone).to(device) for device in devices[1:]]
+    networks = [backbone.to(devices[0]), *replicas]
+    waiting: deque[Tensor] = deque()
+    for number, images in enumerate(batches):
+        turn = number % len(devices)
+        pixels = images.to(devices[turn], non_blocking=True)
+        waiting.append(layer_features(networks[turn], pixels, layers))
+        if len(waiting) > len(devices):
+            yield waiting.popleft().cpu()
+    while waiting:
+        yield waiting.popleft().cpu()
+
+
+def _write(
+    path: Path,
+    backbone: nn.Module,
+    split: Split,
+    layers: Layers,
+    devices: Sequence[torch.device],
+    say: Callable[[str], None],
+) -> None:
+    unfinished = path.with_suffix(".unfinished")
+    images = len(split.labels_N)
+    done = _whole_rows(unfinished)
+    if done:
+        say(f"features: {done:,} of {images:,} images were done before")
+    with unfinished.open("ab") as file:
+        batches = stream(backbone, split.evaluation_batches(BATCH, first=done), layers, devices)
+        for number, features_BF in enumerate(batches, 1):
+            if not file.tell():
+                shape = (images, features_BF.shape[1])
+                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                npy.write_array_header_1_0(file, header)
+            file.write(features_BF.numpy().astype("<f4").tobytes())
+            done += len(features_BF)
+            if number % SAID_EVERY == 0:
+                say(f"features: {done:,} of {images:,} images")
+    assert done == images, f"{done} features of {images} images"
+    unfinished.replace(path)
+
+
+def _whole_rows(unfinished: Path) -> int:
+    """How many rows an earlier attempt left; what was torn is cut off."""
+    if not unfinished.is_file():
+        return 0
+    with unfinished.open("r+b") as file:
+        try:
+            npy.read_magic(file)
+            (_, width), _, _ = npy.read_array_header_1_0(file)
+        except ValueError:
+            file.truncate(0)
+            return 0
+        start = file.tell()
+        rows = (file.seek(0, 2) - start) // (4 * width)
+        file.truncate(start + rows * 4 * width)
+    return int(rows)
+
+
+def _digest(backbone: nn.Module, split: Split, layers: Layers) -> str:
+    found = hashlib.sha256(f"1/{layers}/{split.fingerprint()}".encode())
+    for name, tensor in sorted(backbone.state_dict().items()):
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()[:20]
