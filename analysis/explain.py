@@ -10,7 +10,7 @@ from analysis.frame import Evidence, Record, cell, load_evidence, row_distance, 
 from analysis.ladder import judge_cells
 from analysis.stats import mean_interval
 from repro.errors import UserError
-from repro.harness.requests import protocol_of, tier_of
+from repro.harness.protocol_names import protocol_of, tier_of
 from repro.harness.spec import results_dir
 from repro.harness.store import find_run
 

@@ -13,14 +13,11 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 
-from repro import commands, run_commands
+from repro import commands, eval_commands, run_commands
 from repro.commands import FINE, INTERRUPTED, MISTAKE
 from repro.errors import UserError, nearest
+from repro.harness.protocol_names import PROTOCOLS
 
-PROTOCOLS = (
-    "knn", "linear", "blocks", "pooling", "logistic", "finetune",
-    "attention", "retrieval", "copies", "video",
-)  # fmt: skip
 EPILOGUE = """\
 the four things people do
   submit an ablation grid         repro submit T7 --scale laptop --seeds 3
@@ -186,19 +183,29 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     _report(p)
     text = "one evaluation protocol on any checkpoint, here and now"
     example = "repro eval knn --weights dino_deitsmall16_pretrain.pth --data birds=/data/birds"
-    p = command("eval", run_commands.evaluate, text, example)
-    text = "knn: weighted k-NN for k = 10, 20, 100, 200; linear: a sweep of linear probes"
-    p.add_argument("protocol", choices=PROTOCOLS, help=text)
-    text = "our run folders or checkpoints, the authors' files, timm's (.pth, .safetensors)"
+    p = command("eval", eval_commands.evaluate, text, example)
+    p.add_argument("protocol", choices=(*PROTOCOLS, eval_commands.FEATURES), help=_protocols())
+    text = "run folders or checkpoints, the authors' files, timm's (.pth, .safetensors), timm:NAME"
     p.add_argument("--weights", nargs="+", required=True, metavar="FILE", help=text)
-    text = "PATH/train/CLASS/*, PATH/val/CLASS/*; or photographs (default: that of the run)"
+    text = (
+        "PATH/train/CLASS/*, PATH/val/CLASS/*; benchmarks: voc12, davis17, roxford5k, rparis6k, "
+        "copydays; made here: photographs, composites, clips, crops, copies (default: the run's)"
+    )
     p.add_argument("--data", metavar="NAME=PATH", help=text)
-    text = "of linear probes (default: the paper's 100)"
+    text = "of linear probes or finetuning (default: those of the scale; the paper's 100 and 300)"
     p.add_argument("--epochs", type=_positive, default=0, metavar="N", help=text)
+    text = "attention: draw its heads' maps and masks (several may be given)"
+    p.add_argument("--image", nargs="+", metavar="FILE", help=text)
+    text = "attention: a video file or a folder of frames, with its map beside each frame"
+    p.add_argument("--video", nargs="+", metavar="PATH", help=text)
+    text = "pixels of the shorter side of drawn pictures (default: 480 for networks trained at 224)"
+    p.add_argument("--side", type=_positive, default=0, metavar="N", help=text)
+    text = "folder of pictures (default: results/figures)"
+    p.add_argument("--out", metavar="FOLDER", help=text)
     _network(p)
     text = "a backbone as safetensors for timm, with a card that says how it was made"
     example = "repro export results/runs/F7-both-laptop-s0-1a2b3c4d5e dino.safetensors"
-    p = command("export", run_commands.export, text, example)
+    p = command("export", eval_commands.export, text, example)
     p.add_argument("weights", metavar="FILE", help="a run folder or a checkpoint, as for eval")
     p.add_argument("target", metavar="OUT.safetensors", help="where to; the card lies beside it")
     _network(p)
@@ -270,6 +277,12 @@ def _cluster(parser: argparse.ArgumentParser) -> None:
 def _pool(parser: argparse.ArgumentParser) -> None:
     text = "runs at a time (default: one a GPU, or as many as there are cores)"
     parser.add_argument("--workers", type=_positive, metavar="N", help=text)
+
+
+def _protocols() -> str:
+    about = {name: protocol.about for name, protocol in PROTOCOLS.items()}
+    about[eval_commands.FEATURES] = "a t-SNE picture of class means and images"
+    return "; ".join(f"{name}: {what}" for name, what in about.items()).replace("%", "%%")
 
 
 def _network(parser: argparse.ArgumentParser) -> None:

@@ -116,44 +116,6 @@ def train(arguments: argparse.Namespace) -> int:
     return code
 
 
-def evaluate(arguments: argparse.Namespace) -> int:
-    """One protocol on checkpoints, here and now; a run without --data is evaluated on its own."""
-    from pathlib import Path
-
-    from repro.harness.evaluation import in_words
-    from repro.harness.spec import results_dir
-    from repro.harness.weight_files import Asked, evaluate_run, evaluate_weights, run_folder
-
-    fine, protocol, epochs = True, arguments.protocol, arguments.epochs
-    for word in arguments.weights:
-        folder = run_folder(Path(word))
-        if folder is not None and not (arguments.data or arguments.network):
-            if folder.result() is None:
-                raise UserError(f"--weights {word}: {folder.path.name} is not done; repro status")
-            print(folder.path.name)
-            fine &= evaluate_run(folder, protocol, _cluster(arguments), epochs)
-            continue
-        if not arguments.data:
-            raise UserError(f"--weights {word}: say on which images: --data NAME=PATH")
-        asked = Asked(Path(word), arguments.network, arguments.heads)
-        metrics, path = evaluate_weights(asked, arguments.data, protocol, results_dir(), epochs)
-        print(f"{word}: {in_words(metrics)}")
-        print(path)
-    return FINE if fine else NEGATIVE
-
-
-def export(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
-    from repro.harness.weight_files import Asked
-    from repro.harness.weight_files import export as write
-
-    asked = Asked(Path(arguments.weights), arguments.network, arguments.heads)
-    for path in write(asked, Path(arguments.target)):
-        print(path)
-    return FINE
-
-
 def status(arguments: argparse.Namespace) -> int:
     from repro.harness import board
     from repro.harness.spec import results_dir

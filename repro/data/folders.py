@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torchvision
 from PIL import Image
+from torch.utils.data import ConcatDataset
 
 from repro.config import DataConfig, Resources
 from repro.data.datasets import Dataset
@@ -45,7 +46,7 @@ def open_folder(config: DataConfig, root: str, resources: Resources) -> Dataset:
         def open_(place: int) -> Image.Image:
             return Image.open(io.BytesIO(Path(tree.samples[place][0]).read_bytes()))
 
-        return _file_split(open_, lambda i: tree.samples[i][0], tree.targets, config, resources)
+        return file_split(open_, lambda i: tree.samples[i][0], tree.targets, config, resources)
 
     (train, lost_train), (test, lost_test) = split(trees[0]), split(trees[1])
     return Dataset(config.name, trees[0].classes, train, test, lost_train + lost_test)
@@ -86,6 +87,9 @@ def open_torchvision(config: DataConfig, root: str, resources: Resources) -> Dat
         raise UserError(f"data.kind=torchvision ({config.name}) needs paths.data=FOLDER")
     kind = known[config.name]
     train_set = _torchvision_part(kind, root, ("train",))
+    if config.name == "Flowers102":  # 2,040 images, as in DeiT's table of data sets
+        further = _torchvision_part(kind, root, ("val",))
+        train_set = _Joined(train_set, further)
     test_set = _torchvision_part(kind, root, ("test", "val", "valid"))
 
     def split(source: Any, part: str) -> tuple[FileSplit, int]:
@@ -93,13 +97,22 @@ def open_torchvision(config: DataConfig, root: str, resources: Resources) -> Dat
             return f"{config.name} {part} image {place}"
 
         labels = _labels(source)
-        return _file_split(lambda i: source[i][0], describe, labels, config, resources)
+        return file_split(lambda i: source[i][0], describe, labels, config, resources)
 
     train, lost_train = split(train_set, "train")
     test, lost_test = split(test_set, "test")
     labels = torch.cat([train.labels_N, test.labels_N])
     names = getattr(train_set, "classes", None) or [str(i) for i in range(int(labels.max()) + 1)]
     return Dataset(config.name, list(names), train, test, lost_train + lost_test)
+
+
+class _Joined(ConcatDataset[Any]):
+    """Two parts of one data set as one."""
+
+    def __init__(self, first: Any, second: Any) -> None:
+        super().__init__([first, second])
+        self.targets = _labels(first) + _labels(second)
+        self.classes = getattr(first, "classes", None)
 
 
 def _torchvision_part(kind: Any, root: str, names: tuple[str, ...]) -> Any:
@@ -133,7 +146,7 @@ def _labels(source: Any) -> list[int]:
     return [int(source[i][1]) for i in range(len(source))]
 
 
-def _file_split(
+def file_split(
     open_: Callable[[int], Image.Image],
     describe: Callable[[int], str],
     labels: Sequence[int],

@@ -42,7 +42,7 @@ def attention_maps(backbone: nn.Module, images: Tensor) -> Tensor:
     """
     if not isinstance(backbone, DinoViT):
         raise UserError("self-attention: this backbone is no ViT and has none")
-    patch = _patch(backbone)
+    patch = patch_of(backbone)
     rows, columns = images.shape[-2] // patch, images.shape[-1] // patch
     if not rows or not columns:
         size = f"{images.shape[-2]} x {images.shape[-1]}"
@@ -118,11 +118,12 @@ def _of_scene(
     pixels = normalise(scene.image_3HW[None].to(device).float() / 255)
     maps_Ahw = attention_maps(backbone, pixels)[0].cpu()
     height, width = void_HW.shape
-    masks_AHW = to_image(keep_mass(maps_Ahw), height, width, _patch(backbone))
+    masks_AHW = to_image(keep_mass(maps_Ahw), height, width, patch_of(backbone))
     return [float(best_jaccard(masks_AHW, objects_OHW, void_HW).mean())]
 
 
-def _patch(backbone: nn.Module) -> int:
+def patch_of(backbone: nn.Module) -> int:
+    """The side of a ViT's patches, in pixels."""
     assert isinstance(backbone, DinoViT)
     return int(backbone.patch_embed.patch_size[0])
 

@@ -22,17 +22,19 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from repro.config import Family, ModelConfig
 from repro.dino.backbones import build_backbone
-from repro.errors import UserError
+from repro.errors import UserError, nearest
 
 HEAD_WIDTH = 64
 NETWORKS = ("teacher", "student")  # of a full checkpoint, the one to evaluate first
 CONTAINERS = ("state_dict", "model")  # in which timm and others wrap a backbone
 PREFIXES = ("module.", "backbone.", "encoder.")
 DROPPED = ("head.", "fc.", "classifier.")  # what sits on top of the features
+TIMM = "timm:"  # before a name in place of a file
 SHOWN = 3  # keys that an error names
 
 
@@ -64,6 +66,42 @@ def load_weights(path: Path, network: str = "", heads: int = 0) -> Weights:
     backbone = build_backbone(model, image_size)
     _fill(backbone, state, path)
     return Weights(backbone.eval(), model, image_size, path, network, digest(path))
+
+
+def named_weights(name: str, pretrained: bool = True) -> Weights:
+    """A model of timm's by name, e.g. vit_small_patch16_224.dino, with its published weights.
+
+    A plain ViT becomes ours, with attention maps and any resolution; others stay timm's.
+
+    Raises:
+        UserError: no such model, or weights that cannot be downloaded.
+    """
+    import timm
+
+    source = Path(f"{TIMM}{name}")
+    try:
+        model = timm.create_model(name, pretrained=pretrained, num_classes=0)
+    except RuntimeError as error:
+        near = nearest(name, timm.list_models(pretrained=True))
+        raise UserError(f"{source}: {_first_line(error)}; nearest: {near}") from None
+    except Exception as error:  # noqa: BLE001 - whatever the network and its libraries raise
+        raise UserError(f"{source}: cannot be downloaded ({_first_line(error)})") from None
+    state: dict[str, Tensor] = dict(model.state_dict())
+    found = hashlib.sha256(name.encode())
+    for tensor in state.values():
+        found.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    side = int(model.pretrained_cfg["input_size"][-1])  # type: ignore[index]
+    config = ModelConfig(family=Family.resnet, name=name)
+    backbone: nn.Module = model
+    if isinstance(model, VisionTransformer):
+        blocks: Any = model.blocks
+        try:
+            config, side = _architecture(state, blocks[0].attn.num_heads, source)
+            backbone = build_backbone(config, side)
+            _fill(backbone, state, source)
+        except UserError:  # a ViT with parts that ours lacks
+            config, backbone = ModelConfig(family=Family.resnet, name=name), model
+    return Weights(backbone.eval(), config, side, source, "", found.hexdigest()[:12])
 
 
 def digest(path: Path) -> str:
@@ -116,8 +154,7 @@ def _read(path: Path) -> dict[str, Any]:
         line = str(error).strip().splitlines()[0]
         raise UserError(f"{path}: not read, it holds more than weights ({line})") from None
     except Exception as error:  # noqa: BLE001 - whatever safetensors or zip make of garbage
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path}: not a checkpoint ({line})") from None
+        raise UserError(f"{path}: not a checkpoint ({_first_line(error)})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
     return content
@@ -210,6 +247,10 @@ def _fill(backbone: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
         ]
         raise UserError(f"{path}: weights of another network: {'; '.join(words)}")
     backbone.load_state_dict(dict(state))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _some(names: Any) -> str:

@@ -186,9 +186,9 @@ def print_plan(planned: Plan, expected: Forecast) -> None:
     said += [f"{to_evaluate} to evaluate"] if to_evaluate else []
     said += [f"{shared} shared by several tables"] if shared else []
     print(", ".join(said) + (f"; {_cost(planned.cost)}" if todo else ""))
-    for name in planned.without_data:
-        print(f"{name}: no folder, so what needs it is not measured; data: {{{name}: PATH}} of the "
-              "cluster's file names one")  # fmt: skip
+    if planned.without_data:
+        names = ", ".join(planned.without_data)
+        print(f"not measured for want of data: {names}; data: of the cluster's file names folders")
     if todo or to_evaluate:
         print(_expected(expected))
 

@@ -26,7 +26,10 @@ from repro.harness.spec import Row, load, row_config
 from repro.harness.store import RunFolder, find_runs
 from repro.harness.terminal import duration
 
-IMAGES = {"imagenet": 1_281_167}  # training images of data sets that need not be opened to know
+IMAGES = {
+    "imagenet": 1_281_167,
+    "gldv2": 1_200_000,
+}  # training images of data sets that need not be opened to know
 TABLE_8_GPUS = 16  # "two 8-GPU machines"
 TABLE_8 = {"time_h_100ep": "100ep", "time_h_300ep": "300ep"}
 GLOBAL_VIEWS = 2

@@ -17,7 +17,8 @@ from repro.harness.cost import Cost, estimate
 from repro.harness.evaluation import missing
 from repro.harness.identity import run_id, slug
 from repro.harness.overview import Overview, overview
-from repro.harness.requests import evaluations, request, without_data
+from repro.harness.protocol_names import evaluations
+from repro.harness.requests import benchmark_of, request, without_data
 from repro.harness.spec import row_config, select
 from repro.harness.store import RunFolder, find_runs
 
@@ -108,7 +109,7 @@ def plan(
     known = tuple(_not_yet_asked(run, folders.get(run.id)) for run in viewed)
     todo = {run.id: run.config for run in known if to_do(run)}
     requests = [request(name, run.config) for run in known for name in run.wanted]
-    lacking = sorted({wanted.data for wanted in requests if without_data(wanted)})
+    lacking = sorted({benchmark_of(one.data) for one in requests if without_data(one)})
     return Plan(known, tuple(skipped), estimate(todo, scale, results), tuple(lacking))
 
 

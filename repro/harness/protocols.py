@@ -6,22 +6,32 @@ Metrics of a benchmark carry its name: `jaccard@voc12`. The data of a run itself
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from repro.config import RunConfig
+from repro.config import DataConfig, DataKind, RunConfig
 from repro.data.datasets import Dataset, Split, open_dataset
+from repro.data.listed import PLACES_LISTS, open_inaturalist, open_places205
 from repro.data.low_shot import low_shot
 from repro.dino.networks import initial_backbone
 from repro.dino.vit import DinoViT
 from repro.evals.feature_files import frozen_features
 from repro.evals.features import Layers
 from repro.harness.requests import LOW_SHOT, Request
+
+if TYPE_CHECKING:
+    from repro.evals.finetune import FinetuneResult
+
+
+TORCHVISION = {
+    "cifar10": "CIFAR10", "cifar100": "CIFAR100", "flowers": "Flowers102", "cars": "StanfordCars",
+}  # fmt: skip
+INATURALIST = {"inat18": 2018, "inat19": 2019}
 
 
 @dataclass
@@ -51,9 +61,29 @@ class Subject:
         return initial_backbone(self.config).to(self.device)
 
     def labelled(self, wanted: Request) -> Dataset:
-        """The images with classes that a request is about: the run's own, all or a few of them."""
-        share = LOW_SHOT.get(wanted.data)
-        return low_shot(self.dataset, share, wanted.root) if share else self.dataset
+        """The images with classes that a request is about: the run's own or a benchmark's, all of
+        them or a few for training.
+        """
+        benchmark, _, suffix = wanted.data.partition("-")
+        if benchmark in LOW_SHOT:
+            return low_shot(self.dataset, LOW_SHOT[benchmark], wanted.root)
+        dataset = self._benchmark(wanted) if benchmark else self.dataset
+        return low_shot(dataset, LOW_SHOT[suffix]) if suffix in LOW_SHOT else dataset
+
+    def _benchmark(self, wanted: Request) -> Dataset:
+        """A classification benchmark at the resolution at which the run is evaluated."""
+        config, name = self.config.data, wanted.source
+        side = config.resolution
+        resize = max(side, config.eval_resize)
+        data = DataConfig(DataKind.folder, name, resolution=side, eval_resize=resize)
+        resources = self.config.resources
+        if name in TORCHVISION:
+            data = replace(data, kind=DataKind.torchvision, name=TORCHVISION[name])
+        if name in INATURALIST:
+            return open_inaturalist(data, Path(wanted.root), resources, INATURALIST[name])
+        if name == "places205" and (Path(wanted.root) / PLACES_LISTS).is_dir():
+            return open_places205(data, Path(wanted.root), resources)
+        return open_dataset(data, wanted.root, resources, self.device)
 
 
 def measure(wanted: Request, subject: Subject) -> dict[str, float]:
@@ -90,13 +120,22 @@ def _linear(wanted: Request, subject: Subject) -> dict[str, float]:
 
 
 def _finetune(wanted: Request, subject: Subject) -> dict[str, float]:
+    return _tuned(wanted, subject, subject.backbone).metrics()
+
+
+def _scratch(wanted: Request, subject: Subject) -> dict[str, float]:
+    found = _tuned(wanted, subject, subject.untrained()).metrics()
+    return {key.replace("finetune", "scratch"): value for key, value in found.items()}
+
+
+def _tuned(wanted: Request, subject: Subject, backbone: nn.Module) -> FinetuneResult:
     from repro.evals.finetune import FinetuneSettings, finetune
 
     config = subject.config
     epochs, batch, lr = (wanted.settings[f"finetune_{key}"] for key in ("epochs", "batch", "lr"))
     settings = FinetuneSettings(epochs, batch, lr, config.data.resolution, config.seed)
     dataset = subject.labelled(wanted)
-    return finetune(subject.backbone, dataset, settings, subject.device).metrics()
+    return finetune(backbone, dataset, settings, subject.device)
 
 
 def _attention(wanted: Request, subject: Subject) -> dict[str, float]:
@@ -171,7 +210,8 @@ def _copies(wanted: Request, subject: Subject) -> dict[str, float]:
 
     made_here = wanted.source == "copies"
     copies: Copies = make_copies() if made_here else open_copydays(Path(wanted.root))
-    side = MADE_SIDE if made_here else SIDE
+    asked = wanted.data.partition("-")[2]
+    side = MADE_SIDE if made_here else int(asked or SIDE)
     return copy_protocol(subject.backbone, copies, side, subject.device)
 
 
@@ -195,6 +235,7 @@ MEASURES: Mapping[str, Measure] = {
     "pooling": _pooling,
     "logistic": _logistic,
     "finetune": _finetune,
+    "scratch": _scratch,
     "attention": _attention,
     "retrieval": _retrieval,
     "copies": _copies,

@@ -14,7 +14,8 @@ from repro.harness.environment import environment
 from repro.harness.evaluation import evaluate
 from repro.harness.files import replace_text, write_json
 from repro.harness.local import available_cores
-from repro.harness.requests import PROTOCOLS, ask, request, without_data
+from repro.harness.protocol_names import PROTOCOLS
+from repro.harness.requests import ask, request, without_data
 from repro.harness.spec import experiments_dir
 from repro.harness.store import RunFolder
 
@@ -48,9 +49,11 @@ def run_folder(path: Path) -> RunFolder | None:
 
 def open_weights(asked: Asked) -> Weights:
     """Raises: UserError, with one line that says what of the file does not fit."""
-    from repro.evals.weights import load_weights
+    from repro.evals.weights import TIMM, load_weights, named_weights
 
     path, heads = asked.path, asked.heads
+    if str(path).startswith(TIMM):
+        return named_weights(str(path).removeprefix(TIMM))
     folder = run_folder(path)
     if folder is not None:
         heads = heads or folder.config().model.heads
@@ -133,6 +136,31 @@ def evaluate_weights(
     }  # fmt: skip
     write_json(path, content)
     return metrics, path
+
+
+def draw_features(asked: Asked, data: str, out: Path) -> list[Path]:
+    """A picture of the feature space of test images, in a folder of its own.
+
+    Args:
+        data: as for `evaluate_weights`; empty: that of the run.
+
+    Raises:
+        UserError: weights or data that cannot be read, or fewer than three classes.
+    """
+    from repro.dino.train import choose_device
+    from repro.evals.feature_space import draw_space
+    from repro.harness.protocols import Subject
+
+    folder = run_folder(asked.path)
+    if not data and folder is None:
+        raise UserError(f"--weights {asked.path}: say on which images: --data NAME=PATH")
+    config = folder.config() if folder and not data else _data_config(data)
+    weights = open_weights(asked)
+    device = choose_device(config.resources.device)
+    subject = Subject(weights.backbone.to(device), config, device)
+    test, names = subject.dataset.test, subject.dataset.classes
+    whose = f"{folder.path.name if folder else asked.path.stem}-{subject.dataset.name}"
+    return draw_space(subject.features(test), test.labels_N, names, whose, out / whose)
 
 
 def export(asked: Asked, target: Path) -> list[Path]:

@@ -12,17 +12,8 @@ from repro.harness import evaluation
 from repro.harness.clusters import load_cluster
 from repro.harness.evaluation import evaluate, missing
 from repro.harness.plan import plan
-from repro.harness.requests import (
-    PROTOCOLS,
-    ask,
-    asked,
-    evaluations,
-    numbers,
-    protocol_of,
-    request,
-    tier_of,
-    without_data,
-)
+from repro.harness.protocol_names import PROTOCOLS, evaluations, numbers, protocol_of, tier_of
+from repro.harness.requests import ask, asked, request, without_data
 from repro.harness.spec import experiment_ids, load
 from repro.harness.store import RunFolder, create_run
 from tests.conftest import MakeConfig

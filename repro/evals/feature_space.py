@@ -1,0 +1,91 @@
+"""Pictures of the feature space: t-SNE of class means (App. H), and of single images.
+
+Shapes: N images, C classes, D feature width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.manifold import TSNE
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from repro.errors import UserError
+
+PERPLEXITY = 30.0  # scikit-learn's default; less for few points
+MOST_IMAGES = 3000  # in a picture
+NAMED = 40  # classes, beyond which names would cover the picture
+Points = NDArray[np.float32]
+
+
+def class_means(features_ND: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean feature of each class that has images, [C, D], and the classes, [C]."""
+    classes = torch.unique(labels_N)
+    means = [features_ND[labels_N == label].mean(dim=0) for label in classes]
+    return torch.stack(means), classes
+
+
+def embed(features_ND: Tensor) -> Points:
+    """Two dimensions by t-SNE of unit features, the same every time, [N, 2].
+
+    Raises:
+        UserError: fewer than three points.
+    """
+    if len(features_ND) < 3:
+        raise UserError(f"t-SNE: {len(features_ND)} points; it takes at least 3")
+    perplexity = min(PERPLEXITY, (len(features_ND) - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
+    points: Points = tsne.fit_transform(normalize(features_ND, dim=1).numpy())
+    return points
+
+
+def draw_space(
+    features_ND: Tensor, labels_N: Tensor, classes: Sequence[str], title: str, folder: Path
+) -> list[Path]:
+    """A picture of class means beside one of images, and their coordinates as CSV.
+
+    Raises:
+        UserError: fewer than three classes.
+    """
+    means_CD, present_C = class_means(features_ND, labels_N)
+    chosen = _some(labels_N)
+    images = _table(embed(features_ND[chosen]), [classes[i] for i in labels_N[chosen].tolist()])
+    means = _table(embed(means_CD), [classes[i] for i in present_C.tolist()])
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    panels = figure.subplots(1, 2)
+    colours = dict(zip(classes, sns.color_palette("husl", len(classes)), strict=True))
+    for panel, table, size in ((panels[0], means, 40), (panels[1], images, 8)):
+        sns.scatterplot(
+            table, x="x", y="y", hue="class", palette=colours, s=size, legend=False, ax=panel
+        )
+        panel.set(xticks=[], yticks=[], xlabel="", ylabel="")
+    if len(means) <= NAMED:
+        for x, y, name in means.itertuples(index=False):
+            panels[0].annotate(name, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7)
+    panels[0].set_title(f"class means, {title}")
+    panels[1].set_title(f"{len(images):,} images")
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = folder / "feature-space.png"
+    figure.savefig(picture, dpi=150)
+    tables = [(folder / "class-means.csv", means), (folder / "images.csv", images)]
+    for path, table in tables:
+        table.to_csv(path, index=False)
+    return [picture, *(path for path, _ in tables)]
+
+
+def _some(labels_N: Tensor) -> Tensor:
+    """Places of at most so many images, evenly over all of them."""
+    step = -(-len(labels_N) // MOST_IMAGES)
+    return torch.arange(0, len(labels_N), step)
+
+
+def _table(points: Points, names: list[str]) -> pd.DataFrame:
+    return pd.DataFrame({"x": points[:, 0], "y": points[:, 1], "class": names})
