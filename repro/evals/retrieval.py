@@ -146,7 +146,7 @@ def retrieval_protocol(
 
 def _scaled(pixels: Tensor, scale: float, backbone: nn.Module) -> Tensor:
     """The image at a scale, cut to whole patches; a smaller one is enlarged to a single patch."""
-    if scale != 1:
+    if scale != 1 and scale * min(pixels.shape[-2:]) >= 1:
         pixels = interpolate(pixels, scale_factor=scale, mode="bilinear", align_corners=False)
     patch = getattr(getattr(backbone, "patch_embed", None), "patch_size", (1, 1))[0]
     height, width = (max(patch, side) for side in pixels.shape[-2:])
