@@ -118,9 +118,8 @@ class _Joined(ConcatDataset[Any]):
 def _torchvision_part(kind: Any, root: str, names: tuple[str, ...]) -> Any:
     """Train or test part; torchvision's classes take `train=bool` or `split=name`."""
     parameters = inspect.signature(kind).parameters
-    arguments: dict[str, Any] = {"root": root}
-    if "download" in parameters:
-        arguments["download"] = True
+    # What lies there first: some sets can no longer be downloaded.
+    downloads = [{"download": False}, {"download": True}] if "download" in parameters else [{}]
     if "train" in parameters:
         choices: list[dict[str, Any]] = [{"train": names[0] == "train"}]
     elif "split" in parameters:
@@ -131,10 +130,11 @@ def _torchvision_part(kind: Any, root: str, names: tuple[str, ...]) -> Any:
         )
     problem: Exception | None = None
     for choice in choices:
-        try:
-            return kind(**arguments, **choice)
-        except (ValueError, RuntimeError, OSError) as error:
-            problem = problem or error
+        for download in downloads:
+            try:
+                return kind(root=root, **choice, **download)
+            except (ValueError, RuntimeError, OSError) as error:
+                problem = error if download != {"download": False} and not problem else problem
     reason = " ".join(str(problem).split())
     raise UserError(f"{kind.__name__}: {reason} (paths.data={root})") from None
 

@@ -1,4 +1,5 @@
-"""`repro gc`: what submissions leave behind and nobody needs: job pickles and logs, old code.
+"""`repro gc`: what nobody needs any more: job pickles and logs of submissions, old code, and
+features of frozen networks, which can be made again.
 
 Run folders are never touched, nor anything of a submission that has a run which is not done.
 """
@@ -36,6 +37,9 @@ def rubbish(results: Path) -> list[Rubbish]:
         if folder.name not in needed:
             why = "no unfinished submission runs this code"
             found.append(Rubbish(folder, _size(folder), why))
+    if (features := results / "features").is_dir():
+        why = "features of frozen networks; made again where they are needed"
+        found.append(Rubbish(features, _size(features), why))
     return found
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from repro.harness.clusters import Cluster
 
 PHOTOGRAPHS = "photographs"
+MADE_HERE = {"composites", "clips", "crops", "copies"}
 FEATURES = """\
 Features: the final-norm [CLS] token of a ViT, pooled features of a ResNet. Images are normalised
 with ImageNet's mean and deviation."""
@@ -109,6 +110,9 @@ def evaluate_weights(
 
     name, _, root = data.partition("=")
     known = PROTOCOLS[protocol]
+    if known.benchmarks and not root and name not in MADE_HERE:
+        made = " or ".join(sorted(MADE_HERE))
+        raise UserError(f"--data {data}: write {name}=PATH, its folder; made here: {made}")
     config = _config_without_data() if known.benchmarks else _data_config(data)
     config = replace(config, protocols=_shortened(config.protocols, epochs))
     weights = open_weights(asked)

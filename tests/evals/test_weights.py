@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from repro.cli import main
 from repro.config import Family, ModelConfig
 from repro.dino.backbones import build_backbone
+from repro.dino.vit import DinoViT
 from repro.errors import UserError
-from repro.evals.weights import load_weights, save_weights, timm_call
+from repro.evals.weights import load_weights, named_weights, save_weights, timm_call
 from repro.harness.store import RunFolder
 from tests.fidelity import inputs
 from tests.fidelity.make_features import images
@@ -234,3 +235,44 @@ def test_a_folder_of_images_is_data_for_any_checkpoint(
     assert "is no folder" in capsys.readouterr().err
     assert main(["eval", "knn", "--weights", str(path)]) == 2
     assert "--data NAME=PATH" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "resnet18", "mobilenetv3_small_100"])
+def test_a_model_of_timm_by_name_gives_timm_s_features(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nn.init, "trunc_normal_", lambda tensor, **_: tensor)  # ours starts anew
+    torch.manual_seed(0)
+    theirs = timm.create_model(name, num_classes=0).eval()
+    torch.manual_seed(0)
+    found = named_weights(name, pretrained=False)
+    batch = images(224, 224)
+    with torch.no_grad():
+        assert (found.backbone(batch) - theirs(batch)).abs().max() < 1e-4
+    assert found.image_size == 224
+    assert isinstance(found.backbone, DinoViT) == (name == "vit_tiny_patch16_224")
+
+
+def test_a_name_that_timm_does_not_know_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["eval", "knn", "--weights", "timm:vit_tinny_patch16", "--data", "photographs"]
+    assert main(words) == 2
+    assert "timm:vit_tinny_patch16: Unknown model" in capsys.readouterr().err
+
+
+def test_benchmarks_made_here_serve_any_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REPRO_RESULTS", str(tmp_path))
+    path = tmp_path / "small.pth"
+    torch.save(build_backbone(SMALL, 32).state_dict(), path)
+    for protocol, data, number in (("video", "clips", "jf_mean"), ("copies", "copies", "copy_map")):
+        assert main(["eval", protocol, "--weights", str(path), "--data", data]) == 0
+        *_, file = capsys.readouterr().out.split()
+        saved = json.loads(Path(file).read_text())
+        assert f"{number}_clean@{data}" in saved["metrics"]
+        assert saved["weights"]["sha256"]
+    assert len(saved["details"]) == 0
+    assert main(["eval", "video", "--weights", str(path), "--data", "davis17=/nowhere"]) == 2
+    assert "no ImageSets/2017/val.txt there" in capsys.readouterr().err
+    assert main(["eval", "video", "--weights", str(path), "--data", "davis17"]) == 2
+    assert "davis17=PATH" in capsys.readouterr().err
