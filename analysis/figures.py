@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
+from analysis.column_figure import draw_columns
 from analysis.frame import (
     PAPER,
     Evidence,
@@ -343,6 +344,7 @@ DRAWINGS: dict[str, Callable[[Experiment, Evidence], Figure]] = {
     "F5": draw_throughput,
     "AD_fig_rn50": draw_teacher_and_student,
     "AE_fig_byol": draw_curves_of_rows,
+    "F4": draw_columns,
 }
 
 

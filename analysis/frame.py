@@ -18,6 +18,7 @@ import pandas as pd
 from repro.config import RunConfig
 from repro.errors import UserError, nearest
 from repro.harness.identity import canonical, run_id
+from repro.harness.protocol_names import clean_tier
 from repro.harness.records import evaluation_lines, read_records, record, with_evaluations
 from repro.harness.spec import (
     Experiment,
@@ -141,8 +142,20 @@ def cell(experiment: Experiment, row: Row, metric: str, evidence: Evidence) -> C
     column = experiment.metric(metric)
     if column.minus:
         return _difference(experiment, row, column, evidence)
+    return _measured(experiment, row, column, row.of.get(metric, column.of), evidence)
+
+
+def clean_cell(experiment: Experiment, row: Row, metric: str, evidence: Evidence) -> Cell | None:
+    """The same cell in the clean tier; None where tiers do not differ."""
+    column = experiment.metric(metric)
+    source = clean_tier(row.of.get(metric, column.of))
+    return _measured(experiment, row, column, source, evidence) if source else None
+
+
+def _measured(
+    experiment: Experiment, row: Row, column: Metric, source: str, evidence: Evidence
+) -> Cell:
     runs = runs_of(experiment, row, evidence, column.variant)
-    source = row.of.get(metric, column.of)
     measured = {s: r["metrics"][source] for s, r in runs.items() if _has(r, source)}
     missing = row.why_not(evidence.scale)
     if not missing and not runs:
@@ -152,8 +165,8 @@ def cell(experiment: Experiment, row: Row, metric: str, evidence: Evidence) -> C
     return Cell(
         experiment=experiment.id,
         row=row.name,
-        metric=metric,
-        reported=row.reported.get(metric),
+        metric=column.key,
+        reported=row.reported.get(column.key),
         values={seed: float(value) for seed, value in measured.items()},
         runs={seed: runs[seed]["id"] for seed in measured},
         missing=missing,

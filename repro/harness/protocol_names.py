@@ -89,3 +89,9 @@ def tier_of(metric: str) -> str:
         if protocol.tiers and name.removesuffix("_clean") in protocol.metrics:
             return "clean" if name.endswith("_clean") else "official"
     return ""
+
+
+def clean_tier(metric: str) -> str:
+    """The same number of the clean tier: linear_clean of linear; empty where there is none."""
+    name, at, data = metric.partition("@")
+    return f"{name}_clean{at}{data}" if tier_of(metric) == "official" else ""

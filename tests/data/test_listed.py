@@ -136,18 +136,17 @@ def test_cars_are_read_from_their_annotations(
 ) -> None:
     known(monkeypatch)
     root = tmp_path / "stanford_cars"
-    for part, file in (
-        ("train", "devkit/cars_train_annos.mat"),
-        ("test", "cars_test_annos_withlabels.mat"),
-    ):
-        picture(root / f"cars_{part}" / "00001.jpg", 99)
-        (root / "devkit").mkdir(exist_ok=True)
-        row = {"fname": "00001.jpg", "class": 1}
-        scipy.io.savemat(root / file, {"annotations": [row]})
-    scipy.io.savemat(
-        root / "devkit" / "cars_meta.mat",
-        {"class_names": np.array(["AM General", "Acura"], dtype=object)},
-    )
+    (root / "devkit").mkdir(parents=True)
+    files = {"train": "devkit/cars_train_annos.mat", "test": "cars_test_annos_withlabels.mat"}
+    fields = [("fname", "O"), ("class", "O")]
+    for part, file in files.items():
+        names = ["00001.jpg", "00002.jpg"]
+        for name in names:
+            picture(root / f"cars_{part}" / name, 99)
+        rows = np.array([(name, c) for c, name in enumerate(names, 1)], dtype=fields)
+        scipy.io.savemat(root / file, {"annotations": rows})
+    makes = np.array(["AM General", "Acura"], dtype=object)
+    scipy.io.savemat(root / "devkit" / "cars_meta.mat", {"class_names": makes})
     data = open_dataset(torchvision("StanfordCars"), str(tmp_path))
-    assert data.train.labels_N.tolist() == [0]
-    assert images_of(data).shape == (1, 3, 16, 16)
+    assert data.train.labels_N.tolist() == data.test.labels_N.tolist() == [0, 1]
+    assert images_of(data).shape == (2, 3, 16, 16)
