@@ -75,6 +75,7 @@ def _also(entry: Entry) -> str:
         ("views_share", "views: {:.0%} of it"),
         ("share_of_step", "{:.1%} of a step"),
         ("megabytes", "{:.0f} MB"),
+        ("gigabytes_beside_features", "{:.2f} GB beside the features"),
         ("runs", "{:,} runs"),
         ("sbatch_calls", "{} sbatch calls"),
     ):

@@ -177,7 +177,7 @@ def _blame_file(experiments: Path, scale: str, error: Exception) -> str:
         except yaml.YAMLError as problem:
             return f"{file}: not valid YAML: {' '.join(str(problem).split())}"
         package = f"{file.parent.name}." if file.parent.name in ("data", "model", "views") else ""
-        for key, value in _flatten(content, package):
+        for key, value in _flatten(content, known, package):
             if key not in known:
                 return f"{file}: unknown key '{key}'; nearest valid key: {nearest(key, known)}"
             try:
@@ -187,13 +187,14 @@ def _blame_file(experiments: Path, scale: str, error: Exception) -> str:
     return f"{experiments}: {_first_line(error)}"
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def _flatten(values: Mapping[str, Any], known: set[str], prefix: str = "") -> list[tuple[str, Any]]:
+    """Dotted keys with their values; a key that is itself a mapping stays whole."""
     flat: list[tuple[str, Any]] = []
     for key, value in values.items():
         if key == "defaults" and not prefix:
             continue
-        if isinstance(value, Mapping):
-            flat += _flatten(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping) and f"{prefix}{key}" not in known:
+            flat += _flatten(value, known, f"{prefix}{key}.")
         else:
             flat.append((f"{prefix}{key}", value))
     return flat

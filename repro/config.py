@@ -266,6 +266,7 @@ class Reporting(NotIdentity):
     heartbeat_seconds: int = 5
     tensorboard: bool = False  # event files beside the JSON lines
     wandb: bool = False  # to Weights & Biases, with the login of the machine
+    feature_space: bool = False  # test features at every evaluation, for repro eval features
 
 
 @dataclass

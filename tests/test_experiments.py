@@ -33,13 +33,15 @@ def test_every_training_table_and_figure_has_a_file() -> None:
 @pytest.mark.parametrize("scale", ["smoke", "laptop", "gpu", "paper"])
 def test_every_row_composes_at_every_scale_and_its_variants_differ(name: str, scale: str) -> None:
     experiment = load(name)
-    ids = []
+    lines = []
     for row in experiment.rows:
         if not row.why_not(scale):
-            runs = [row_config(experiment, row, scale, 0, v) for v in experiment.runs_a_row]
-            ids += [run_id(run) for run in runs]
-    assert len(set(ids)) == len(ids)  # no two lines of a table are the same run
-    assert ids
+            for variant in experiment.runs_a_row:
+                run = row_config(experiment, row, scale, 0, variant)
+                lines.append((run_id(run), *experiment.sources(row, variant)))
+    # No two lines of a table are the same numbers of the same run.
+    assert len(set(lines)) == len(lines)
+    assert lines
 
 
 SAME_RUNS = [

@@ -105,6 +105,7 @@ class Trainer:
             patience=max(MIN_PATIENCE, self.steps_per_epoch),
         )
         self.accuracies: dict[str, float] = {}
+        self.test_features_MD: Tensor | None = None  # of the teacher, at the last evaluation
         self.worst_decomposition = 0.0
         self._epoch_sums: dict[str, float] = defaultdict(float)
         self.epoch_means: dict[str, float] = {}
@@ -253,17 +254,18 @@ class Trainer:
         """k-NN of teacher and student; with `floors`, of raw pixels and of the initial weights."""
         dataset, settings, device = self.dataset, self.config.eval, self.device
 
-        def knn(network: Network) -> float:
+        def knn(network: Network) -> tuple[float, Tensor]:
             return network_knn(network.backbone, dataset, settings, device, self.kernels)
 
-        measured = {"knn": knn(self.teacher)}
+        accuracy, self.test_features_MD = knn(self.teacher)
+        measured = {"knn": accuracy}
         if floors:
             # Teacher and student are still the same random network.
             random = measured["knn"]
             measured |= {"student_knn": random, "knn_pixels": pixel_knn(dataset, settings)}
             measured |= {"knn_random": random}
         else:
-            measured["student_knn"] = knn(self.student)
+            measured["student_knn"], _ = knn(self.student)
         self.accuracies |= measured
         return {"kind": "eval", "step": self.step, "epoch": self.epochs_done, **measured}
 

@@ -56,7 +56,7 @@ def draw_space(
         UserError: fewer than three classes.
     """
     means_CD, present_C = class_means(features_ND, labels_N)
-    chosen = _some(labels_N)
+    chosen = some(labels_N)
     images = _table(embed(features_ND[chosen]), [classes[i] for i in labels_N[chosen].tolist()])
     means = _table(embed(means_CD), [classes[i] for i in present_C.tolist()])
     figure = Figure(figsize=(10, 5), layout="constrained")
@@ -81,7 +81,41 @@ def draw_space(
     return [picture, *(path for path, _ in tables)]
 
 
-def _some(labels_N: Tensor) -> Tensor:
+def draw_epochs(
+    files: Sequence[Path], labels_N: Tensor, classes: Sequence[str], title: str, folder: Path
+) -> Path:
+    """The feature space at every evaluation of a training, one panel each.
+
+    Args:
+        files: features of the images that `some` chooses, named epoch-N.npy, in order of time.
+
+    Raises:
+        UserError: a file that does not belong to these images.
+    """
+    chosen = labels_N[some(labels_N)]
+    columns = min(4, len(files))
+    rows = -(-len(files) // columns)
+    figure = Figure(figsize=(2.6 * columns, 2.7 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False)
+    colours = np.array(sns.color_palette("husl", len(classes)))
+    for panel in panels.flat:
+        panel.set_axis_off()
+    for panel, file in zip(panels.flat, files, strict=False):
+        features_ND = torch.from_numpy(np.load(file)).float()
+        if len(features_ND) != len(chosen):
+            raise UserError(f"{file}: {len(features_ND)} images, the data set has {len(chosen)}")
+        points = embed(features_ND)
+        panel.scatter(*points.T, c=colours[chosen.numpy()], s=3, linewidths=0)
+        epoch = float(file.stem.partition("-")[2])
+        panel.set_title(f"epoch {epoch:g}", fontsize=9)
+    figure.suptitle(title, fontsize=10)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "feature-space-epochs.png"
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def some(labels_N: Tensor) -> Tensor:
     """Places of at most so many images, evenly over all of them."""
     step = -(-len(labels_N) // MOST_IMAGES)
     return torch.arange(0, len(labels_N), step)

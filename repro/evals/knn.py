@@ -78,10 +78,10 @@ def network_knn(
     settings: EvalConfig,
     device: torch.device,
     kernels: Kernels = REFERENCE,
-) -> float:
-    """Top-1 accuracy in percent of a backbone's features."""
+) -> tuple[float, Tensor]:
+    """Top-1 accuracy in percent of a backbone's features, and those of the test images, [M, D]."""
     train_ND, test_MD = _features(backbone, dataset, settings, device)
-    return _accuracy(train_ND, test_MD, dataset, settings, kernels)
+    return _accuracy(train_ND, test_MD, dataset, settings, kernels), test_MD
 
 
 def knn_protocol(

@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 from repro.harness.reporters import Report
 from repro.harness.store import RunFolder
 
@@ -60,6 +62,19 @@ class Journal:
         if evaluated:
             teacher, student = event["knn"], event["student_knn"]
             print(f"step {event['step']}: k-NN teacher {teacher:.1f} %, student {student:.1f} %")
+            if self.trainer.config.reporting.feature_space:
+                self._keep_features(event["epoch"])
+
+    def _keep_features(self, epoch: float) -> None:
+        """The teacher's features of some test images, in half precision."""
+        from repro.evals.feature_space import some
+
+        features_MD = self.trainer.test_features_MD
+        assert features_MD is not None, "an evaluation leaves features"
+        chosen = some(self.trainer.dataset.test.labels_N)
+        files = self.folder.path / "features"
+        files.mkdir(exist_ok=True)
+        np.save(files / f"epoch-{epoch:07.2f}.npy", features_MD[chosen].half().cpu().numpy())
 
     def _watch(self, sentinel: str) -> None:
         if sentinel == self.sentinel:

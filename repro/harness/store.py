@@ -11,6 +11,7 @@ results/runs/<slug>-<id>/
   result.json    final metrics, written last: it exists = the run is done
   evaluations/   NAME.json of each evaluation of the last checkpoint, NAME.request.json of those
                  that were asked for (evaluation.py, requests.py)
+  features/      test features at each evaluation, with reporting.feature_space (journal.py)
 """
 
 from __future__ import annotations

@@ -152,7 +152,7 @@ def draw_features(asked: Asked, data: str, out: Path) -> list[Path]:
         UserError: weights or data that cannot be read, or fewer than three classes.
     """
     from repro.dino.train import choose_device
-    from repro.evals.feature_space import draw_space
+    from repro.evals.feature_space import draw_epochs, draw_space
     from repro.harness.protocols import Subject
 
     folder = run_folder(asked.path)
@@ -164,7 +164,11 @@ def draw_features(asked: Asked, data: str, out: Path) -> list[Path]:
     subject = Subject(weights.backbone.to(device), config, device)
     test, names = subject.dataset.test, subject.dataset.classes
     whose = f"{folder.path.name if folder else asked.path.stem}-{subject.dataset.name}"
-    return draw_space(subject.features(test), test.labels_N, names, whose, out / whose)
+    drawn = draw_space(subject.features(test), test.labels_N, names, whose, out / whose)
+    files = sorted((folder.path / "features").glob("epoch-*.npy")) if folder and not data else []
+    if files:
+        drawn.append(draw_epochs(files, test.labels_N, names, whose, out / whose))
+    return drawn
 
 
 def export(asked: Asked, target: Path) -> list[Path]:

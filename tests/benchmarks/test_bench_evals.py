@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -12,10 +14,14 @@ from repro.data.photographs import MemorySplit
 from repro.dino.backbones import build_backbone
 from repro.dino.kernels import choose_kernels
 from repro.dino.views import normalise
-from repro.evals.features import extract_features
+from repro.evals.feature_files import BATCH, frozen_features
+from repro.evals.features import Layers, extract_features
 from repro.evals.knn import knn_accuracy
+from repro.evals.neighbours import BLOCK, CHUNK, nearest
+from repro.evals.throughput import peak_memory
 from tests.benchmarks.measure import DEVICE, FULL, Against, compare, config_of, use_threads
 
+DATABASE, QUERIES = (1_281_167, 1_024) if FULL else (3_000, 100)
 TRAIN, TEST, WIDTH, CLASSES = (50_000, 2_000, 384, 1000) if FULL else (500, 100, 32, 10)
 
 
@@ -45,6 +51,56 @@ def test_features(benchmark: BenchmarkFixture) -> None:
         limit=Against("bare forward passes", forward),
     )  # fmt: skip
     benchmark.extra_info["images_per_second"] = len(images) / seconds["ours"]
+
+
+def test_features_into_a_file(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    use_threads()
+    config = config_of("laptop", {"model.dim": 32, "model.depth": 2}, {})
+    kernels = choose_kernels(config, DEVICE)
+    side, images = config.data.resolution, 16 * BATCH
+    backbone = build_backbone(config.model, side, kernels=kernels).to(DEVICE).eval()
+    levels = torch.randint(0, 256, (images, 3, side, side), dtype=torch.uint8, device=DEVICE)
+    split = MemorySplit(levels, torch.zeros(images, dtype=torch.long))
+    ready = normalise(levels[:BATCH].float() / 255)
+
+    @torch.no_grad()
+    def forward() -> None:
+        for _ in range(16):
+            backbone(ready)
+
+    def ours() -> None:
+        frozen_features(backbone, split, Layers(), DEVICE, tmp_path)
+        for path in tmp_path.glob("*.npy"):
+            path.unlink()
+
+    seconds = compare(
+        benchmark, f"features into a file, {images:,} images", ours,
+        limit=Against("bare forward passes", forward),
+    )  # fmt: skip
+    benchmark.extra_info["images_per_second"] = images / seconds["ours"]
+
+
+def test_knn_at_imagenet_s_size(benchmark: BenchmarkFixture) -> None:
+    """All 1.28 million images; of the 50,000 queries a part, which cost alike."""
+    use_threads()
+    database = torch.randn(DATABASE, WIDTH, device=DEVICE)
+    queries = torch.randn(QUERIES, WIDTH, device=DEVICE)
+    kernels = choose_kernels(config_of("laptop", {}, {}), DEVICE)
+
+    def products() -> None:
+        for first in range(0, DATABASE, BLOCK):
+            for start in range(0, QUERIES, CHUNK):
+                rows = queries[start : start + CHUNK]
+                kernels.linear(rows, database[first : first + BLOCK], None)
+
+    before = peak_memory(DEVICE)
+    compare(
+        benchmark, f"the 200 nearest of {DATABASE:,} for {QUERIES:,} images",
+        lambda: nearest(queries, database, 200, kernels),
+        limit=Against("the matrix products", products), rounds=2,
+        operations=2 * DATABASE * QUERIES * WIDTH, bytes=4 * (DATABASE + QUERIES) * WIDTH,
+    )  # fmt: skip
+    benchmark.extra_info["gigabytes_beside_features"] = (peak_memory(DEVICE) - before) / 1e9
 
 
 def test_weighted_knn(benchmark: BenchmarkFixture) -> None:

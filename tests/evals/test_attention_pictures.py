@@ -16,7 +16,9 @@ from repro.dino.backbones import build_backbone
 from repro.errors import UserError
 from repro.evals.attention_pictures import default_side, draw_picture, draw_video, look, over
 from repro.evals.feature_space import class_means, draw_space, embed
-from repro.harness.store import RunFolder
+from repro.harness.store import RunFolder, create_run
+from tests.conftest import MakeConfig
+from tests.harness.processes import train
 
 CPU = torch.device("cpu")
 
@@ -107,6 +109,22 @@ def test_the_command_draws_any_picture_and_the_feature_space(
     assert all(Path(line).is_file() for line in capsys.readouterr().out.split())
     assert main(["eval", "knn", *weights, "--image", str(photograph)]) == 2
     assert "only repro eval attention draws" in capsys.readouterr().err
+
+
+def test_a_run_that_kept_its_features_is_drawn_epoch_by_epoch(
+    tmp_path: Path, smoke: MakeConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = smoke({"reporting.feature_space": True})
+    folder = create_run(tmp_path / "runs", "kept", config)
+    code, output = train(folder)
+    assert code == 0, output
+    names = [path.name for path in sorted((folder.path / "features").iterdir())]
+    assert names == ["epoch-0000.00.npy", "epoch-0001.00.npy", "epoch-0002.00.npy"]
+    words = ["eval", "features", "--weights", str(folder.path), "--out", str(tmp_path / "drawn")]
+    assert main(words) == 0
+    *_, epochs = capsys.readouterr().out.split()
+    with Image.open(epochs) as picture:
+        assert picture.width > 3 * 300
 
 
 def test_class_means_are_means_and_close_classes_stay_close(tmp_path: Path) -> None:
