@@ -119,7 +119,9 @@ def _make(folder: RunFolder, wanted: Request) -> None:
 def in_words(metrics: Mapping[str, float]) -> str:
     """Accuracies in percent, rates and penalties as they are."""
     return ", ".join(
-        f"{key} {value:g}" if key.endswith(("rate", "penalty")) else f"{key} {value:.1f} %"
+        f"{key} {value:g}"
+        if key.partition("@")[0].endswith(("rate", "penalty"))
+        else f"{key} {value:.1f} %"
         for key, value in metrics.items()
     )
 

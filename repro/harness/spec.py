@@ -48,7 +48,8 @@ class Metric:
     """A column of numbers; `decimals` as the paper prints them.
 
     Its values are the metric `of` of a row's runs of that `variant` (empty: the only one), or the
-    difference of the two columns that `minus` names, the first minus the second.
+    difference of the two columns that `minus` names, the first (whose variant it takes) minus the
+    second.
     """
 
     key: str
@@ -304,6 +305,10 @@ def _parse(path: Path) -> Experiment:
         _among(column.minus, keys, where)
         if len(column.minus) != 2:
             raise UserError(f"{where}: names {len(column.minus)} columns, not 2")
+    of_key = {metric.key: metric for metric in metrics}
+    metrics = tuple(
+        replace(m, variant=of_key[m.minus[0]].variant) if m.minus else m for m in metrics
+    )
     for row in rows:
         where = f"{path}: row {row.name}"
         _among(row.cells, columns, f"{where}: cells")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from analysis.frame import (
     Evidence,
     cell,
     cells,
+    clean_cell,
     config_of,
     curves,
     load_evidence,
     protocol_distance,
     reported_curves,
+    resolve,
     row_distance,
     runs_of,
 )
@@ -121,3 +124,52 @@ def test_published_records_and_finished_folders_are_one_body_of_evidence(
     published([make("T7.r1", 0)])
     assert len(load_evidence("laptop").records) == 1
     assert load_evidence("gpu").records == {}
+
+
+def test_a_column_may_be_the_difference_of_two_seed_by_seed(
+    make: Callable[..., Record], evidence_of: Callable[..., Evidence]
+) -> None:
+    numbers = {"rn50": (50.0, 51.0), "vits": (60.0, 62.5, 70.0)}
+    records = [
+        make("T10.inet10", seed, variant=variant, **{"knn_20@10pct": value})
+        for variant, values in numbers.items()
+        for seed, value in enumerate(values)
+    ]
+    evidence = evidence_of(records)
+    delta = resolve("T10.inet10.knn_delta", evidence)
+    assert delta.values == {0: 10.0, 1: 11.5}  # the third seed lacks its partner
+    assert delta.reported == 9.8
+    assert set(delta.runs.values()) == {records[2]["id"], records[3]["id"]}
+    assert resolve("T10.inet1.knn_delta", evidence).missing == "not measured by these runs"
+    assert resolve("T10.voc07.knn_delta", evidence).missing.startswith("reported only")
+
+
+def test_the_clean_tier_stands_beside_the_official_one(
+    make: Callable[..., Record], evidence_of: Callable[..., Evidence]
+) -> None:
+    record = make("T7.r1", 0, linear=70.0, linear_clean=65.0)
+    evidence = evidence_of([record])
+    experiment = evidence.experiment("T7")
+    row = experiment.row("r1")
+    assert cell(experiment, row, "linear", evidence).values == {0: 70.0}
+    clean = clean_cell(experiment, row, "linear", evidence)
+    assert clean is not None
+    assert clean.values == {0: 65.0}
+    assert clean_cell(experiment, row, "knn", evidence) is None
+
+
+def test_evaluations_published_later_join_their_runs(
+    make: Callable[..., Record], results: Path
+) -> None:
+    record = make("T7.r1", 0)
+    folder = results / "published" / "laptop"
+    folder.mkdir(parents=True)
+    (folder / "records.jsonl").write_text(json.dumps(record) + "\n")
+    lines = [
+        {"run": run, "name": "linear", "metrics": {"linear": value}, "request": {}, "env": {}}
+        for run, value in ((record["id"], 1.0), (record["id"], 2.0), ("no such run", 9.0))
+    ]
+    (folder / "evaluations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    evidence = load_evidence("laptop", published_only=True)
+    assert resolve("T7.r1.linear", evidence).values == {0: 2.0}
+    assert len(evidence.records) == 1
