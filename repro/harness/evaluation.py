@@ -118,12 +118,12 @@ def _make(folder: RunFolder, wanted: Request) -> None:
 
 def in_words(metrics: Mapping[str, float]) -> str:
     """Accuracies in percent, rates and penalties as they are."""
-    return ", ".join(
-        f"{key} {value:g}"
-        if key.partition("@")[0].endswith(("rate", "penalty"))
-        else f"{key} {value:.1f} %"
-        for key, value in metrics.items()
-    )
+
+    def words(key: str, value: float) -> str:
+        plain = key.partition("@")[0].endswith(("rate", "penalty"))
+        return f"{key} {value:g}" if plain else f"{key} {value:.1f} %"
+
+    return ", ".join(words(key, value) for key, value in metrics.items())
 
 
 def _answered(folder: RunFolder, wanted: Request) -> bool:
