@@ -76,7 +76,10 @@ def publish(ids: Sequence[str], scale: str) -> list[Path]:
             for line in evaluation_lines(runs[identity])
             if not _is_published(line, there.get(identity))
         ]
-        append_lines(folder / "evaluations.jsonl", later)
+        dirty = [line for line in later if line["env"]["dirty"]]
+        for line in dirty:
+            print(f"not published, made by uncommitted code: {line['name']} of {line['slug']}")
+        append_lines(folder / "evaluations.jsonl", [line for line in later if line not in dirty])
         return [file, *rebuild(scale)]
 
 
