@@ -109,7 +109,7 @@ def test_the_committed_tables_and_figures_are_those_of_the_committed_records(
 ) -> None:
     published = Path(__file__).parents[2] / "results" / "published"
     (tmp_path / "published" / "laptop").mkdir(parents=True)
-    for name in ("records.jsonl", "NOTES.md"):
+    for name in ("records.jsonl", "evaluations.jsonl", "NOTES.md"):
         content = (published / "laptop" / name).read_bytes()
         (tmp_path / "published" / "laptop" / name).write_bytes(content)
     monkeypatch.setenv("REPRO_RESULTS", str(tmp_path))
