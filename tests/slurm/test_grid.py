@@ -77,6 +77,10 @@ def test_a_submitter_that_is_killed_loses_no_job_and_sends_none_twice(lab: Lab) 
     if any(run["state"] != "done" for run in lab.status()):
         lab.repro("retry", "--yes")
         lab.repro("status", "--watch", "--every", "2")
+    # Trainings whose evaluations had not been sent: the same command offers them again.
+    if any(run["evaluation"] != "done" for run in lab.status()):
+        lab.repro("submit", *words, "--yes")
+        lab.repro("status", "--watch", "--every", "2")
     assert [(run["state"], run["evaluation"]) for run in lab.status()] == [("done", "done")] * 12
     assert [folder.read_run()["attempts"] for folder in lab.runs] == [1] * 12
 
