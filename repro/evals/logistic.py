@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from repro.errors import UserError
@@ -28,6 +29,7 @@ from repro.evals.linear import held_out
 PENALTY = 0.1  # times 1 / N, on the mean loss plus half the squared weights
 PENALTIES = (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0)
 ITERATIONS = 1000
+SMALL = 10_000_000  # numbers, up to which threads wait for each other longer than they compute
 Array = NDArray[np.float64]
 Classes = NDArray[np.int64]
 
@@ -90,7 +92,8 @@ def fit(
     """The classifier with penalty / N on half the squared weights, and whether it converged."""
     # scikit-learn minimises C x the sum of losses + half the squared weights.
     model = LogisticRegression(C=1 / penalty, fit_intercept=False, tol=1e-4, max_iter=ITERATIONS)
-    with warnings.catch_warnings(record=True) as caught:
+    threads = 1 if features.size <= SMALL else None
+    with warnings.catch_warnings(record=True) as caught, threadpool_limits(threads, "blas"):
         warnings.simplefilter("always", ConvergenceWarning)
         model.fit(features, classes)
     return model, not any(issubclass(w.category, ConvergenceWarning) for w in caught)
