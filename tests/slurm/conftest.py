@@ -28,7 +28,8 @@ PROFILE: dict[str, Any] = {
     "kind": "slurm",
     "gpus": 0,
     "cpus": 1,
-    "memory_gb": 1.5,
+    # A worker has 0.95; at the moment of a fork SLURM counts it twice.
+    "memory_gb": 2.0,
     "minutes": 20,
     "evaluation_minutes": 10,
     "parallel": 4,
