@@ -30,10 +30,10 @@ from repro.data.photographs import (
     PHOTOGRAPHS,
     MemorySplit,
     check_tile,
-    load_photograph,
+    halves,
     random_tiles,
-    resize,
 )
+from repro.data.pictures import resize
 from repro.dino.randomness import generator
 
 Outline = NDArray[np.float64]  # [P, 2], rows and columns
@@ -61,7 +61,7 @@ def open_composites(config: DataConfig, device: torch.device | None = None) -> D
 
     def split(part: str) -> MemorySplit:
         made = make_composites(config.tile, _count(config, part), part)
-        images = resize(made.images_N3SS, config.resolution)
+        images = resize(made.images_N3SS, (config.resolution, config.resolution))
         return MemorySplit(images.to(device), made.labels_N)
 
     return Dataset(config.name, list(PHOTOGRAPHS), split("train"), split("test"))
@@ -76,24 +76,22 @@ def make_composites(side: int, each: int, part: str) -> Composites:
     Raises:
         UserError: composites larger than half a photograph.
     """
-    halves = []
+    sources = []
     for name in PHOTOGRAPHS:
-        photograph = load_photograph(name)
-        middle = photograph.shape[-1] // 2
-        half = photograph[..., :middle] if part == "train" else photograph[..., middle:]
+        half = halves(name)[0 if part == "train" else 1]
         check_tile(side, half, f"{name} {part}")
-        halves.append(half)
+        sources.append(half)
     images, masks = [], []
-    for label in range(len(halves)):
+    for label in range(len(sources)):
         random = generator(0, f"composites {part} {side} {label}")
-        front = random_tiles(halves[label], side, each, random)
-        others = [place for place in range(len(halves)) if place != label]
+        front = random_tiles(sources[label], side, each, random)
+        others = [place for place in range(len(sources)) if place != label]
         chosen = torch.randint(len(others), (each,), generator=random).tolist()
-        back = torch.cat([random_tiles(halves[others[c]], side, 1, random) for c in chosen])
+        back = torch.cat([random_tiles(sources[others[c]], side, 1, random) for c in chosen])
         mask = torch.stack([draw_shape(side, random) for _ in range(each)])
         images.append(torch.where(mask[:, None], front, back))
         masks.append(mask)
-    labels = torch.arange(len(halves)).repeat_interleave(each)
+    labels = torch.arange(len(sources)).repeat_interleave(each)
     return Composites(torch.cat(images), torch.cat(masks), labels)
 
 

@@ -11,17 +11,16 @@ Distractors and whitening come from other windows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from PIL import Image, ImageDraw, ImageFilter
 from torch import Generator, Tensor
 
-from repro.data.photographs import PHOTOGRAPHS, load_photograph, random_tiles
-from repro.data.pictures import compressed, levels, open_picture, picture, pictures_in
+from repro.data.photographs import PHOTOGRAPHS, halves, random_tiles
+from repro.data.pictures import Pictures, compressed, levels, picture, pictures_in
 from repro.dino.randomness import generator
 from repro.errors import UserError
 
@@ -32,61 +31,21 @@ COPIES = 2  # of each original
 MANIPULATIONS = 2  # that every made copy suffers
 
 
-class Copies(Protocol):
-    """A copy-detection benchmark; images are uint8 [3, H, W], read one at a time.
+@dataclass(frozen=True)
+class Copies:
+    """A copy-detection benchmark; images are uint8 [3, H, W].
 
-    `matches[i]` are the places of query i's originals in the database.
+    `matches[i]` are the places of query i's originals in the database, which has originals first,
+    then distractors. Without pictures for whitening there is none.
     """
 
-    @property
-    def matches(self) -> Sequence[Sequence[int]]: ...
-
-    def queries(self) -> Iterator[Tensor]: ...
-
-    def database(self) -> Iterator[Tensor]:
-        """Originals first, then distractors."""
-        ...
-
-    def whitening(self) -> Iterator[Tensor]:
-        """Pictures from which whitening is learned; none if it is not to be used."""
-        ...
+    queries: Sequence[Tensor]
+    database: Sequence[Tensor]
+    whitening: Sequence[Tensor]
+    matches: Sequence[Sequence[int]]
 
 
-@dataclass(frozen=True)
-class Copydays:
-    query_files: Sequence[Path]
-    database_files: Sequence[Path]
-    whitening_files: Sequence[Path]
-    matches: list[list[int]]
-
-    def queries(self) -> Iterator[Tensor]:
-        return map(open_picture, self.query_files)
-
-    def database(self) -> Iterator[Tensor]:
-        return map(open_picture, self.database_files)
-
-    def whitening(self) -> Iterator[Tensor]:
-        return map(open_picture, self.whitening_files)
-
-
-@dataclass(frozen=True)
-class MadeCopies:
-    query_images: list[Tensor]
-    database_images: list[Tensor]
-    whitening_images: list[Tensor]
-    matches: list[list[int]]
-
-    def queries(self) -> Iterator[Tensor]:
-        return iter(self.query_images)
-
-    def database(self) -> Iterator[Tensor]:
-        return iter(self.database_images)
-
-    def whitening(self) -> Iterator[Tensor]:
-        return iter(self.whitening_images)
-
-
-def open_copydays(root: Path) -> Copydays:
+def open_copydays(root: Path) -> Copies:
     """ROOT/original, ROOT/strong and, where they are there, ROOT/distractors and ROOT/whitening.
 
     Raises:
@@ -104,10 +63,10 @@ def open_copydays(root: Path) -> Copydays:
         for name in ("distractors", "whitening")
     }
     database = [*originals, *further["distractors"]]
-    return Copydays(strong, database, further["whitening"], matches)
+    return Copies(Pictures(strong), Pictures(database), Pictures(further["whitening"]), matches)
 
 
-def make_copies() -> MadeCopies:
+def make_copies() -> Copies:
     """Originals and strong copies of all sixteen photographs, the same every time."""
     originals: list[Tensor] = []
     copies: list[Tensor] = []
@@ -115,18 +74,16 @@ def make_copies() -> MadeCopies:
     whitening: list[Tensor] = []
     matches: list[list[int]] = []
     for name in PHOTOGRAPHS:
-        photograph, random = load_photograph(name), generator(0, f"copies {name}")
-        middle = photograph.shape[-1] // 2
-        halves = photograph[..., :middle], photograph[..., middle:]
-        for original in random_tiles(halves[0], WINDOW, ORIGINALS, random):
+        (left, right), random = halves(name), generator(0, f"copies {name}")
+        for original in random_tiles(left, WINDOW, ORIGINALS, random):
             originals.append(original)
             for _ in range(COPIES):
                 copies.append(strong_copy(original, random))
                 matches.append([len(originals) - 1])
-        others = random_tiles(halves[1], WINDOW, DISTRACTORS + WHITENING, random)
+        others = random_tiles(right, WINDOW, DISTRACTORS + WHITENING, random)
         distractors += list(others[:DISTRACTORS])
         whitening += list(others[DISTRACTORS:])
-    return MadeCopies(copies, originals + distractors, whitening, matches)
+    return Copies(copies, originals + distractors, whitening, matches)
 
 
 def strong_copy(original: Tensor, random: Generator) -> Tensor:

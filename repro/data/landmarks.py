@@ -15,7 +15,7 @@ import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from PIL import Image, ImageFilter
 from torch import Generator, Tensor
 
 from repro.data.photographs import PHOTOGRAPHS, load_photograph
-from repro.data.pictures import compressed, levels, open_picture, picture
+from repro.data.pictures import Pictures, compressed, levels, picture
 from repro.dino.randomness import generator
 from repro.errors import UserError
 
@@ -45,52 +45,23 @@ class Truth:
     box: Box  # of the object in the query image
 
 
-class Landmarks(Protocol):
-    """A retrieval benchmark; images are uint8 [3, H, W], read one at a time."""
+@dataclass(frozen=True)
+class Landmarks:
+    """A retrieval benchmark; images are uint8 [3, H, W]."""
 
-    @property
-    def truths(self) -> Sequence[Truth]: ...
-
-    def database(self) -> Iterator[Tensor]: ...
+    database: Sequence[Tensor]
+    whole_queries: Sequence[Tensor]
+    query_names: Sequence[str]
+    truths: Sequence[Truth]  # of each query
 
     def queries(self, cropped: bool) -> Iterator[Tensor]:
         """Whole images, or cut to the box of the object that is looked for."""
-        ...
+        each = zip(self.whole_queries, self.query_names, self.truths, strict=True)
+        for image, name, truth in each:
+            yield _cut(image, truth.box, name) if cropped else image
 
 
-@dataclass(frozen=True)
-class RevisitedLandmarks:
-    folder: Path
-    database_names: list[str]
-    query_names: list[str]
-    truths: list[Truth]
-
-    def database(self) -> Iterator[Tensor]:
-        for name in self.database_names:
-            yield open_picture(self.folder / "jpg" / f"{name}.jpg")
-
-    def queries(self, cropped: bool) -> Iterator[Tensor]:
-        for name, truth in zip(self.query_names, self.truths, strict=True):
-            path = self.folder / "jpg" / f"{name}.jpg"
-            image = open_picture(path)
-            yield _cut(image, truth.box, str(path)) if cropped else image
-
-
-@dataclass(frozen=True)
-class MadeLandmarks:
-    database_images: list[Tensor]
-    query_images: list[Tensor]
-    truths: list[Truth]
-
-    def database(self) -> Iterator[Tensor]:
-        yield from self.database_images
-
-    def queries(self, cropped: bool) -> Iterator[Tensor]:
-        for image, truth in zip(self.query_images, self.truths, strict=True):
-            yield _cut(image, truth.box, "a made query") if cropped else image
-
-
-def open_revisited(root: Path, name: str) -> RevisitedLandmarks:
+def open_revisited(root: Path, name: str) -> Landmarks:
     """roxford5k or rparis6k; `root` is the folder of that name, or the one that holds it.
 
     Raises:
@@ -110,10 +81,11 @@ def open_revisited(root: Path, name: str) -> RevisitedLandmarks:
         raise UserError(f"{file}: no ground truth of {name} ({type(e).__name__}: {line})") from None
     if len(truths) != len(queries):
         raise UserError(f"{file}: {len(queries)} queries, but ground truth for {len(truths)}")
-    return RevisitedLandmarks(folder, database, queries, truths)
+    files = [[folder / "jpg" / f"{name}.jpg" for name in names] for names in (database, queries)]
+    return Landmarks(Pictures(files[0]), Pictures(files[1]), list(map(str, files[1])), truths)
 
 
-def make_landmarks() -> MadeLandmarks:
+def make_landmarks() -> Landmarks:
     """Places in all sixteen photographs, the same every time."""
     database: list[Tensor] = []
     queries: list[Tensor] = []
@@ -142,7 +114,7 @@ def make_landmarks() -> MadeLandmarks:
             place = _free_place(photograph, squares, random)
             if place:
                 add(_window(photograph, *place, SQUARE))
-    return MadeLandmarks(database, queries, truths)
+    return Landmarks(database, queries, ["a made query"] * len(queries), truths)
 
 
 class _NumbersOnly(pickle.Unpickler):

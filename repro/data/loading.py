@@ -38,6 +38,7 @@ from repro.dino.views import view_kinds
 from repro.errors import UserError
 
 MakeViews = Callable[[Image.Image], list[Tensor]]
+Work = list[list[tuple[int, int]]]  # batches of (place of an image, seed)
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,7 @@ class FileSplit:
         first_step: int,
         part: tuple[int, int] = (0, 1),
     ) -> Iterator[list[Tensor]]:
-        work = [
-            [(i, image_seed(seed, i, first_step + n)) for i in share(batch, part).tolist()]
-            for n, batch in enumerate(batches)
-        ]
+        work = _seeded([share(batch, part) for batch in batches], seed, first_step)
         groups = [2, config.local_number] if config.local_number else [2]
         yield from self._load(work, self._make_views(config), groups)
 
@@ -96,10 +94,7 @@ class FileSplit:
         seed: int,
         first_step: int,
     ) -> Iterator[Tensor]:
-        work = [
-            [(i, image_seed(seed, i, first_step + n)) for i in batch.tolist()]
-            for n, batch in enumerate(batches)
-        ]
+        work = _seeded(batches, seed, first_step)
         for (images,) in self._load(work, _one_by_one([transform]), [1]):
             yield images
 
@@ -110,9 +105,7 @@ class FileSplit:
             return lambda image: fast_views.make_views(image, transforms, reduced)
         return _one_by_one(transforms)
 
-    def _load(
-        self, work: list[list[tuple[int, int]]], make_views: MakeViews, groups: list[int]
-    ) -> Iterator[list[Tensor]]:
+    def _load(self, work: Work, make_views: MakeViews, groups: list[int]) -> Iterator[list[Tensor]]:
         """Batches of views, [views of a group x B, 3, side, side] for each group of equal size."""
         loader = DataLoader(
             _Views(self, make_views),
@@ -125,6 +118,14 @@ class FileSplit:
             if isinstance(batch, UserError):
                 raise batch
             yield batch
+
+
+def _seeded(batches: list[Tensor], seed: int, first_step: int) -> Work:
+    """Each image with the seed of its transformations at its step."""
+    return [
+        [(place, image_seed(seed, place, first_step + offset)) for place in batch.tolist()]
+        for offset, batch in enumerate(batches)
+    ]
 
 
 def _one_by_one(transforms: Sequence[Callable[[Image.Image], Tensor]]) -> MakeViews:

@@ -16,11 +16,10 @@ import skimage.data
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from repro.config import DataConfig, ViewsConfig
 from repro.data.datasets import Dataset
-from repro.data.pictures import picture
+from repro.data.pictures import picture, resize
 from repro.dino.distributed import share
 from repro.dino.randomness import generator, image_seed, seed_everything
 from repro.dino.views import make_views, normalise
@@ -96,11 +95,10 @@ def open_photographs(config: DataConfig, device: torch.device | None = None) -> 
     train: list[Tensor] = []
     test: list[Tensor] = []
     for name in PHOTOGRAPHS:
-        photograph = load_photograph(name)
-        half = photograph.shape[-1] // 2
+        left, right = halves(name)
         for tiles, image, count, part in (
-            (train, photograph[..., :half], config.train_tiles, "train"),
-            (test, photograph[..., half:], config.test_tiles, "test"),
+            (train, left, config.train_tiles, "train"),
+            (test, right, config.test_tiles, "test"),
         ):
             tiles.append(cut_tiles(image, config, count, f"{name} {part}"))
     return Dataset(
@@ -119,11 +117,19 @@ def load_photograph(name: str) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
+def halves(name: str) -> tuple[Tensor, Tensor]:
+    """The left half of a photograph, for training, and the right one, for tests."""
+    photograph = load_photograph(name)
+    middle = photograph.shape[-1] // 2
+    return photograph[..., :middle], photograph[..., middle:]
+
+
 def cut_tiles(image: Tensor, config: DataConfig, count: int, purpose: str) -> Tensor:
     """`count` tiles at random positions of a uint8 image, [count, 3, resolution, resolution]."""
     check_tile(config.tile, image, purpose)
     random = generator(0, f"tiles {purpose} {config.tile}")
-    return resize(random_tiles(image, config.tile, count, random), config.resolution)
+    tiles = random_tiles(image, config.tile, count, random)
+    return resize(tiles, (config.resolution, config.resolution))
 
 
 def check_tile(side: int, image: Tensor, purpose: str) -> None:
@@ -144,14 +150,6 @@ def random_tiles(image: Tensor, side: int, count: int, random: torch.Generator) 
     return torch.stack(
         [image[:, t : t + side, x : x + side] for t, x in zip(tops, lefts, strict=True)]
     )
-
-
-def resize(images_N: Tensor, side: int) -> Tensor:
-    """uint8 images [N, 3, S, S] at another size, bicubic with antialiasing."""
-    if images_N.shape[-1] == side:
-        return images_N
-    resized = interpolate(images_N.float(), size=(side, side), mode="bicubic", antialias=True)
-    return resized.round().clamp(0, 255).to(torch.uint8)
 
 
 def _split(tiles: list[Tensor], device: torch.device | None) -> MemorySplit:

@@ -6,13 +6,16 @@ A torn file is an error, never half a picture.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from repro.data.pil_views import UnreadableError, decoding, to_rgb
 from repro.errors import UserError
@@ -35,6 +38,23 @@ def open_picture(path: Path) -> Tensor:
         raise UserError(f"{path}: unreadable picture ({error})") from None
 
 
+@dataclass(frozen=True)
+class Pictures(Sequence[Tensor]):
+    """The pictures of files, read when they are asked for."""
+
+    files: Sequence[Path]
+    read: Callable[[Path], Tensor] = open_picture
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.read(self.files[place])
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return map(self.read, self.files)
+
+
 def levels(image: Image.Image) -> Tensor:
     """The pixels of a picture of any mode, uint8 [3, H, W]."""
     pixels = np.array(to_rgb(image))
@@ -44,6 +64,14 @@ def levels(image: Image.Image) -> Tensor:
 def picture(image: Tensor) -> Image.Image:
     """The PIL image of levels, uint8 [3, H, W]."""
     return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+
+
+def resize(images_N: Tensor, size: tuple[int, int]) -> Tensor:
+    """uint8 images [N, 3, H, W] at another height and width, bicubic with antialiasing."""
+    if images_N.shape[-2:] == size:
+        return images_N
+    resized = interpolate(images_N.float(), size=size, mode="bicubic", antialias=True)
+    return resized.round().clamp(0, 255).to(torch.uint8)
 
 
 def compressed(image: Tensor, quality: int) -> Tensor:

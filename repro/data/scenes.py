@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 
 from repro.data.composites import make_composites
 from repro.data.photographs import PHOTOGRAPHS
-from repro.data.pictures import open_picture
+from repro.data.pictures import open_picture, resize
 from repro.errors import UserError
 
 VOC_VOID = 255  # the border around objects, which nobody labelled
@@ -120,8 +120,7 @@ def resized(scene: Scene, size: tuple[int, int]) -> Scene:
     """At (height, width): the image bicubic with antialiasing, masks by the nearest pixel."""
     if scene.void_HW.shape == size:
         return scene
-    image = interpolate(scene.image_3HW[None].float(), size=size, mode="bicubic", antialias=True)
     masks = torch.cat([scene.objects_OHW, scene.void_HW[None]])[None].to(torch.uint8)
     masks_MHW = interpolate(masks, size=size, mode="nearest-exact")[0].bool()
-    pixels = image[0].round().clamp(0, 255).to(torch.uint8)
-    return Scene(pixels, masks_MHW[:-1], masks_MHW[-1], scene.name)
+    image = resize(scene.image_3HW[None], size)[0]
+    return Scene(image, masks_MHW[:-1], masks_MHW[-1], scene.name)

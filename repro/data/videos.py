@@ -11,7 +11,7 @@ Shapes: T frames, H x W pixels, S side of a clip.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,8 +22,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import affine
 
 from repro.data.composites import draw_shape
-from repro.data.photographs import PHOTOGRAPHS, load_photograph, random_tiles
-from repro.data.pictures import open_picture, pictures_in
+from repro.data.photographs import PHOTOGRAPHS, halves, load_photograph, random_tiles
+from repro.data.pictures import Pictures, pictures_in
 from repro.data.scenes import read_marks
 from repro.dino.randomness import generator
 from repro.errors import UserError
@@ -35,12 +35,12 @@ DRIFT = 1  # pixels a frame of the background
 @dataclass(frozen=True)
 class Video:
     """`marks[t]`: the number of the object at every pixel of frame t, uint8 [H, W]; 0 is none, 255
-    is not labelled. Frames are uint8 [3, H, W], read when asked for.
+    is not labelled. Frames are uint8 [3, H, W].
     """
 
     name: str
-    frames: Sequence[Callable[[], Tensor]]
-    marks: Sequence[Callable[[], Tensor]]
+    frames: Sequence[Tensor]
+    marks: Sequence[Tensor]
 
 
 class Videos(Sized, Protocol):
@@ -65,11 +65,7 @@ class Davis:
             for file in files:
                 if not file.is_file():
                     raise UserError(f"{file}: no such mask")
-            yield Video(
-                name,
-                [_later(open_picture, frame) for frame in frames],
-                [_later(read_marks, file) for file in files],
-            )
+            yield Video(name, Pictures(frames), Pictures(files, read_marks))
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ class MadeClips:
     def __iter__(self) -> Iterator[Video]:
         for number in range(self.count):
             frames, marks = make_clip(number, self.frames, self.side)
-            yield Video(f"clip {number}", [_given(f) for f in frames], [_given(m) for m in marks])
+            yield Video(f"clip {number}", list(frames), list(marks))
 
 
 def open_davis(root: Path) -> Davis:
@@ -129,14 +125,7 @@ def make_clip(number: int, frames: int, side: int) -> tuple[Tensor, Tensor]:
 
 def _texture(photograph: int, side: int, random: Generator) -> Tensor:
     """A window of the right half, or of the whole photograph where that is too narrow."""
-    image = load_photograph(PHOTOGRAPHS[photograph])
-    half = image[..., image.shape[-1] // 2 :]
-    return random_tiles(half if side <= min(half.shape[1:]) else image, side, 1, random)[0]
-
-
-def _later(read: Callable[[Path], Tensor], path: Path) -> Callable[[], Tensor]:
-    return lambda: read(path)
-
-
-def _given(value: Tensor) -> Callable[[], Tensor]:
-    return lambda: value
+    name = PHOTOGRAPHS[photograph]
+    _, half = halves(name)
+    image = half if side <= min(half.shape[1:]) else load_photograph(name)
+    return random_tiles(image, side, 1, random)[0]

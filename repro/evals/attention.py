@@ -98,27 +98,32 @@ def jaccard_protocol(
     official, clean = [], []
     for scene in scenes:
         square = resized(scene, (size, size)) if size else scene
-        official += _of_scene(backbone, square, torch.zeros_like(square.void_HW), device)
+        masks_AHW = _masks(backbone, square, device)
+        official += _best_of_scene(masks_AHW, square, torch.zeros_like(square.void_HW))
         kept = resized(scene, _shorter(scene, size)) if size else scene
-        clean += _of_scene(backbone, kept, kept.void_HW, device)
+        if kept.void_HW.shape != square.void_HW.shape:
+            masks_AHW = _masks(backbone, kept, device)
+        clean += _best_of_scene(masks_AHW, kept, kept.void_HW)
     if not official or not clean:
         raise UserError("self-attention: none of these images has an object")
     means = {"jaccard": official, "jaccard_clean": clean}
     return {name: 100 * sum(values) / len(values) for name, values in means.items()}
 
 
-def _of_scene(
-    backbone: nn.Module, scene: Scene, void_HW: Tensor, device: torch.device
-) -> list[float]:
+def _masks(backbone: nn.Module, scene: Scene, device: torch.device) -> Tensor:
+    """Every head's mask in pixels, [A, H, W]."""
+    pixels = normalise(scene.image_3HW[None].to(device).float() / 255)
+    maps_Ahw = attention_maps(backbone, pixels)[0].cpu()
+    height, width = scene.void_HW.shape
+    return to_image(keep_mass(maps_Ahw), height, width, patch_of(backbone))
+
+
+def _best_of_scene(masks_AHW: Tensor, scene: Scene, void_HW: Tensor) -> list[float]:
     """The mean over the objects of an image; nothing where no object is to be seen."""
     objects_OHW = scene.objects_OHW & ~void_HW
     objects_OHW = objects_OHW[objects_OHW.flatten(1).any(dim=1)]
     if not len(objects_OHW):
         return []
-    pixels = normalise(scene.image_3HW[None].to(device).float() / 255)
-    maps_Ahw = attention_maps(backbone, pixels)[0].cpu()
-    height, width = void_HW.shape
-    masks_AHW = to_image(keep_mass(maps_Ahw), height, width, patch_of(backbone))
     return [float(best_jaccard(masks_AHW, objects_OHW, void_HW).mean())]
 
 

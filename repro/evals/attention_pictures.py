@@ -19,9 +19,8 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
-from repro.data.pictures import open_picture, pictures_in
+from repro.data.pictures import open_picture, pictures_in, resize
 from repro.dino.views import normalise
 from repro.errors import UserError
 from repro.evals.attention import attention_maps, keep_mass, patch_of, to_image
@@ -145,12 +144,11 @@ def look(
     height, width = image.shape[-2:]
     scale = side / min(height, width)
     size = (max(1, round(scale * height)), max(1, round(scale * width)))
-    larger = interpolate(image[None].float(), size=size, mode="bicubic", antialias=True)
-    pixels = larger.round().clamp(0, 255)
-    maps_Ahw = attention_maps(backbone, normalise(pixels.to(device) / 255))[0].cpu()
+    pixels = resize(image[None], size)
+    maps_Ahw = attention_maps(backbone, normalise(pixels.to(device).float() / 255))[0].cpu()
     patch = patch_of(backbone)
     rows, columns = (patch * count for count in maps_Ahw.shape[-2:])
-    levels = pixels[0, :, :rows, :columns].to(torch.uint8).permute(1, 2, 0).numpy()
+    levels = pixels[0, :, :rows, :columns].permute(1, 2, 0).numpy()
     return levels, maps_Ahw, patch
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +27,7 @@ from repro.data.copies import Copies
 from repro.data.pictures import levels, picture
 from repro.dino.views import normalise
 from repro.dino.vit import DinoViT
+from repro.evals.features import last_blocks
 from repro.evals.retrieval import average_precision
 
 GEM_POWER = 4
@@ -70,9 +70,9 @@ def cls_and_gem(backbone: nn.Module, images: Tensor) -> Tensor:
     if not isinstance(backbone, DinoViT):
         features: Tensor = backbone(images)
         return features.float()
-    ((patches_BND, prefix_B1D),) = _last_block(backbone, images)
-    powers_BND = patches_BND.float().clamp(min=1e-6).pow(GEM_POWER)
-    return torch.cat([prefix_B1D[:, 0].float(), powers_BND.mean(dim=1).pow(1 / GEM_POWER)], dim=1)
+    ((cls_BD, patches_BPD),) = last_blocks(backbone, images)
+    powers_BPD = patches_BPD.clamp(min=1e-6).pow(GEM_POWER)
+    return torch.cat([cls_BD, powers_BPD.mean(dim=1).pow(1 / GEM_POWER)], dim=1)
 
 
 def copy_protocol(
@@ -97,8 +97,8 @@ def copy_protocol(
         made = [cls_and_gem(backbone, batch.to(device)).cpu() for batch in _batches(images, side)]
         return torch.cat(made) if made else torch.empty(0)
 
-    queries_QF, database_NF = features(copies.queries()), features(copies.database())
-    others_NF = features(copies.whitening())
+    queries_QF, database_NF = features(copies.queries), features(copies.database)
+    others_NF = features(copies.whitening)
     if not len(others_NF):
         say("copy detection: no pictures to learn whitening from, so there is none")
     found = {}
@@ -116,13 +116,6 @@ def copy_protocol(
         ]
         found[name] = 100 * float(np.mean(precisions))
     return found
-
-
-def _last_block(backbone: DinoViT, images: Tensor) -> Any:
-    return backbone.forward_intermediates(
-        images, indices=1, return_prefix_tokens=True, norm=True, output_fmt="NLC",
-        intermediates_only=True,
-    )  # fmt: skip
 
 
 def _batches(images: Iterable[Tensor], side: int) -> Iterator[Tensor]:

@@ -1,6 +1,7 @@
 """Frozen features (App. F): final-norm [CLS] of a ViT, pooled features of a ResNet.
 
-Shapes: N images, B of a batch, D feature width, F width of what is taken of several layers.
+Shapes: N images, B of a batch, P patches, D feature width, F width of what is taken of several
+layers.
 """
 
 from __future__ import annotations
@@ -34,15 +35,21 @@ def layer_features(backbone: nn.Module, images: Tensor, layers: Layers) -> Tenso
     """Features of images [B, 3, H, W]: [B, F]; of a shallower ViT, all its blocks."""
     if not isinstance(backbone, DinoViT) or layers == Layers():
         return cast(Tensor, backbone(images)).float()
-    last = min(layers.blocks, len(backbone.blocks))
+    found = last_blocks(backbone, images, min(layers.blocks, len(backbone.blocks)))
+    parts = [cls_BD for cls_BD, _ in found]
+    if layers.pooled:
+        parts += [patches_BPD.mean(dim=1) for _, patches_BPD in found]
+    return torch.cat(parts, dim=1)
+
+
+@torch.no_grad()
+def last_blocks(backbone: DinoViT, images: Tensor, count: int = 1) -> list[tuple[Tensor, Tensor]]:
+    """[CLS] [B, D] and patch tokens [B, P, D] of the last blocks, each through the final norm."""
     found: Any = backbone.forward_intermediates(
-        images, indices=last, return_prefix_tokens=True, norm=True, output_fmt="NLC",
+        images, indices=count, return_prefix_tokens=True, norm=True, output_fmt="NLC",
         intermediates_only=True,
     )  # fmt: skip
-    parts = [prefix_B1D[:, 0] for _, prefix_B1D in found]
-    if layers.pooled:
-        parts += [patches_BND.mean(dim=1) for patches_BND, _ in found]
-    return torch.cat(parts, dim=1).float()
+    return [(prefix_B1D[:, 0].float(), patches_BPD.float()) for patches_BPD, prefix_B1D in found]
 
 
 @torch.no_grad()

@@ -133,7 +133,7 @@ def retrieval_protocol(
                 say(f"retrieval: {len(made):,} {what}")
         return torch.stack(made)
 
-    database_ND = features(landmarks.database(), "database images")
+    database_ND = features(landmarks.database, "database images")
     found = {}
     for tier, cropped in (("", False), ("_clean", True)):
         queries_QD = features(landmarks.queries(cropped), "queries")

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -29,6 +28,8 @@ from repro.data.videos import Video, Videos
 from repro.dino.views import IMAGENET_MEAN, IMAGENET_STD
 from repro.dino.vit import DinoViT
 from repro.errors import UserError
+from repro.evals.attention import patch_of
+from repro.evals.features import last_blocks
 from repro.evals.video_scores import VOID, Marks, ObjectScore, benchmark, score_video
 
 PREVIOUS = 7  # frames before the current one, beside the first
@@ -83,18 +84,19 @@ def follow(
     """
     if not isinstance(backbone, DinoViT):
         raise UserError("video segmentation: this backbone is no ViT and has no patch tokens")
-    first = video.marks[0]()
+    first = video.marks[0]
     height, width = first.shape
-    patch = int(backbone.patch_embed.patch_size[0])
+    patch = patch_of(backbone)
     size = _size(height, width, side)
     grid = (size[0] // patch, size[1] // patch)
     if 0 in grid:
         raise UserError(f"video {video.name}: frames of {height} x {width}, less than a patch")
 
     def features(time: int) -> Tensor:
-        pixels = _pixels(video.frames[time](), size, deviation)
+        pixels = _pixels(video.frames[time], size, deviation)
         whole = pixels[:, :, : grid[0] * patch, : grid[1] * patch].to(device)
-        return normalize(patch_tokens(backbone, whole)[0], dim=1)
+        ((_, tokens_BPD),) = last_blocks(backbone, whole)
+        return normalize(tokens_BPD[0], dim=1)
 
     start = Context(features(0), _shares(first, grid).to(device))
     recent: deque[Context] = deque(maxlen=PREVIOUS)
@@ -105,16 +107,6 @@ def follow(
         recent.append(Context(now_PD, labels_PC))
         said.append(_decide(labels_PC, grid, patch, (height, width)))
     return said
-
-
-@torch.no_grad()
-def patch_tokens(backbone: DinoViT, images: Tensor) -> Tensor:
-    """The final-norm patch tokens of the last block, [B, P, D]."""
-    found: Any = backbone.forward_intermediates(
-        images, indices=1, norm=True, output_fmt="NLC", intermediates_only=True
-    )
-    tokens: Tensor = found[0]
-    return tokens.float()
 
 
 def video_protocol(
@@ -136,7 +128,7 @@ def video_protocol(
     scores: dict[str, list[ObjectScore]] = {tier: [] for tier in DEVIATIONS}
     by_sequence = {}
     for number, video in enumerate(videos, 1):
-        truth = [read().numpy() for read in video.marks]
+        truth = [marks.numpy() for marks in video.marks]
         for tier, deviation in DEVIATIONS.items():
             found = score_video(video.name, follow(backbone, video, side, deviation, device), truth)
             scores[tier] += found

@@ -40,6 +40,10 @@ class Cluster:
     threads: int = 0
     visible: tuple[str, ...] = ()
 
+    def with_benchmarks(self, config: RunConfig) -> RunConfig:
+        """The run, knowing where its evaluations find their benchmarks here."""
+        return replace(config, paths=replace(config.paths, benchmarks=dict(self.data)))
+
     def placed(self, config: RunConfig) -> RunConfig:
         """The run with this cluster's folders of data and resources; its identity is the same.
 
@@ -57,8 +61,9 @@ class Cluster:
         try:
             merged = OmegaConf.merge(OmegaConf.structured(config.resources), settings)
             resources = cast(Resources, OmegaConf.to_object(merged))
-            paths = replace(config.paths, data=folder, benchmarks=dict(self.data))
-            placed = replace(config, resources=resources, paths=paths)
+            known = self.with_benchmarks(config)
+            paths = replace(known.paths, data=folder)
+            placed = replace(known, resources=resources, paths=paths)
             check(placed)
         except (OmegaConfBaseException, UserError) as error:
             line = str(error).splitlines()[0]

@@ -97,7 +97,7 @@ def plan(
             for variant in experiment.runs_a_row:
                 base = row_config(experiment, row, scale, 0, variant)
                 if cluster:
-                    base = replace(base, paths=replace(base.paths, benchmarks=dict(cluster.data)))
+                    base = cluster.with_benchmarks(base)
                 wanted = evaluations(experiment.sources(row, variant))
                 for seed in range(seeds):
                     run = planned_run(replace(base, seed=seed), folders, wanted)

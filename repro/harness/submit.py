@@ -59,7 +59,7 @@ def submit(
         wanted = {run.id: run for run in planned}
         folders = [f for f in find_runs(results / "runs") if f.id in wanted]
         for folder in folders:
-            ask(folder, wanted[folder.id].wanted, cluster.placed(wanted[folder.id].config))
+            ask(folder, wanted[folder.id].wanted, cluster.with_benchmarks(wanted[folder.id].config))
         seen = overview(folders, results)
         now = [with_view(run, seen) for run in planned]
         train = [run for run in now if to_do(run)]

@@ -78,8 +78,7 @@ def evaluate_run(folder: RunFolder, protocol: str, cluster: Cluster, epochs: int
 
     config = folder.config()
     protocols = compose(experiments_dir(), config.label.scale).protocols
-    paths = replace(config.paths, benchmarks=dict(cluster.data))
-    config = replace(config, protocols=_shortened(protocols, epochs), paths=paths)
+    config = replace(cluster.with_benchmarks(config), protocols=_shortened(protocols, epochs))
     benchmarks = PROTOCOLS[protocol].benchmarks
     names = [f"{protocol}@{data}" for data in benchmarks] or [protocol]
     names = [name for name in names if not without_data(request(name, config))]

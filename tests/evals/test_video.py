@@ -16,7 +16,8 @@ from repro.dino.backbones import build_backbone
 from repro.dino.vit import DinoViT
 from repro.errors import UserError
 from repro.evals import video as module
-from repro.evals.video import Context, _size, follow, patch_tokens, propagate, video_protocol
+from repro.evals.features import last_blocks
+from repro.evals.video import Context, _size, follow, propagate, video_protocol
 
 CPU = torch.device("cpu")
 
@@ -70,7 +71,7 @@ def still(frames: int, size: int = 64) -> Video:
     image = torch.randint(0, 256, (3, size, size), dtype=torch.uint8, generator=random)
     marks = torch.zeros(size, size, dtype=torch.uint8)
     marks[16:40, 16:40] = 1
-    return Video("still", [lambda: image] * frames, [lambda: marks] * frames)
+    return Video("still", [image] * frames, [marks] * frames)
 
 
 class Some(list[Video]):
@@ -80,7 +81,7 @@ class Some(list[Video]):
 def test_a_video_that_stands_still_keeps_its_masks() -> None:
     video = still(6)
     said = follow(backbone(), video, 0, (0.229, 0.224, 0.225), CPU)
-    truth = video.marks[0]().numpy()
+    truth = video.marks[0].numpy()
     assert np.array_equal(said[0], truth)
     for marks in said[1:]:
         both, either = (marks & truth).sum(), (marks | truth).sum()
@@ -105,8 +106,10 @@ def test_frames_take_the_size_of_the_authors() -> None:
 def test_tokens_are_those_of_the_last_norm() -> None:
     network, images = backbone(), torch.randn(2, 3, 32, 48)
     with torch.no_grad():
-        expected = network.forward_features(images)[:, 1:]
-    torch.testing.assert_close(patch_tokens(network, images), expected, rtol=1e-4, atol=1e-5)
+        expected = network.forward_features(images)
+    ((cls, patches),) = last_blocks(network, images)
+    torch.testing.assert_close(cls, expected[:, 0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(patches, expected[:, 1:], rtol=1e-4, atol=1e-5)
 
 
 def test_what_cannot_be_followed_is_one_line() -> None:
