@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import Any, cast
@@ -51,9 +51,18 @@ def canonical(config: RunConfig) -> dict[str, Any]:
 
 def run_id(config: RunConfig) -> str:
     """Ten hexadecimal digits of the sha256 of the canonical config and the schema version."""
-    content = {"schema": SCHEMA, "config": canonical(config)}
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    return run_ids(config, [config.seed])[0]
+
+
+def run_ids(config: RunConfig, seeds: Iterable[int]) -> list[str]:
+    """`run_id` of this config with each of these seeds: a grid of thousands is read once."""
+    content: dict[str, Any] = {"schema": SCHEMA, "config": canonical(config)}
+    ids = []
+    for seed in seeds:
+        content["config"]["seed"] = seed
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        ids.append(hashlib.sha256(text.encode()).hexdigest()[:10])
+    return ids
 
 
 def slug(config: RunConfig, experiment: str, row: str) -> str:

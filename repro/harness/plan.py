@@ -15,7 +15,7 @@ from repro.errors import UserError
 from repro.harness.clusters import Cluster
 from repro.harness.cost import Cost, estimate
 from repro.harness.evaluation import missing
-from repro.harness.identity import run_id, slug
+from repro.harness.identity import run_id, run_ids, slug
 from repro.harness.overview import Overview, overview
 from repro.harness.protocol_names import evaluations
 from repro.harness.requests import benchmark_of, request, without_data
@@ -99,8 +99,8 @@ def plan(
                 if cluster:
                     base = cluster.with_benchmarks(base)
                 wanted = evaluations(experiment.sources(row, variant))
-                for seed in range(seeds):
-                    run = planned_run(replace(base, seed=seed), folders, wanted)
+                for seed, identity in enumerate(run_ids(base, range(seeds))):
+                    run = _planned(identity, replace(base, seed=seed), folders, wanted)
                     if run.id in runs:
                         run = _joined(runs[run.id], run)
                     runs[run.id] = run
@@ -144,11 +144,15 @@ def with_view(run: PlannedRun, seen: Overview) -> PlannedRun:
     return replace(run, state=view.state, sent=view.sent, evaluation=view.evaluation)
 
 
-def planned_run(
-    config: RunConfig, folders: dict[str, RunFolder], wanted: tuple[str, ...] = ()
-) -> PlannedRun:
+def planned_run(config: RunConfig, folders: dict[str, RunFolder]) -> PlannedRun:
     """One run as its label and its folder, if there is one, name it; its state is not looked at."""
-    identity, label = run_id(config), config.label
+    return _planned(run_id(config), config, folders, ())
+
+
+def _planned(
+    identity: str, config: RunConfig, folders: dict[str, RunFolder], wanted: tuple[str, ...]
+) -> PlannedRun:
+    label = config.label
     folder = folders.get(identity)
     return PlannedRun(
         id=identity,

@@ -7,6 +7,8 @@ checked against the config's schema when a row is composed (`row_config`).
 
 from __future__ import annotations
 
+import copy
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +35,9 @@ from repro.harness.spec_checks import (
 
 if TYPE_CHECKING:
     from repro.config import RunConfig
+
+# libyaml where there is one: all experiments are read to plan all of them.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -261,9 +266,16 @@ def row_config(
     overrides["seed"] = seed
     name = run_name(row, variant)
     source = f"{experiment.path}: row {name}"
-    config = compose(experiment.path.parent, scale, overrides, source)
+    # Rows that tables share are composed once a command; each composition takes milliseconds.
+    key = json.dumps([str(experiment.path.parent), scale, overrides], sort_keys=True, default=str)
+    if key not in _composed:
+        _composed[key] = compose(experiment.path.parent, scale, overrides, source)
+    config = copy.deepcopy(_composed[key])
     config.label.experiment, config.label.row = experiment.id, name
     return config
+
+
+_composed: dict[str, RunConfig] = {}
 
 
 def run_name(row: Row, variant: str) -> str:
@@ -277,7 +289,7 @@ def _own_variant(row: Row, variant: str) -> list[Variant]:
 
 def _parse(path: Path) -> Experiment:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506  safe
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except yaml.YAMLError as error:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from repro.errors import UserError, nearest
-from repro.harness.identity import run_id
+from repro.harness.identity import run_ids
 from repro.harness.overview import Overview, View, overview
 from repro.harness.spec import experiment_ids, row_config, run_name, select
 from repro.harness.store import STATES, RunFolder, find_runs
@@ -119,6 +118,5 @@ def rows_of(reference: str, folders: list[RunFolder]) -> dict[str, str]:
             for row in (row for row in rows if not row.why_not(scale)):
                 for variant in experiment.runs_a_row:
                     config = row_config(experiment, row, scale, 0, variant)
-                    ids = {run_id(replace(config, seed=seed)) for seed in seeds}
-                    served |= dict.fromkeys(ids, run_name(row, variant))
+                    served |= dict.fromkeys(run_ids(config, seeds), run_name(row, variant))
     return served

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from enum import Enum
 from typing import Any
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from repro.compose import dotted_keys, to_plain
 from repro.config import NotIdentity, Part, PredictorConfig, QueueConfig, RunConfig, TeacherKind
 from repro.harness import identity
-from repro.harness.identity import SCHEMA, canonical, run_id, slug
+from repro.harness.identity import SCHEMA, canonical, run_id, run_ids, slug
 
 SECTIONS = {f.name: getattr(RunConfig(), f.name) for f in fields(RunConfig)}
 EXCLUDED = [name for name, section in SECTIONS.items() if isinstance(section, NotIdentity)]
@@ -79,6 +79,13 @@ def test_whole_floats_and_integers_lists_and_tuples_are_one_value() -> None:
     a.views.global_scale = (0.5, 1.0)
     b.views.global_scale = [0.5, 1]  # type: ignore[assignment]
     assert run_id(a) == run_id(b)
+
+
+def test_the_ids_of_many_seeds_are_those_of_each() -> None:
+    config = RunConfig()
+    each = [run_id(replace(config, seed=seed)) for seed in (3, 0, 7)]
+    assert run_ids(config, (3, 0, 7)) == each
+    assert len(set(each)) == 3
 
 
 def test_the_canonical_form_survives_json() -> None:

@@ -244,3 +244,12 @@ def test_the_experiments_of_the_nearest_parent_folder_are_used(
 def test_results_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REPRO_RESULTS", str(tmp_path))
     assert results_dir() == tmp_path
+
+
+def test_a_config_that_two_rows_share_is_changed_for_one_of_them_only() -> None:
+    experiment = load("T7")
+    row = experiment.row("r1")
+    first = row_config(experiment, row, "smoke", 0)
+    first.train.epochs += 1
+    second = row_config(experiment, row, "smoke", 0)
+    assert second.train.epochs == first.train.epochs - 1
