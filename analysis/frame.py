@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ import pandas as pd
 
 from repro.config import RunConfig
 from repro.errors import UserError, nearest
-from repro.harness.identity import canonical, run_id
+from repro.harness.identity import canonical, run_ids
 from repro.harness.protocol_names import clean_tier
 from repro.harness.records import evaluation_lines, read_records, record, with_evaluations
 from repro.harness.spec import (
@@ -35,6 +36,8 @@ PAPER = "paper"
 NOT_MEASURED = "not measured by these runs"
 Record = dict[str, Any]
 _composed: dict[tuple[Path, str, str, str], RunConfig] = {}
+Distance = dict[str, tuple[Any, Any]]  # dotted key: (ours, the paper's)
+_distances: dict[tuple[Path, str, str, str], Distance] = {}
 
 
 def published_dir(scale: str) -> Path:
@@ -43,18 +46,24 @@ def published_dir(scale: str) -> Path:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All records of one scale, by run id; `experiments` caches the specs that claims address."""
+    """All records of one scale, by run id.
+
+    The rest are answers kept, since tables, claims and verdicts ask for the same ones many times:
+    the specs that claims address, the records of rows, the cells.
+    """
 
     scale: str
     records: Mapping[str, Record]
     experiments: dict[str, Experiment] = field(default_factory=dict)
+    rows: dict[tuple[Path, str, str], dict[int, Record]] = field(default_factory=dict)
+    cells: dict[tuple[Path, str, str], Cell] = field(default_factory=dict)
 
     def experiment(self, name: str) -> Experiment:
         if name not in self.experiments:
             self.experiments[name] = load(name)
         return self.experiments[name]
 
-    @property
+    @cached_property
     def seeds(self) -> list[int]:
         return sorted({int(r["seed"]) for r in self.records.values()})
 
@@ -132,17 +141,26 @@ def runs_of(
     """The records of one row, or of a variant of it, by seed."""
     if row.why_not(evidence.scale) or not evidence.records:
         return {}
-    config = config_of(experiment, row, evidence.scale, variant)
-    ids = {seed: run_id(replace(config, seed=seed)) for seed in evidence.seeds}
-    return {seed: evidence.records[i] for seed, i in ids.items() if i in evidence.records}
+    key = (experiment.path, row.name, variant)
+    if key not in evidence.rows:
+        config = config_of(experiment, row, evidence.scale, variant)
+        ids = zip(evidence.seeds, run_ids(config, evidence.seeds), strict=True)
+        known = {seed: evidence.records.get(identity) for seed, identity in ids}
+        evidence.rows[key] = {seed: run for seed, run in known.items() if run is not None}
+    return evidence.rows[key]
 
 
 def cell(experiment: Experiment, row: Row, metric: str, evidence: Evidence) -> Cell:
     """One cell; a run in which the metric is missing or not finite has no part in it."""
-    column = experiment.metric(metric)
-    if column.minus:
-        return _difference(experiment, row, column, evidence)
-    return _measured(experiment, row, column, row.of.get(metric, column.of), evidence)
+    key = (experiment.path, row.name, metric)
+    if key not in evidence.cells:
+        column = experiment.metric(metric)
+        if column.minus:
+            made = _difference(experiment, row, column, evidence)
+        else:
+            made = _measured(experiment, row, column, row.of.get(metric, column.of), evidence)
+        evidence.cells[key] = made
+    return evidence.cells[key]
 
 
 def clean_cell(experiment: Experiment, row: Row, metric: str, evidence: Evidence) -> Cell | None:
@@ -285,9 +303,7 @@ def reported_curve(row: Row, metric: str) -> list[tuple[float, float]]:
     return [(epoch, value) for epoch, value in pairs if value is not None]
 
 
-def protocol_distance(
-    ours: Mapping[str, Any], paper: Mapping[str, Any]
-) -> dict[str, tuple[Any, Any]]:
+def protocol_distance(ours: Mapping[str, Any], paper: Mapping[str, Any]) -> Distance:
     """The dotted identity keys in which two canonical configs differ, as {key: (ours, paper)}.
 
     The seed is left out: the paper names none.
@@ -297,12 +313,14 @@ def protocol_distance(
     return {k: (a.get(k), b.get(k)) for k in keys if a.get(k) != b.get(k)}
 
 
-def row_distance(
-    experiment: Experiment, row: Row, scale: str, variant: str = ""
-) -> dict[str, tuple[Any, Any]]:
+def row_distance(experiment: Experiment, row: Row, scale: str, variant: str = "") -> Distance:
     """How far a row at `scale` is from the paper's own row."""
-    ours = canonical(config_of(experiment, row, scale, variant))
-    return protocol_distance(ours, canonical(config_of(experiment, row, PAPER, variant)))
+    key = (experiment.path, row.name, scale, variant)
+    if key not in _distances:
+        ours = canonical(config_of(experiment, row, scale, variant))
+        paper = canonical(config_of(experiment, row, PAPER, variant))
+        _distances[key] = protocol_distance(ours, paper)
+    return _distances[key]
 
 
 def _has(run: Record, metric: str) -> bool:

@@ -1,8 +1,12 @@
-"""Statistics over seeds: intervals, equivalence, prediction, paired differences, Holm.
+"""Statistics over seeds: intervals, equivalence, prediction, paired differences, Holm, pooling.
 
-A handful of seeds is all there ever is, so up to ten of them the interval of a mean is Student's t:
-a percentile bootstrap of three values covers the mean 74 % of the time where it claims 95 %.
+Means of a handful of seeds have Student's t intervals at any n: a percentile bootstrap of three
+values covers the mean 74 % of the time where it claims 95 %, and from ten on the two agree.
 Equivalence is two one-sided tests (Schuirmann 1987) against a margin fixed before the runs.
+
+Three seeds or more speak with their own spread. One or two have none worth the name, so theirs is
+borrowed: pooled over the healthy rows of the same column (its degrees of freedom add up), and never
+below what counting right answers on so many test images varies by anyway (`Spread`).
 """
 
 from __future__ import annotations
@@ -12,76 +16,112 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtr, stdtrit
 
-T_UP_TO = 10  # seeds; beyond, the bootstrap no longer undercovers badly
 CONFIDENCE = 0.95
+OWN_SPREAD_FROM = 3  # seeds
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A standard deviation between seeds that was not estimated from the values at hand."""
+
+    sd: float
+    df: float
+    source: str  # in words, for a footnote
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean of n values; its standard error is NaN where nothing is known of their spread."""
+
+    mean: float
+    error: float
+    df: float
+    n: int
+    source: str = ""  # of a borrowed spread
+
+    @property
+    def sd(self) -> float:
+        return self.error * math.sqrt(self.n)
+
+    def bound(self, p: float) -> float:
+        """The value below which the mean lies with confidence `p`."""
+        if math.isnan(self.error) or self.error == 0:
+            return self.mean + self.error
+        return self.mean + float(stdtrit(self.df, p)) * self.error
+
+    def p_above(self, bound: float = 0.0) -> float:
+        """One-sided p of "the mean is at or below `bound`"; small speaks for a mean above it.
+
+        Values without any spread decide by themselves: 0 above the bound, 1 otherwise. Where no
+        spread is known nothing is shown: 1.
+        """
+        if math.isnan(self.error):
+            return 1.0
+        if self.error == 0:
+            return 0.0 if self.mean > bound else 1.0
+        return float(stdtr(self.df, (bound - self.mean) / self.error))
+
+    def p_below(self, bound: float = 0.0) -> float:
+        """One-sided p of "the mean is at or above `bound`"; small speaks for a mean below it."""
+        return self.negative().p_above(-bound)
+
+    def negative(self) -> Estimate:
+        return Estimate(-self.mean, self.error, self.df, self.n, self.source)
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean of n values, with bounds that are NaN where n values cannot give any (n < 2)."""
+    """A mean of n values, with bounds that are NaN where nothing is known of their spread."""
 
     mean: float
     low: float
     high: float
     n: int
+    source: str = ""
 
     @property
     def half_width(self) -> float:
         return (self.high - self.low) / 2
 
 
-def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
-    """Confidence interval of the mean: t up to `T_UP_TO` values, percentile bootstrap beyond."""
+def estimate(values: Sequence[float], spread: Spread | None = None) -> Estimate:
+    """The mean of `values`; below `OWN_SPREAD_FROM` of them with a borrowed spread, if given."""
     n = len(values)
-    assert n > 0, "an interval needs at least one value"
+    assert n > 0, "an estimate needs at least one value"
     mean = float(np.mean(values))
+    if spread and n < OWN_SPREAD_FROM:
+        return Estimate(mean, spread.sd / math.sqrt(n), spread.df, n, spread.source)
     if n == 1:
-        return Interval(mean, math.nan, math.nan, 1)
-    if _constant(values):
-        return Interval(mean, mean, mean, n)
-    if n <= T_UP_TO:
-        bounds = stats.ttest_1samp(values, 0.0).confidence_interval(confidence)
-    else:
-        bounds = stats.bootstrap(
-            (np.asarray(values, dtype=float),),
-            np.mean,
-            confidence_level=confidence,
-            method="percentile",
-            rng=np.random.default_rng(0),  # the same records must print the same table
-        ).confidence_interval
-    return Interval(mean, float(bounds.low), float(bounds.high), n)
+        return Estimate(mean, math.nan, 0, 1)
+    constant = max(values) == min(values)
+    sd = 0.0 if constant else float(np.std(values, ddof=1))
+    return Estimate(values[0] if constant else mean, sd / math.sqrt(n), n - 1, n)
 
 
-def prediction_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+def mean_interval(
+    values: Sequence[float], confidence: float = CONFIDENCE, spread: Spread | None = None
+) -> Interval:
+    """Confidence interval of the mean."""
+    return _interval(estimate(values, spread), confidence)
+
+
+def prediction_interval(
+    values: Sequence[float], confidence: float = CONFIDENCE, spread: Spread | None = None
+) -> Interval:
     """Where one further seed would fall: mean +- t s sqrt(1 + 1/n)."""
-    n = len(values)
-    assert n > 0, "an interval needs at least one value"
-    mean = float(np.mean(values))
-    if n == 1:
-        return Interval(mean, math.nan, math.nan, 1)
-    spread = float(np.std(values, ddof=1))
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * spread * math.sqrt(1 + 1 / n)
-    return Interval(mean, mean - half, mean + half, n)
+    e = estimate(values, spread)
+    wider = Estimate(e.mean, e.sd * math.sqrt(1 + 1 / e.n), e.df, e.n, e.source)
+    return _interval(wider, confidence)
 
 
 def p_above(values: Sequence[float], bound: float = 0.0) -> float:
-    """One-sided p of "the mean is at or below `bound`"; small speaks for a mean above it.
-
-    Student's t. Values without any spread decide by themselves: 0 above the bound, 1 otherwise.
-    Fewer than two values can show nothing: 1.
-    """
-    if len(values) < 2:
-        return 1.0
-    if _constant(values):
-        return 0.0 if values[0] > bound else 1.0
-    return float(stats.ttest_1samp(values, bound, alternative="greater").pvalue)
+    return estimate(values).p_above(bound)
 
 
 def p_below(values: Sequence[float], bound: float = 0.0) -> float:
-    """One-sided p of "the mean is at or above `bound`"; small speaks for a mean below it."""
-    return p_above([-v for v in values], -bound)
+    return estimate(values).p_below(bound)
 
 
 def p_equivalent(values: Sequence[float], target: float, margin: float) -> float:
@@ -91,7 +131,14 @@ def p_equivalent(values: Sequence[float], target: float, margin: float) -> float
     Below 0.05 exactly when the 90 % t interval lies strictly inside target +- margin.
     """
     assert margin > 0, f"an equivalence margin must be positive, got {margin}"
-    return max(p_above(values, target - margin), p_below(values, target + margin))
+    e = estimate(values)
+    return max(e.p_above(target - margin), e.p_below(target + margin))
+
+
+def equivalent_from(values: Sequence[float], target: float, alpha: float) -> float:
+    """The smallest margin at which TOST at level `alpha` finds the mean equal to `target`."""
+    e = estimate(values)
+    return max(abs(e.bound(alpha) - target), abs(e.bound(1 - alpha) - target))
 
 
 def paired(a: Mapping[int, float], b: Mapping[int, float]) -> dict[int, float]:
@@ -99,20 +146,53 @@ def paired(a: Mapping[int, float], b: Mapping[int, float]) -> dict[int, float]:
     return {seed: a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())}
 
 
+def pooled(groups: Sequence[Sequence[float]], floor: float = 0.0) -> Spread | None:
+    """The common spread of several rows, each about its own mean; None where no row has two values.
+
+    Args:
+        floor: the least standard deviation that the measurement itself has.
+    """
+    several = [g for g in groups if len(g) > 1]
+    if not several:
+        return (
+            Spread(floor, math.inf, f"sampling of the test images ({floor:.2g})") if floor else None
+        )
+    df = sum(len(g) - 1 for g in several)
+    sd = math.sqrt(sum((len(g) - 1) * float(np.var(g, ddof=1)) for g in several) / df)
+    if sd < floor:
+        return Spread(floor, math.inf, f"sampling of the test images ({floor:.2g})")
+    rows = f"{len(several)} row{'s' if len(several) > 1 else ''}"
+    return Spread(sd, df, f"pooled over {rows} (s = {sd:.2g}, {df} degrees of freedom)")
+
+
+def sampling_floor(percent: float, images: int) -> float:
+    """Standard deviation in points of an accuracy counted on so many independent test images."""
+    share = min(max(percent / 100, 0.0), 1.0)
+    return 100 * math.sqrt(share * (1 - share) / images)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjusted p-values, in the order given (Holm 1979)."""
-    m = len(p_values)
-    adjusted = [0.0] * m
-    running = 0.0
-    for rank, i in enumerate(sorted(range(m), key=lambda i: p_values[i])):
-        running = max(running, min(1.0, (m - rank) * p_values[i]))
-        adjusted[i] = running
-    return adjusted
+    from statsmodels.stats.multitest import multipletests  # half a second, only where one tests
+
+    if not p_values:
+        return []
+    return [float(p) for p in multipletests(p_values, method="holm")[1]]
+
+
+def holm_steps(p_values: Sequence[float]) -> list[int]:
+    """By how much Holm multiplies each p: m for the smallest, 1 for the largest."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    factors = [0] * len(p_values)
+    for rank, i in enumerate(order):
+        factors[i] = len(p_values) - rank
+    return factors
 
 
 def format_p(p: float) -> str:
     return f"p = {p:.2g}" if p >= 1e-4 else "p < 0.0001"
 
 
-def _constant(values: Sequence[float]) -> bool:
-    return max(values) == min(values)
+def _interval(e: Estimate, confidence: float) -> Interval:
+    half = e.bound((1 + confidence) / 2) - e.mean
+    return Interval(e.mean, e.mean - half, e.mean + half, e.n, e.source)

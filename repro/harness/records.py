@@ -6,12 +6,16 @@ Its schema stands in ARCHITECTURE.md, key by key in results/published/SCHEMA.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import msgspec
 
 from repro.errors import UserError
-from repro.harness.files import read_json, read_lines
+from repro.harness.files import read_json
 from repro.harness.identity import SCHEMA, canonical
 from repro.harness.store import RunFolder
 
@@ -93,9 +97,51 @@ def with_evaluations(record: dict[str, Any], lines: Iterable[Mapping[str, Any]])
     return record | {"metrics": metrics, "evaluations": origins}
 
 
+class Curves(Mapping[str, Any]):
+    """The curves of a line of records.jsonl: nine tenths of it, decoded when first looked at."""
+
+    def __init__(self, raw: msgspec.Raw) -> None:
+        self._raw = raw
+
+    @cached_property
+    def _decoded(self) -> dict[str, Any]:
+        return cast(dict[str, Any], msgspec.json.decode(self._raw))
+
+    def __getitem__(self, key: str) -> Any:
+        return self._decoded[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._decoded)
+
+    def __len__(self) -> int:
+        return len(self._decoded)
+
+
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The lines of a records.jsonl."""
-    return read_lines(path)
+    """The lines of a records.jsonl or evaluations.jsonl; none where there is no such file.
+
+    A last line without its newline is still being written, or torn, and does not count.
+
+    Raises:
+        UserError: names the file and the line that is not valid JSON.
+    """
+    content = b""
+    with suppress(FileNotFoundError):
+        content = path.read_bytes()
+    records = []
+    split = msgspec.json.Decoder(dict[str, msgspec.Raw])
+    for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), 1):
+        try:
+            parts = split.decode(line)
+            records.append(
+                {
+                    key: Curves(raw) if key == "curves" else msgspec.json.decode(raw)
+                    for key, raw in parts.items()
+                }
+            )
+        except msgspec.DecodeError as error:
+            raise UserError(f"{path}: line {number} is not valid JSON ({error})") from None
+    return records
 
 
 def _mean(events: list[dict[str, Any]], key: str) -> float | None:
