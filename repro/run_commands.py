@@ -183,7 +183,8 @@ def retry(arguments: argparse.Namespace) -> int:
         view = seen.views[folder.id]
         unevaluated = view.state == "done" and view.evaluation == "failed"
         if (view.state in RETRIED and not view.sent) or unevaluated:
-            kind = view.cause.kind if view.cause else view.state
+            cause = view.cause or view.evaluation_cause
+            kind = cause.kind if cause else view.state
             if arguments.only is None or _kind(arguments.only) == kind:
                 sent_to = view.task.submission.cluster if view.task else "local"
                 chosen.setdefault(arguments.cluster or sent_to, []).append(folder)

@@ -102,7 +102,8 @@ def wait_for(ids: Sequence[str], results: Path, every: float = 5.0) -> bool:
             done = {e["id"] for e in at.entries if e["state"] == "done"}
             for text in _failures(at):
                 print(text)
-            return done >= wanted and all(e["evaluation"] != "failed" for e in at.entries)
+            unevaluated = any(e["evaluation"] in ("failed", "missing") for e in at.entries)
+            return done >= wanted and not unevaluated
         time.sleep(every)
 
 
@@ -173,7 +174,9 @@ def _line(entry: dict[str, Any]) -> list[str]:
     """One run under the headings of `LINE`."""
     steps = f"{entry['step']}/{entry['total_steps'] or '?'}"
     told = entry["cause"] or entry["detail"] or entry["sentinel"] or ""
-    if entry["evaluation"] in ("waiting", "running", "failed", "missing"):
+    if entry["evaluation_cause"]:
+        told = entry["evaluation_cause"]
+    elif entry["evaluation"] in ("waiting", "running", "missing"):
         told += f"; evaluation {entry['evaluation']}"
     return [entry["id"], entry["slug"], entry["state"], steps, told.removeprefix("; ")]
 
@@ -228,7 +231,7 @@ def _progress(group: list[dict[str, Any]]) -> str:
             parts.append(f"s{entry['seed']} {share} %" + (f" ({entry['sentinel']})" if odd else ""))
         elif entry["state"] in LIVE and entry["detail"]:
             parts.append(f"s{entry['seed']} {entry['detail']}")
-        elif entry["evaluation"] in ("waiting", "running", "failed"):
+        elif entry["evaluation"] in ("waiting", "running", "failed", "missing"):
             parts.append(f"s{entry['seed']} evaluation {entry['evaluation']}")
     more = f" and {len(parts) - 2} more" if len(parts) > 2 else ""
     return ", ".join(parts[:2]) + more
@@ -241,6 +244,8 @@ def _failures(at: Look) -> list[Text]:
         view = at.seen.views[folder.id]
         if view.cause and view.state in ("failed", "lost"):
             causes.append((folder.id, view.cause))
+        if view.evaluation_cause:
+            causes.append((folder.id, view.evaluation_cause))
     lines = []
     for cause, runs, hosts in grouped(causes):
         kind = KINDS.get(cause.kind, KINDS["unknown"])
@@ -259,9 +264,11 @@ def _failures(at: Look) -> list[Text]:
 def _counts(at: Look) -> str:
     numbers = Counter(entry["state"] for entry in at.entries)
     words = [f"{numbers[state]} {state}" for state in STATES if numbers[state]]
-    evaluating = sum(e["evaluation"] in ("waiting", "running") for e in at.entries)
-    if evaluating:
-        words.append(f"{count(evaluating, 'evaluation')} to come")
+    evaluations = Counter(entry["evaluation"] for entry in at.entries)
+    if coming := evaluations["waiting"] + evaluations["running"]:
+        words.append(f"{count(coming, 'evaluation')} to come")
+    bad = [found for found in ("failed", "missing") if evaluations[found]]
+    words += [f"{count(evaluations[found], 'evaluation')} {found}" for found in bad]
     left = hours_left(_unfinished(at), at.results)
     if left:
         words.append(left)

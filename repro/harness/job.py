@@ -78,6 +78,9 @@ def evaluate(path: str) -> None:
         if folder.result() is None:
             print(f"{folder.path.name}: not trained, hence not evaluated")
             continue
+        # Should this job be killed, an earlier one's failure must not pass for its own.
+        for earlier in (folder.path / "evaluations").glob("*.failure.json"):
+            earlier.unlink()
         failed |= not evaluation.evaluate(folder)
     if failed:
         sys.exit(1)

@@ -28,6 +28,11 @@ def print_log(folder: RunFolder, view: View, lines: int, attempt: int | None = N
     if view.cause:
         print(f"{view.state}: {said(view.cause)}")
     print("\n".join(_lines(folder, view, lines, attempt)))
+    if view.evaluation_cause:
+        print(f"not evaluated: {said(view.evaluation_cause)}")
+        log = view.task.log() if view.task else None
+        for line in tail(log)[-lines:] if log else []:
+            print(f"job: {line}")
 
 
 def follow(folders: Sequence[RunFolder], results: Path, lines: int) -> None:

@@ -25,7 +25,7 @@ from repro.harness.submissions import (
     latest_tasks,
     submissions,
 )
-from repro.harness.triage import Cause, cause_of
+from repro.harness.triage import Cause, cause_of, cause_of_evaluation
 
 JUST_SENT = 60.0  # seconds within which a queue may not know a new job yet
 CLOCKS = 5.0  # seconds by which a node's clock may differ from SLURM's
@@ -37,7 +37,8 @@ LIVE = ("queued", "running")
 class View:
     """`detail` says where a run waits or runs; `sent` is whether a live SLURM job has it.
 
-    `evaluation` is empty, waiting, running, failed, missing or done.
+    `evaluation` is empty, waiting, running, failed, missing or done; of a failed one
+    `evaluation_cause` says why.
     """
 
     state: str
@@ -47,6 +48,7 @@ class View:
     queued: QueuedTask | None = None
     evaluation: str = ""
     sent: bool = False
+    evaluation_cause: Cause | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,10 @@ def overview(folders: Sequence[RunFolder], results: Path) -> Overview:
 
 def _by_files(folder: RunFolder, now: float) -> View:
     state = folder.state(now)
-    return View(state, "", cause_of(folder, state), evaluation=_evaluation(folder, state))
+    evaluated = _evaluation(folder, state)
+    why = cause_of_evaluation(folder) if evaluated == "failed" else None
+    cause = cause_of(folder, state)
+    return View(state, "", cause, evaluation=evaluated, evaluation_cause=why)
 
 
 def _last_word(folder: RunFolder) -> float:
@@ -102,7 +107,8 @@ class _Look:
 
     def overview(self) -> Overview:
         self.queue = self._ask_queue()
-        silent = [folder for folder in self.folders if self._needs_accounting(folder)]
+        silent = [self.trained[f.id] for f in self.folders if self._needs_accounting(f)]
+        silent += [self.evaluated[f.id] for f in self.folders if self._evaluation_vanished(f)]
         self.ended = self._ask_accounting(silent)
         views = {folder.id: self._view(folder) for folder in self.folders}
         unfinished = {
@@ -147,10 +153,24 @@ class _Look:
         words = folder.failure() if state == "failed" and self._fresh(folder, task) else None
         if words is not None:
             return bool(words["kind"] == "killed")
-        return self.now - task.submission.created > JUST_SENT or state != "queued"
+        return not self._young(task) or state != "queued"
 
-    def _ask_accounting(self, silent: Sequence[RunFolder]) -> dict[slurm.Key, EndedTask]:
-        tasks = [self.trained[folder.id] for folder in silent]
+    def _evaluation_vanished(self, folder: RunFolder) -> bool:
+        """Whether the job that was to evaluate left the queue without numbers and without a word.
+
+        A job of an earlier submission than the training's went with that.
+        """
+        task, trained = self.evaluated.get(folder.id), self.trained.get(folder.id)
+        if task is None or self.queue is None or self._queued(task) or self._young(task):
+            return False
+        later = trained is None or task.submission.created >= trained.submission.created
+        return later and self.evaluations[folder.id] == "missing"
+
+    def _young(self, task: Task) -> bool:
+        """Whether the queue may not know it yet."""
+        return self.now - task.submission.created < JUST_SENT
+
+    def _ask_accounting(self, tasks: Sequence[Task]) -> dict[slurm.Key, EndedTask]:
         if not tasks:
             return {}
         names = sorted({task.array.name for task in tasks})
@@ -180,11 +200,10 @@ class _Look:
             state = "queued"  # what an earlier attempt left
         if queued is not None:
             return self._in_queue(folder, state, task, queued)
-        if state == "queued":
-            unsure = self.queue is None or self.now - task.submission.created < JUST_SENT
-            if unsure and not task.submission.cut_off(self.now):
-                return View("queued", f"job {task.job}" if task.job else "being sent", task=task,
-                            sent=True)  # fmt: skip
+        unsure = self.queue is None or self._young(task)
+        if state == "queued" and unsure and not task.submission.cut_off(self.now):
+            return View("queued", f"job {task.job}" if task.job else "being sent", task=task,
+                        sent=True)  # fmt: skip
         return self._gone(folder, state, task)
 
     def _in_queue(self, folder: RunFolder, state: str, task: Task, queued: QueuedTask) -> View:
@@ -225,8 +244,18 @@ class _Look:
     def _done(self, folder: RunFolder, task: Task | None) -> View:
         evaluating, found = self.evaluated.get(folder.id), self.evaluations[folder.id]
         queued = self._queued(evaluating) if found != "done" else None
+        known: dict[str, Any] = {"task": evaluating or task, "queued": queued}
         if queued is not None:
-            found = "running" if queued.active else "waiting"
-        elif evaluating and found == "missing" and self.queue is None:
-            found = "waiting"
-        return View("done", "", None, task, queued, found, sent=queued is not None)
+            return View("done", evaluation="running" if queued.active else "waiting", sent=True,
+                        **known)  # fmt: skip
+        if evaluating and found == "missing" and (self.queue is None or self._young(evaluating)):
+            return View("done", evaluation="waiting", sent=True, **known)
+        why: Cause | None = None
+        if found == "failed":
+            why = cause_of_evaluation(folder)
+        elif evaluating and self._evaluation_vanished(folder):
+            ended = self.ended.get(evaluating.key)
+            # One that never began was taken back: it is missing, and nothing is wrong with it.
+            if _has_log(evaluating) or (ended and ended.state != "CANCELLED"):
+                found, why = "failed", cause_of_evaluation(folder, evaluating, ended)
+        return View("done", evaluation=found, evaluation_cause=why, **known)

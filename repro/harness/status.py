@@ -53,7 +53,8 @@ def describe(folder: RunFolder, view: View) -> dict[str, Any]:
     """{id, experiment, row, seed, state, step, cause, ...}: the fixed shape of `status --json`.
 
     `cause` says why a run is failed, lost, interrupted or cancelled, `kind` in one word; both are
-    null for all others. `detail` says where a run waits or runs, `job` which SLURM job has it.
+    null for all others. `detail` says where a run waits or runs, `job` which SLURM job has it or
+    its evaluation; `evaluation_cause` says why a done run could not be evaluated.
     """
     run, last = folder.read_run(), folder.last_step()
     return {
@@ -74,6 +75,7 @@ def describe(folder: RunFolder, view: View) -> dict[str, Any]:
         "job": view.task.job if view.task else None,
         "attempts": run.get("attempts", 0),
         "evaluation": view.evaluation,
+        "evaluation_cause": said(view.evaluation_cause),
     }
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from repro.harness import evaluation
 from repro.harness.files import read_tail
 from repro.harness.slurm import EndedTask
 from repro.harness.store import RunFolder
@@ -132,6 +133,21 @@ def cause_of(
     elif state == "interrupted" and not kind:
         return None
     return Cause(kind or "unknown", line or _last_words(folder, task), host, step)
+
+
+def cause_of_evaluation(
+    folder: RunFolder, task: Task | None = None, ended: EndedTask | None = None
+) -> Cause:
+    """Why the evaluation of a finished run failed, from what it wrote or from its job."""
+    if failure := evaluation.failure(folder):
+        cause = _refined(failure, None, None)
+        return replace(cause, line=f"evaluation {failure['protocol']}: {cause.line}")
+    kind, line = _said_by_slurm(task, ended)
+    if not kind:
+        kind, line = _said_by_the_job(task, ended)
+    said = line or "its job ended without a word"
+    step = (folder.last_step() or {"step": 0})["step"]
+    return Cause(kind or "unknown", f"evaluation: {said}", ended.node if ended else "", step)
 
 
 def _refined(failure: dict[str, Any], task: Task | None, ended: EndedTask | None) -> Cause:

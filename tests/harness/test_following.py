@@ -21,8 +21,9 @@ from repro.harness.needs import More
 from repro.harness.overview import overview
 from repro.harness.plan import plan
 from repro.harness.store import RunFolder, create_run, find_runs
+from repro.harness.submissions import submissions
 from repro.harness.submit import submit
-from tests.harness.scripted import Scripted, all_waiting, scripted
+from tests.harness.scripted import Scripted, all_waiting, option, scripted
 
 __all__ = ["scripted"]
 CLUSTER = SlurmCluster("mine", "slurm", gpus=1, cpus=4, memory_gb=16, minutes=90, parallel=2)
@@ -179,6 +180,34 @@ def test_a_pack_is_taken_from_slurm_only_as_a_whole(scripted: Scripted, results:
     chosen = [folders[name] for name in (first, second, third)]
     stop.cancel(chosen, overview(list(folders.values()), results).views)
     assert " ".join(scripted.calls("scancel")) == "101_0"
+
+
+def test_an_evaluation_that_failed_is_on_the_board_in_the_logs_and_retried_by_its_cause(
+    scripted: Scripted, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = tmp_path / "mine.yaml"
+    profile.write_text("{kind: slurm, gpus: 1, cpus: 4, memory_gb: 16, minutes: 90}")
+    assert main(["submit", "F7:both", "--scale", "smoke", "--cluster", str(profile), "--yes"]) == 0
+    (sent,) = submissions(results)
+    sent.created -= 3600
+    sent.save()
+    (folder,) = find_runs(results / "runs")
+    folder.finish({"metrics": {}})
+    (folder.path / "checkpoints" / "last.pt").touch()
+    (sent.folder / "jobs" / "102_0_log.out").write_text("evaluating knn\n")
+    scripted.answer("sacct", f"102|OUT_OF_MEMORY|0:125|n7|{sent.arrays[1].name}\n")
+
+    capsys.readouterr()
+    assert main(["status"]) == 0
+    out = capsys.readouterr().out
+    assert "1 x out of memory (--only oom) on n7: evaluation: SLURM: OUT_OF_MEMORY" in out
+    assert "1 done, 1 evaluation failed" in out
+    assert main(["logs"]) == 0
+    assert "job: evaluating knn" in capsys.readouterr().out
+    assert main(["retry", "--only", "timeout", "--yes"]) == 0
+    assert len(scripted.scripts) == 2
+    assert main(["retry", "--only", "oom", "--mem", "+50%", "--yes"]) == 0
+    assert option(scripted.scripts[2], "mem") == "24576M"
 
 
 def test_cancelling_many_asks_first(

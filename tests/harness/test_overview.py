@@ -46,10 +46,10 @@ class Sent:
     def notes(self) -> str:
         return " ".join(overview([self.folder], self.results).notes)
 
-    def write_log(self, text: str) -> None:
+    def write_log(self, text: str, job: str = "101") -> None:
         jobs = self.submission.folder / "jobs"
         jobs.mkdir(exist_ok=True)
-        (jobs / "101_0_log.out").write_text(text)
+        (jobs / f"{job}_0_log.out").write_text(text)
 
     def running_elsewhere(self, heartbeat_ago: float, started_ago: float = 600) -> None:
         """Another host trains it, or did until some time ago."""
@@ -325,6 +325,69 @@ def test_the_evaluation_of_a_finished_run_is_followed_too(
     scripted.answer("squeue", queue)
     view = sent.view()
     assert (view.state, view.evaluation) == ("done", expected)
+
+
+OUT_OF_MEMORY = "slurmstepd: error: Detected 1 oom_kill event in StepId=102.0.\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "log", "expected", "kind"),
+    [
+        (("OUT_OF_MEMORY", "0:125"), "", "failed", "out_of_memory"),
+        (("TIMEOUT", "0:0"), "", "failed", "timeout"),
+        (("FAILED", "0:9"), "evaluating\n", "failed", "killed"),
+        (None, OUT_OF_MEMORY, "failed", "out_of_memory"),
+        (None, "evaluating\n", "failed", "unknown"),
+        (("CANCELLED by 0", "0:0"), "", "missing", ""),  # before it began
+        (None, "", "missing", ""),
+    ],
+)
+def test_an_evaluation_that_died_without_a_word_has_failed_with_its_cause(
+    scripted: Scripted,
+    sent: Sent,
+    answer: tuple[str, str] | None,
+    log: str,
+    expected: str,
+    kind: str,
+) -> None:
+    sent.folder.finish({"metrics": {}})
+    (sent.folder.path / "checkpoints" / "last.pt").touch()
+    if answer:
+        scripted.answer("sacct", ended(*answer, job="102", name="repro-s1-1"))
+    if log:
+        sent.write_log(log, job="102")
+    view = sent.view()
+    assert (view.state, view.evaluation, view.sent) == ("done", expected, False)
+    assert (view.evaluation_cause.kind if view.evaluation_cause else "") == kind
+    assert len(scripted.calls("sacct")) == 1
+
+
+def test_an_evaluation_is_awaited_while_the_queue_cannot_tell(
+    scripted: Scripted, tmp_path: Path, smoke: MakeConfig
+) -> None:
+    young, old = Sent(tmp_path / "young", smoke(), sent_ago=5), Sent(tmp_path / "old", smoke())
+    for one in (young, old):
+        one.folder.finish({"metrics": {}})
+        (one.folder.path / "checkpoints" / "last.pt").touch()
+    assert (young.view().evaluation, young.view().sent) == ("waiting", True)
+    scripted.answer("squeue", code=1)
+    assert (old.view().evaluation, old.view().sent) == ("waiting", True)
+
+
+def test_an_evaluation_that_went_with_an_earlier_training_is_missing(
+    scripted: Scripted, sent: Sent
+) -> None:
+    """The training was sent again, and its evaluation was refused for want of room."""
+    again = replace(sent.submission, folder=sent.submission.folder.with_name("s2"))
+    again.folder.mkdir()
+    again.created += 60
+    again.arrays = [Array("repro-s2-0", TRAIN, [[sent.folder.id]], {}, "201")]
+    again.save()
+    sent.folder.finish({"metrics": {}})
+    (sent.folder.path / "checkpoints" / "last.pt").touch()
+    sent.write_log("of another time\n", job="102")
+    assert sent.view().evaluation == "missing"
+    assert scripted.calls("sacct") == []
 
 
 def test_an_evaluation_whose_checkpoint_is_gone_is_not_missing(
