@@ -51,7 +51,7 @@ def send(
     evaluate: Sequence[PlannedRun],
     cluster: SlurmCluster,
     results: Path,
-    had: Mapping[str, Mapping[str, Any]],
+    had: Mapping[str, Mapping[str, Mapping[str, Any]]],
     more: More,
 ) -> Sent:
     """Submit training jobs with their evaluations, and evaluations of runs already trained.
@@ -59,7 +59,7 @@ def send(
     The caller holds the lock of all submissions and has made sure that nobody else has these runs.
 
     Args:
-        had: by run id, the needs of its last job, below which a retry does not go.
+        had: by stage and run id, the needs of its last job, below which a retry does not go.
 
     Raises:
         UserError: no SLURM here, or SLURM refuses for a reason that waiting does not mend.
@@ -70,7 +70,7 @@ def send(
     sender = _Sender(cluster, submission, folders, _room(cluster), _array_size(cluster))
     share = cluster.parallel / max(1, len(train) + len(evaluate))
     for stage, runs in ((TRAIN, train), (EVALUATE, evaluate)):
-        for needs, group in _grouped(runs, cluster, had, more, stage).items():
+        for needs, group in _grouped(runs, cluster, had[stage], more, stage).items():
             sender.send(stage, _tasks(group, cluster, needs), needs, share)
     submission.complete = True
     submission.save()
@@ -273,9 +273,11 @@ def _check_place() -> None:
             "no sbatch on this machine: submit from a login node of the cluster, or use "
             "--cluster local"
         )
-    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+    # A shell that srun opened (--pty) is a person's; any other step repeats what one task does.
+    if "SLURM_STEP_ID" in os.environ and "SLURM_PTY_PORT" not in os.environ:
         raise UserError(
-            "this is one of several tasks of an srun step, and each would submit; run repro outside"
+            "this is a task of an srun step, and every task of it would submit: run repro without "
+            "srun, from a login node, a batch script or a shell that srun --pty opened"
         )
 
 

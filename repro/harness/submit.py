@@ -89,7 +89,10 @@ def summary(sent: Sent) -> list[str]:
     return lines
 
 
-def _last_needs(results: Path) -> dict[str, dict[str, Any]]:
+def _last_needs(results: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """By stage and run, what its last job asked for."""
     found = submissions(results)
-    tasks = latest_tasks(found, EVALUATE) | latest_tasks(found, TRAIN)
-    return {run: task.array.needs for run, task in tasks.items()}
+    return {
+        stage: {run: task.array.needs for run, task in latest_tasks(found, stage).items()}
+        for stage in (TRAIN, EVALUATE)
+    }

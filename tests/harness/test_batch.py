@@ -206,6 +206,22 @@ def test_a_retry_has_more_than_the_last_job_and_keeps_it(
     assert option(scripted.scripts[4], "mem") == "24576M"
 
 
+def test_an_evaluation_that_is_retried_has_more_than_its_own_last_job(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    send(tmp_path)
+    for folder in find_runs(tmp_path / "runs"):
+        folder.finish({"metrics": {}})
+        (folder.path / "checkpoints" / "last.pt").touch()
+    for _ in range(2):
+        for submission in submissions(tmp_path):  # long ago: the queue would know its jobs
+            submission.created -= 3600
+            submission.save()
+        send(tmp_path, more=More(memory=1.5, minutes=2))
+    asked = [(option(s, "mem"), option(s, "time")) for s in scripted.scripts]
+    assert asked == [("16384M", "90"), ("16384M", "60"), ("24576M", "120"), ("36864M", "240")]
+
+
 def test_a_surrounding_job_leaves_no_trace_in_the_submitted_one(
     scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,13 +235,16 @@ def test_a_surrounding_job_leaves_no_trace_in_the_submitted_one(
     assert "SLURM_CONF=/etc/slurm/special.conf" in environment
 
 
-@pytest.mark.usefixtures("scripted")
-def test_one_of_several_tasks_of_a_step_does_not_submit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_task_of_an_srun_step_does_not_submit_but_a_shell_in_one_does(
+    scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
-    with pytest.raises(UserError, match="each would submit"):
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    with pytest.raises(UserError, match="every task of it would submit"):
         send(tmp_path)
+    assert scripted.scripts == []
+    monkeypatch.setenv("SLURM_PTY_PORT", "40000")  # srun --pty bash
+    send(tmp_path)
+    assert len(scripted.scripts) == 2
 
 
 def test_without_slurm_the_way_out_is_named(
