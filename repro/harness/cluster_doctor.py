@@ -70,6 +70,7 @@ def _accounting(settings: dict[str, str]) -> Finding:
             "no accounting",
             f"AccountingStorageType={kind}: sacct cannot tell how a vanished job ended; states "
             "come from run folders and job logs, causes may stay unknown",
+            "nothing breaks; administrators who want causes set up slurmdbd",
         )
     begun = time.monotonic()
     if slurm.accounting(["repro-doctor"], time.time()) is None:
@@ -242,7 +243,7 @@ def _gpus(found: dict[str, Any], cluster: SlurmCluster) -> Finding:
     if not found["cuda"]:
         meaning = f"SLURM gave {len(got)}, torch sees none: runs would train on the CPU"
         return Finding("warn", "GPUs of a job", meaning, "install a torch built for their driver")
-    return Finding("ok", "GPUs of a job", f"{len(got)} of {found['cuda']}")
+    return Finding("ok", "GPUs of a job", f"{len(got)} x {found['cuda']}")
 
 
 def probe(path: str) -> None:

@@ -37,7 +37,10 @@ def healthy(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> Scripted:
 
 
 def findings(results: Path, cluster: SlurmCluster = CLUSTER) -> dict[str, Finding]:
-    return {finding.what: finding for finding in examine_cluster(cluster, results)}
+    found = {finding.what: finding for finding in examine_cluster(cluster, results)}
+    # Each says what it means, and how to mend what is wrong.
+    assert all(f.meaning and (f.fix or f.level == "ok") for f in found.values()), found
+    return found
 
 
 def of(results: Path, start: str, cluster: SlurmCluster = CLUSTER) -> Finding:
@@ -68,7 +71,7 @@ def test_a_healthy_cluster_has_nothing_to_mend(
     assert {finding.level for finding in found.values()} == {"ok"}, found
     assert "SLURM 23.11.4" in found
     assert "forgets" in found["SLURM 23.11.4"].meaning
-    assert found["GPUs of a job"].meaning == "1 of NVIDIA H200"
+    assert found["GPUs of a job"].meaning == "1 x NVIDIA H200"
 
 
 def test_a_slurm_that_does_not_answer_is_the_only_finding(
