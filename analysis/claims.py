@@ -59,17 +59,20 @@ from analysis.comparisons import (
     TOO_FEW,
     UNDECIDED,
     Part,
+    sensitivity,
 )
 from analysis.frame import NOT_MEASURED, PAPER, Evidence, load_evidence
 from analysis.parts import parts_of
 from analysis.reported import judge
-from analysis.stats import format_p, holm
+from analysis.stats import format_p, holm, holm_steps
 from repro.errors import UserError
 from repro.harness.spec import Claim, Experiment, select
 
 ALPHA = 0.05
 SMOKE = "smoke"
 NOT_EVIDENCE = "not evidence (smoke)"
+OVERCLAIM = "overclaim, as noted"
+NOTED = {"holds": True, "overclaim": False, "not numeric": None}
 RULES = {
     "collapse": "KL < 0.05 nats, h/ln K < 0.05 (one dimension) or > 0.95 (uniform), in every seed",
     "healthy": "KL > 0.05 nats and 0.05 < h/ln K < 0.95, in every seed",
@@ -95,7 +98,12 @@ RULES = {
 
 @dataclass(frozen=True)
 class ClaimVerdict:
-    """`holds` is true, false, or null where the evidence does not decide."""
+    """`holds` is true, false, or null where the evidence does not decide.
+
+    `detail` is the evidence, `rule` how it was judged, `flips` at which margin or threshold the
+    verdict would turn, `where` the claim stands in the paper, `on_paper` and `note` whether the
+    paper's own numbers bear it out.
+    """
 
     id: str
     experiment: str
@@ -103,6 +111,12 @@ class ClaimVerdict:
     verdict: str
     holds: bool | None
     detail: str
+    rule: str
+    flips: str
+    where: str
+    portability: str
+    on_paper: str
+    note: str
 
 
 def check(ids: Sequence[str], scale: str, on: str = "ours") -> list[ClaimVerdict]:
@@ -119,12 +133,16 @@ def check(ids: Sequence[str], scale: str, on: str = "ours") -> list[ClaimVerdict
 
 
 def judge_reported(experiment: Experiment, evidence: Evidence) -> list[ClaimVerdict]:
-    """Every claim of one experiment on the paper's printed numbers."""
+    """Every claim of one experiment on the paper's printed numbers, against what is noted there."""
     words = {True: "holds", False: "does not hold", None: "nothing printed"}
     verdicts = []
     for claim in experiment.claims:
         holds, detail = judge(claim.kind, claim.body, evidence)
-        verdicts.append(_verdict(experiment, claim, words[holds], holds, detail))
+        as_noted = holds == NOTED[claim.on_paper]
+        word = words[holds] if as_noted else f"{words[holds]}, but noted as: {claim.on_paper}"
+        if as_noted and holds is False:
+            word = OVERCLAIM
+        verdicts.append(_verdict(experiment, claim, word, holds, detail))
     return verdicts
 
 
@@ -133,20 +151,34 @@ def judge_ours(experiment: Experiment, evidence: Evidence) -> list[ClaimVerdict]
     whole = {claim.id: parts_of(claim.kind, claim.body, evidence) for claim in experiment.claims}
     parts = {name: _measured(its) for name, its in whole.items()}
     p_values = {name: claim_p(its) for name, its in parts.items() if _tested(its)}
-    adjusted = dict(zip(p_values, holm([min(pair) for pair in p_values.values()]), strict=True))
+    smaller = [min(pair) for pair in p_values.values()]
+    adjusted = dict(zip(p_values, holm(smaller), strict=True))
+    steps = dict(zip(p_values, holm_steps(smaller), strict=True))
     verdicts = []
     for claim in experiment.claims:
         its, p = parts[claim.id], adjusted.get(claim.id, 1.0)
         verdict, holds = decide(claim.kind, its, p)
         if len(its) < len(whole[claim.id]) and verdict != NOT_RUN:
             verdict += " (in part)"
-        detail = _detail(claim.kind, whole[claim.id])
+        detail = _detail(whole[claim.id])
         if len(adjusted) > 1 and claim.id in adjusted and verdict != NOT_RUN:
             detail += f" ({format_p(p)} after Holm over {len(adjusted)} tested claims)"
         if evidence.scale == SMOKE and verdict != NOT_RUN:
             verdict, holds = NOT_EVIDENCE, None
-        verdicts.append(_verdict(experiment, claim, verdict, holds, detail))
+        flips = "" if verdict == NOT_RUN else _flips(its, steps.get(claim.id, 1))
+        verdicts.append(_verdict(experiment, claim, verdict, holds, detail, flips))
     return verdicts
+
+
+def _flips(parts: Sequence[Part], step: int) -> str:
+    """What would turn the verdict: of the tested parts the one closest to it, of others each."""
+    tested = [part for part in _tested(parts) if part.gap is not None]
+    said = [part.flips for part in parts if part.flips]
+    if tested:
+        weakest = max(tested, key=lambda part: part.p_for)
+        name = f" ({weakest.detail.partition(' = ')[0]})" if len(parts) > 1 else ""
+        said.append(sensitivity(weakest, step, ALPHA) + name)
+    return "; ".join(said)
 
 
 def _measured(parts: list[Part]) -> list[Part]:
@@ -205,13 +237,13 @@ def _tested(parts: Sequence[Part]) -> list[Part]:
     return [part for part in parts if part.status == TESTED]
 
 
-def _detail(kind: str, parts: Sequence[Part]) -> str:
-    """One sentence: the numbers of every part, then what has none and why, then the rule."""
+def _detail(parts: Sequence[Part]) -> str:
+    """One sentence: the numbers of every part, then what has none and why."""
     said = [part.detail for part in parts if part.detail]
     missing = {name: why for part in parts for name, why in part.missing.items()}
     if missing:
         said.append("missing: " + ", ".join(f"{name} ({why})" for name, why in missing.items()))
-    return "; ".join([*said, f"rule: {RULES[kind]}"])
+    return "; ".join(said)
 
 
 def _fewest(parts: Sequence[Part], *statuses: str) -> int:
@@ -219,9 +251,27 @@ def _fewest(parts: Sequence[Part], *statuses: str) -> int:
 
 
 def _verdict(
-    experiment: Experiment, claim: Claim, verdict: str, holds: bool | None, detail: str
+    experiment: Experiment,
+    claim: Claim,
+    verdict: str,
+    holds: bool | None,
+    detail: str,
+    flips: str = "",
 ) -> ClaimVerdict:
-    return ClaimVerdict(claim.id, experiment.id, claim.statement, verdict, holds, detail)
+    return ClaimVerdict(
+        id=claim.id,
+        experiment=experiment.id,
+        statement=claim.statement,
+        verdict=verdict,
+        holds=holds,
+        detail=detail,
+        rule=RULES[claim.kind],
+        flips=flips,
+        where=claim.where,
+        portability=claim.portability,
+        on_paper=claim.on_paper,
+        note=claim.note,
+    )
 
 
 if __name__ == "__main__":

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from analysis.frame import Evidence, resolve, resolve_metric, resolve_row, row_distance
-from analysis.stats import format_p, mean_interval, p_above, p_below, p_equivalent, paired
+from analysis.stats import (
+    Estimate,
+    estimate,
+    format_p,
+    mean_interval,
+    paired,
+)
 
 SEEDS_NEEDED = 3
 
@@ -24,7 +30,9 @@ NOT_RUN, TOO_FEW, NOT_JUDGED = "not run", "too few seeds", "not judged at this s
 class Part:
     """One row or step; `missing` maps what has no number to the reason, where it is NOT_RUN.
 
-    TESTED ones await Holm: p to confirm and p to contradict, both at 5 %.
+    TESTED ones await Holm: p to confirm and p to contradict, both at 5 %. `gap` is what they rest
+    on, above 0 where it speaks for the claim (in logarithms for a `ratio`); of an equivalence it is
+    the difference itself, and `margin` is set. `flips` says when the other parts would turn.
     """
 
     status: str
@@ -33,6 +41,10 @@ class Part:
     n: int = 0
     p_for: float = 1.0
     p_against: float = 1.0
+    gap: Estimate | None = None
+    margin: float | None = None
+    ratio: bool = False
+    flips: str = ""
 
 
 DOES_NOT_TRANSFER = "a margin in points does not transfer to a protocol that is not the paper's"
@@ -99,21 +111,16 @@ def judge_contrast(contrast: Contrast, evidence: Evidence) -> Part:
     if len(seeds) < SEEDS_NEEDED:
         return Part(TOO_FEW, sentence, n=len(seeds))
     scale = math.log if contrast.ratio else float
-    numbers = [scale(v) for v in by_seed.values()]
-    # Doubled: a 95 % interval leaves 2.5 % on either side.
-    tests = []
+    value = estimate([scale(v) for v in by_seed.values()])
+    gaps = []
     if contrast.above is not None:
-        tests.append(
-            (p_above(numbers, scale(contrast.above)), p_below(numbers, scale(contrast.above)))
-        )
+        gaps.append(value.shifted(-scale(contrast.above)))
     if contrast.below is not None:
-        tests.append(
-            (p_below(numbers, scale(contrast.below)), p_above(numbers, scale(contrast.below)))
-        )
-    p_for = min(1.0, 2 * max(p for p, _ in tests))
-    p_against = min(1.0, 2 * len(tests) * min(p for _, p in tests))
-    sentence += f", {format_p(min(p_for, p_against))}"
-    return Part(TESTED, sentence, n=len(seeds), p_for=p_for, p_against=p_against)
+        gaps.append(value.negative().shifted(scale(contrast.below)))
+    closest = min(gaps, key=lambda gap: gap.mean)
+    p_for = max(_two_sided(gap.p_above()) for gap in gaps)
+    p_against = min(1.0, len(gaps) * min(_two_sided(gap.p_below()) for gap in gaps))
+    return replace(_tested(sentence, closest, p_for, p_against), ratio=contrast.ratio)
 
 
 def judge_step(better: str, worse: str, margin: float, evidence: Evidence) -> Part:
@@ -122,12 +129,9 @@ def judge_step(better: str, worse: str, margin: float, evidence: Evidence) -> Pa
     values, sentence = _differences(better, worse, evidence)
     if len(values) < SEEDS_NEEDED:
         return Part(TOO_FEW, sentence, n=len(values))
-    # Doubled: a 95 % interval leaves 2.5 % on either side.
-    p_for, p_against = (min(1.0, 2 * p(values, -margin)) for p in (p_above, p_below))
-    sentence += f", {format_p(min(p_for, p_against))}"
-    if margin:
-        sentence += f" against a margin of {margin:g}"
-    return Part(TESTED, sentence, n=len(values), p_for=p_for, p_against=p_against)
+    gap = estimate(values).shifted(margin)
+    part = _tested(sentence, gap, _two_sided(gap.p_above()), _two_sided(gap.p_below()))
+    return replace(part, detail=f"{part.detail} against a margin of {margin:g}") if margin else part
 
 
 def judge_close(a: str, b: str, margin: float, evidence: Evidence) -> Part:
@@ -138,10 +142,40 @@ def judge_close(a: str, b: str, margin: float, evidence: Evidence) -> Part:
     values, sentence = _differences(a, b, evidence)
     if len(values) < SEEDS_NEEDED:
         return Part(TOO_FEW, sentence, n=len(values))
-    p_for = p_equivalent(values, 0.0, margin)
-    p_against = min(1.0, 2 * min(p_above(values, margin), p_below(values, -margin)))
+    gap = estimate(values)
+    p_for = max(gap.p_above(-margin), gap.p_below(margin))
+    p_against = _two_sided(min(gap.p_above(margin), gap.p_below(-margin)))
     sentence += f", equivalence within {margin:g}: {format_p(p_for)}"
-    return Part(TESTED, sentence, n=len(values), p_for=p_for, p_against=p_against)
+    return Part(TESTED, sentence, {}, gap.n, p_for, p_against, gap, margin)
+
+
+def sensitivity(part: Part, step: int, alpha: float) -> str:
+    """At which margin the verdict on a tested part would turn, Holm multiplying its p by `step`."""
+    gap = part.gap
+    if gap is None or part.status != TESTED:
+        return part.flips
+    level = alpha / step
+    if part.margin is not None:
+        needed = max(abs(gap.bound(level)), abs(gap.bound(1 - level)))
+        return f"equivalent at any margin from {needed:.3g}"
+    low, high = gap.bound(level / 2), gap.bound(1 - level / 2)
+    if low > 0:
+        return f"holds up to a demanded gap of {low:.3g}"
+    if high < 0:
+        return f"contradicted unless a gap of {high:.3g} is allowed"
+    return (
+        f"confirmed if a gap of {low:.3g} is allowed, contradicted if one of {high:.3g} is demanded"
+    )
+
+
+def _two_sided(p: float) -> float:
+    """Doubled: a 95 % interval leaves 2.5 % on either side."""
+    return min(1.0, 2 * p)
+
+
+def _tested(sentence: str, gap: Estimate, p_for: float, p_against: float) -> Part:
+    sentence += f", {format_p(min(p_for, p_against))}"
+    return Part(TESTED, sentence, n=gap.n, p_for=p_for, p_against=p_against, gap=gap)
 
 
 def far_from_the_paper(cells: Sequence[str], evidence: Evidence) -> bool:

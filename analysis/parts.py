@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from analysis.predicates import (
     rises_and_falls,
     token_count,
 )
+from repro.dino.sentinel import HIGH, KL_LIMIT, LOW
 
 DECOMPOSITION_LIMIT = 1e-4
 
@@ -150,7 +152,8 @@ def _row(kind: str, body: Mapping[str, Any], address: str, evidence: Evidence) -
 def _judge_seeds(kind: str, body: Mapping[str, Any], name: str, runs: Mapping[int, Record]) -> Part:
     judged = {seed: PREDICATES[kind](run, body) for seed, run in runs.items()}
     undecided = kind == "curve_above" and _mean_above(list(runs.values()), body)
-    return _unanimous(name, judged, undecided)
+    part = _unanimous(name, judged, undecided)
+    return replace(part, flips=FLIPS[kind](list(runs.values()), body)) if kind in FLIPS else part
 
 
 def _crossing(body: Mapping[str, Any], evidence: Evidence) -> Part:
@@ -200,6 +203,43 @@ def _gaps(run: Record, body: Mapping[str, Any]) -> list[float]:
 
 def _mean_above(runs: list[Record], body: Mapping[str, Any]) -> bool:
     return bool(np.mean([_gaps(run, body) for run in runs], axis=0).min() > 0)
+
+
+def _collapse_turns(runs: list[Record], body: Mapping[str, Any]) -> str:
+    """The limits between which all seeds would have to lie, closest seed first."""
+    shares = [run["metrics"]["entropy"] / run["metrics"]["log_K"] for run in runs]
+    kl = max(run["metrics"]["kl"] for run in runs)
+    entropy = min(shares) if body["form"] == "uniform" else max(shares)
+    return (
+        f"all seeds collapsed at a KL limit above {kl:.2g} (now {KL_LIMIT:g}) "
+        f"and an entropy limit of {entropy:.3f} ln K (now {_limit(body['form']):g})"
+    )
+
+
+def _health_turns(runs: list[Record], _body: Mapping[str, Any]) -> str:
+    shares = [run["metrics"]["entropy"] / run["metrics"]["log_K"] for run in runs]
+    kl = min(run["metrics"]["kl"] for run in runs)
+    return (
+        f"all seeds healthy at a KL limit below {kl:.2g} (now {KL_LIMIT:g}) and entropy limits "
+        f"outside {min(shares):.2f} to {max(shares):.2f} ln K (now {LOW:g} and {HIGH:g})"
+    )
+
+
+def _accuracy_turns(runs: list[Record], _body: Mapping[str, Any]) -> str:
+    gaps = [run["metrics"]["knn"] - run["metrics"]["knn_random"] for run in runs]
+    return f"k-NN minus random initialisation by seed: {', '.join(f'{g:+.1f}' for g in gaps)}"
+
+
+def _limit(form: str) -> float:
+    return HIGH if form == "uniform" else LOW
+
+
+FLIPS: dict[str, Callable[[list[Record], Mapping[str, Any]], str]] = {
+    "collapse": _collapse_turns,
+    "healthy": _health_turns,
+    "fails": _accuracy_turns,
+    "works": _accuracy_turns,
+}
 
 
 def _outputs(run: Record) -> dict[str, str]:

@@ -67,6 +67,9 @@ class Estimate:
         """One-sided p of "the mean is at or above `bound`"; small speaks for a mean below it."""
         return self.negative().p_above(-bound)
 
+    def shifted(self, by: float) -> Estimate:
+        return Estimate(self.mean + by, self.error, self.df, self.n, self.source)
+
     def negative(self) -> Estimate:
         return Estimate(-self.mean, self.error, self.df, self.n, self.source)
 

@@ -24,6 +24,8 @@ from repro.harness.spec_checks import (
     COLUMN,
     EXPERIMENT,
     METRIC,
+    ON_PAPER,
+    PORTABILITIES,
     ROW,
     VARIANT,
     addresses,
@@ -54,7 +56,7 @@ class Metric:
 
     Its values are the metric `of` of a row's runs of that `variant` (empty: the only one), or the
     difference of the two columns that `minus` names, the first (whose variant it takes) minus the
-    second.
+    second. `reading` is how far off the paper's numbers may be where they were read off a figure.
     """
 
     key: str
@@ -64,6 +66,7 @@ class Metric:
     of: str
     variant: str
     minus: tuple[str, ...]
+    reading: float
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Row:
     of the experiment's variants that need more for this row. Empty `scales` means every scale.
     `reported_only` says why the paper's numbers stand alone, e.g. where they are quoted from. `of`
     says which metrics of its runs the columns are, where that differs from row to row (Table 10).
+    `source` says where the numbers were read (`experiments/base/paper.yaml`).
     """
 
     name: str
@@ -93,6 +97,7 @@ class Row:
     at: Mapping[str, Mapping[str, Any]]
     reported: Mapping[str, float]
     reported_curve: Mapping[str, Sequence[float]] | None
+    source: tuple[str, ...]
     scales: tuple[str, ...]
     reported_only: str
     variants: Mapping[str, Variant]
@@ -116,13 +121,18 @@ class Row:
 class Claim:
     """A statement of the paper; `body` holds what its kind needs (`spec_checks.CLAIM_BODIES`).
 
-    `portability`: M(echanism) holds at any scale, L(arge gap) and S(mall gap) need more of it.
+    `portability`: M(echanism) holds at any scale, L(arge gap) and S(mall gap) need more of it,
+    I(mageNet) is tied to its data, to hardware or to others' networks. `where` it stands in the
+    paper. `on_paper`: whether the paper's own numbers bear it out (`spec_checks.ON_PAPER`).
     """
 
     id: str
     statement: str
     portability: str
     kind: str
+    where: str
+    on_paper: str
+    note: str
     body: Mapping[str, Any]
 
 
@@ -137,6 +147,8 @@ class Experiment:
     kind: str
     title: str
     where: str
+    source: tuple[str, ...]
+    source_note: str
     question: str
     baseline: Mapping[str, Any]
     at: Mapping[str, Mapping[str, Any]]
@@ -302,8 +314,8 @@ def _parse(path: Path) -> Experiment:
     layout = tuple(Column(**check_keys(c, COLUMN, f"{path}: layout")) for c in values["layout"])
     variants = _variants(values["variants"], f"{path}: variants")
     metrics = tuple(_metric(m, list(variants), f"{path}: metrics") for m in values["metrics"])
-    rows = tuple(_row(item, path) for item in values["rows"])
-    claims = tuple(_claim(item, path) for item in values["claims"])
+    rows = tuple(_row(item, values["source"], path) for item in values["rows"])
+    claims = tuple(_claim(item, values["where"], path) for item in values["claims"])
     check_unique([row.name for row in rows], f"{path}: rows")
     check_unique([metric.key for metric in metrics], f"{path}: metrics")
     check_unique([claim.id for claim in claims], f"{path}: claims")
@@ -340,11 +352,13 @@ def _parse(path: Path) -> Experiment:
         **values
         | {"layout": layout, "metrics": metrics, "curves": tuple(values["curves"])}
         | {"rows": rows, "claims": claims, "path": path, "variants": variants}
+        | {"source": tuple(values["source"])}
     )
 
 
-def _row(item: Any, path: Path) -> Row:
+def _row(item: Any, source: list[str], path: Path) -> Row:
     values = check_keys(item, ROW, f"{path}: row")
+    values["source"] = tuple(values["source"] or source)
     variants = _variants(values["variants"], f"{path}: row {values['name']}: variants")
     return Row(**values | {"scales": tuple(values["scales"]), "variants": variants})
 
@@ -368,8 +382,11 @@ def _metric(item: Any, variants: list[str], where: str) -> Metric:
     return replace(metric, of=metric.of or metric.key)
 
 
-def _claim(item: Any, path: Path) -> Claim:
+def _claim(item: Any, where: str, path: Path) -> Claim:
     values = check_keys(item, CLAIM, f"{path}: claim", open_ended=True)
+    values["where"] = values["where"] or where
+    for key, valid in (("portability", PORTABILITIES), ("on_paper", ON_PAPER)):
+        _among([values[key]], list(valid), f"{path}: claim {values['id']}: {key}")
     body = {key: value for key, value in values.items() if key not in CLAIM}
     check_claim_body(values["kind"], body, f"{path}: claim {values['id']}")
     return Claim(**{key: values[key] for key in CLAIM}, body=body)

@@ -19,6 +19,8 @@ EXPERIMENT: Keys = {
     "kind": (str, REQUIRED),
     "title": (str, REQUIRED),
     "where": (str, REQUIRED),
+    "source": (list, REQUIRED),
+    "source_note": (str, ""),
     "question": (str, REQUIRED),
     "baseline": (dict, {}),
     "at": (dict, {}),
@@ -38,6 +40,7 @@ METRIC: Keys = {
     "of": (str, ""),
     "variant": (str, ""),
     "minus": (list, []),
+    "reading": (NUMBER, 0),
 }
 VARIANT: Keys = {"title": (str, ""), "overrides": (dict, {}), "at": (dict, {})}
 ROW: Keys = {
@@ -48,6 +51,7 @@ ROW: Keys = {
     "at": (dict, {}),
     "reported": (dict, REQUIRED),
     "reported_curve": ((dict, type(None)), None),
+    "source": (list, []),
     "scales": (list, []),
     "reported_only": (str, ""),
     "variants": (dict, {}),
@@ -58,7 +62,12 @@ CLAIM: Keys = {
     "statement": (str, REQUIRED),
     "portability": (str, REQUIRED),
     "kind": (str, REQUIRED),
+    "where": (str, ""),
+    "on_paper": (str, "holds"),
+    "note": (str, ""),
 }
+PORTABILITIES = ("M", "L", "S", "I")
+ON_PAPER = ("holds", "overclaim", "not numeric")
 
 BOUNDS: Keys = {"above": (NUMBER, None), "below": (NUMBER, None)}
 
@@ -149,6 +158,10 @@ def check_reported(
             _check_metric(key, metrics, f"{where}: reported_curve")
         if not isinstance(values, list) or len(values) != len(curve["epoch"]):
             raise UserError(f"{where}: reported_curve: {key} must be as long a list as epoch")
+        for value in values:
+            hidden = value is None and key != "epoch"
+            if isinstance(value, bool) or not (hidden or isinstance(value, NUMBER)):
+                raise UserError(f"{where}: reported_curve: {key}: {value!r} must be a number")
 
 
 def check_claim_body(kind: str, body: Mapping[str, Any], where: str) -> None:
