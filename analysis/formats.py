@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import cache
+from itertools import groupby, pairwise
+from pathlib import Path
 
 import jinja2
 import pandas as pd
+from pylatexenc.latexencode import (
+    RULE_DICT,
+    UnicodeToLatexConversionRule,
+    UnicodeToLatexEncoder,
+)
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.claims import ClaimVerdict, verdict_table
+from analysis.claims import verdict_table
 from analysis.comparisons import NOT_RUN
+from analysis.tables import Heading, Line, Printed
 
-if TYPE_CHECKING:
-    from analysis.tables import Printed
-
-# What pdflatex does not know; Styler's "latex-math" escape leaves what stands between $ alone.
-LATEX = {"✓": r"$\checkmark$", "✗": r"$\times$", "±": r"$\pm$"}
-PAGE = jinja2.Template(
-    """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{{ title }}</title>
-<style>
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em }
-table { border-collapse: collapse; margin: 1em 0 } thead { border-bottom: 2px solid }
-td, th { padding: .25em .7em; text-align: left; vertical-align: top }
-tr:nth-child(even) td { background: #f4f4f4 }
-</style>
-<h1>{{ title }}</h1>
-{{ body | safe }}
-<ul>{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>
-<h2>Claims</h2>
-{{ claims | safe }}
-</html>
-""",
-    autoescape=True,
-)
+TEMPLATES = Path(__file__).parent / "templates"
+REMARKS = 2  # the last columns of a table are words: sentinel and verdict
+SIGNS = {ord("✓"): r"\ensuremath{\checkmark}", ord("✗"): r"\ensuremath{\times}"}
+HARMLESS = str.maketrans({"\u2028": " ", "\u2029": " "})
 
 
 def write(printed: Printed, fmt: str) -> str:
@@ -51,35 +40,51 @@ def write(printed: Printed, fmt: str) -> str:
     return writers[fmt](printed)
 
 
-def claims_frame(claims: list[ClaimVerdict]) -> pd.DataFrame:
-    """One row per claim: its id, verdict, statement and evidence."""
-    rows = [(c.id, c.verdict, c.statement, c.detail) for c in claims]
-    return pd.DataFrame(rows, columns=["claim", "verdict", "statement", "evidence"])
+def spans(headings: tuple[Heading, ...]) -> list[tuple[str, int]]:
+    """The upper line of the head: (words, columns); descriptive columns stand alone."""
+    merged: list[tuple[str, int]] = []
+    for heading in headings:
+        if merged and heading.over and merged[-1][0] == heading.over:
+            merged[-1] = (heading.over, merged[-1][1] + 1)
+        else:
+            merged.append((heading.over, 1))
+    return merged
+
+
+def groups(lines: tuple[Line, ...]) -> list[tuple[str, list[Line]]]:
+    """Neighbouring rows under one sub-heading."""
+    return [(group, list(rows)) for group, rows in groupby(lines, key=lambda line: line.group)]
 
 
 def terminal(printed: Printed) -> str:
     """Styled where standard output is a terminal, plain and uncut elsewhere."""
     console = Console()
     if not console.is_terminal:
-        console = Console(width=200, no_color=True)
-    table = Table(title=printed.title, title_justify="left")
-    for column in printed.body.columns:
-        table.add_column(Text(str(column)))
-    for values in printed.body.itertuples(index=False):
-        table.add_row(*(Text(str(v)) for v in values))
+        console = Console(width=220, no_color=True)
+    table = Table(title=printed.title, title_justify="left", pad_edge=False)
+    for heading in printed.headings:
+        table.add_column(
+            Text(f"{heading.over}\n{heading.title}" if heading.over else heading.title)
+        )
+    for group, lines in groups(printed.lines):
+        if group:
+            table.add_section()
+            table.add_row(Text(group, style="italic"))
+        for line in lines:
+            table.add_row(*(Text(e.text, style="bold" if e.best else "") for e in line.entries))
     with console.capture() as capture:
         console.print(table)
         for note in printed.notes:
             console.print(Text(note, style="dim"))
-        _print_claims(console, printed.claims)
+        _print_claims(console, printed)
     return capture.get()
 
 
-def _print_claims(console: Console, claims: list[ClaimVerdict]) -> None:
+def _print_claims(console: Console, printed: Printed) -> None:
     """Those with evidence in full; the others in a line, or they would fill the screen."""
-    waiting = [claim for claim in claims if claim.verdict == NOT_RUN]
-    if len(waiting) < len(claims):
-        console.print(verdict_table([claim for claim in claims if claim.verdict != NOT_RUN]))
+    waiting = [claim for claim in printed.claims if claim.verdict == NOT_RUN]
+    if len(waiting) < len(printed.claims):
+        console.print(verdict_table([c for c in printed.claims if c.verdict != NOT_RUN]))
     if waiting:
         names = ", ".join(claim.id for claim in waiting)
         see = f"repro check {waiting[0].experiment} says what is missing"
@@ -87,48 +92,99 @@ def _print_claims(console: Console, claims: list[ClaimVerdict]) -> None:
 
 
 def markdown(printed: Printed) -> str:
-    unpiped = printed.body.rename(columns=_unpiped).map(_unpiped)
-    body = unpiped.to_markdown(index=False, disable_numparse=True)
+    """One head line (Markdown has no spans), sub-headings as rows of their own."""
+    columns = [f"{h.over} {h.title}".strip().replace("|", r"\|") for h in printed.headings]
+    rows = []
+    for group, lines in groups(printed.lines):
+        if group:
+            rows.append([f"*{_markdown(group)}*", *[""] * (len(columns) - 1)])
+        rows += [[_markdown(e.text, e.best) for e in line.entries] for line in lines]
+    body = pd.DataFrame(rows, columns=columns).to_markdown(index=False, disable_numparse=True)
     notes = "\n".join(f"- {note}" for note in printed.notes)
     claims = "\n".join(
-        f"- **{c.id}: {c.verdict}.** {c.statement}  \n  {c.detail}." for c in printed.claims
+        f"- **{c.id}: {c.verdict}.** {c.statement}  \n  {c.detail}; rule: {c.rule}."
+        + (f" Turns: {c.flips}." if c.flips else "")
+        for c in printed.claims
     )
     return f"### {printed.title}\n\n{body}\n\n{notes}\n\nClaims:\n\n{claims}\n"
 
 
 def latex(printed: Printed) -> str:
-    """Three booktabs tabulars (table, notes, claims); needs booktabs, amssymb and T1 fonts."""
-    notes = pd.DataFrame({printed.title: printed.notes})
-    claims = claims_frame(printed.claims).drop(columns="evidence")
-    tables = [
-        _tabular(printed.body, "l" * printed.body.shape[1]),
-        _tabular(notes, r"p{0.95\linewidth}"),
-        _tabular(claims, r"llp{0.6\linewidth}"),
-    ]
-    return "% needs the packages booktabs, amssymb and fontenc with T1\n" + "\n".join(tables)
+    """A table environment with booktabs rules, then its notes and claims as lists."""
+    upper = spans(printed.headings)
+    ends = [0]
+    for _, width in upper:
+        ends.append(ends[-1] + width)
+    rules = [(a + 1, b) for (a, b), (over, _) in zip(pairwise(ends), upper, strict=True) if over]
+    described = _described(printed)
+    text: str = (
+        _latex_templates()
+        .get_template("table.tex.j2")
+        .render(
+            title=printed.title,
+            label=printed.tidy["experiment"].iloc[0],
+            headings=printed.headings,
+            spans=upper,
+            rules=rules,
+            groups=groups(printed.lines),
+            described=described,
+            measured=len(printed.headings) - described - REMARKS,
+            remarks=REMARKS,
+            notes=printed.notes,
+            claims=printed.claims,
+        )
+    )
+    return text
 
 
 def html(printed: Printed) -> str:
-    page: str = PAGE.render(
-        title=printed.title,
-        body=printed.body.to_html(index=False, border=0),
-        notes=printed.notes,
-        claims=claims_frame(printed.claims).to_html(index=False, border=0),
+    page: str = (
+        html_templates()
+        .get_template("page.html.j2")
+        .render(
+            printed=printed,
+            spans=spans(printed.headings),
+            groups=groups(printed.lines),
+            described=_described(printed),
+        )
     )
     return page
 
 
-def _tabular(frame: pd.DataFrame, columns: str) -> str:
-    def speakable(text: object) -> str:
-        words = str(text)
-        for sign, command in LATEX.items():
-            words = words.replace(sign, command)
-        return words
-
-    style = frame.rename(columns=speakable).map(speakable).style.hide(axis="index")
-    style = style.format(escape="latex-math").format_index(escape="latex-math", axis=1)
-    return style.to_latex(hrules=True, column_format=columns)
+@cache
+def html_templates() -> jinja2.Environment:
+    return jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True)
 
 
-def _unpiped(text: object) -> str:
-    return str(text).replace("|", r"\|")
+@cache
+def _latex_templates() -> jinja2.Environment:
+    """Marks that LaTeX leaves alone: \\VAR{...} and \\BLOCK{...}."""
+    environment = jinja2.Environment(
+        block_start_string=r"\BLOCK{",
+        block_end_string="}",
+        variable_start_string=r"\VAR{",
+        variable_end_string="}",
+        comment_start_string=r"\#{",
+        comment_end_string="}",
+        trim_blocks=True,
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=False,  # noqa: S701  LaTeX, not HTML; `tex` escapes
+        undefined=jinja2.StrictUndefined,
+    )
+    ours = UnicodeToLatexConversionRule(RULE_DICT, SIGNS)
+    encoder = UnicodeToLatexEncoder(conversion_rules=[ours, "defaults"])
+    environment.filters["tex"] = lambda words: encoder.unicode_to_latex(
+        str(words).translate(HARMLESS)
+    )
+    return environment
+
+
+def _described(printed: Printed) -> int:
+    """How many columns come before the numbers."""
+    measured = [i for i, heading in enumerate(printed.headings) if heading.over]
+    return measured[0] if measured else len(printed.headings) - REMARKS
+
+
+def _markdown(text: str, bold: bool = False) -> str:
+    escaped = text.replace("|", r"\|")
+    return f"**{escaped}**" if bold else escaped

@@ -128,7 +128,8 @@ def column_spread(experiment: Experiment, metric: Metric, evidence: Evidence) ->
     """What seeds of one column vary by, pooled over its healthy rows: for rows of one or two seeds.
 
     A collapsed row varies in a way of its own and stays out. An accuracy varies at least as much
-    as counting right answers among the test images of its runs does.
+    as counting right answers among the run's own test images does (other benchmarks, named behind
+    an @, count otherwise).
     """
     groups, floors = [], []
     for row in experiment.rows:
@@ -137,7 +138,8 @@ def column_spread(experiment: Experiment, metric: Metric, evidence: Evidence) ->
         healthy = {s: v for s, v in values.items() if runs[s]["sentinel"]["state"] == "healthy"}
         groups.append(list(healthy.values()))
         images = [runs[seed]["counts"].get("test_images") for seed in healthy]
-        if metric.unit == "%" and not metric.minus and all(images):
+        counted = metric.unit == "%" and "@" not in row.of.get(metric.key, metric.of)
+        if counted and not metric.minus and all(images):
             floors += [sampling_floor(healthy[s], n) for s, n in zip(healthy, images, strict=True)]
     floor = max(floors, default=0.0)
     return pooled(groups, floor)

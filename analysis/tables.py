@@ -1,121 +1,199 @@
 """An experiment as the paper's own table: its columns, our numbers beside the reported ones.
 
-Below it: floors, what differs from the paper's protocol, which code made the numbers, the claims
-with their verdicts, and how to make it again. `analysis/formats.py` writes it down.
+Every metric is the paper's number, ours, and the difference where both exist; where others have
+measured the same, theirs stand beside it. The best number of a column is bold, as in the paper.
+`analysis/notes.py` says what stands below a table, `analysis/formats.py` writes it down.
 """
 
 from __future__ import annotations
 
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from analysis import formats
 from analysis.claims import ClaimVerdict, judge_ours
 from analysis.frame import (
+    NOT_MEASURED,
     PAPER,
     Cell,
     Evidence,
-    Record,
     all_runs_of,
     cell,
     cells,
     clean_cell,
-    config_of,
     load_evidence,
     row_distance,
 )
-from analysis.ladder import CellVerdict, judge_cells
-from analysis.stats import mean_interval
+from analysis.ladder import NOT_HERE, CellVerdict, column_spread, judge_cells
+from analysis.notes import notes_of
+from analysis.paper import read_paper
+from analysis.stats import Spread, mean_interval
 from repro.errors import UserError, nearest
-from repro.harness.ledger import concerned, read_ledger
 from repro.harness.protocol_names import tier_of
-from repro.harness.spec import Experiment, Metric, Row, experiments_dir, run_name
+from repro.harness.spec import Experiment, Metric, Row
 from repro.harness.terminal import tick
 
 FORMATS = ("terminal", "md", "tex", "csv", "html")
 BLANK = "-"
+BORROWED = "†"  # behind an interval whose spread is not the row's own
+GROUP = "group"  # the layout column that the paper prints as sub-headings
+SILENT = (NOT_HERE, "not run", "not measured", "nothing printed")
+LARGER_IS_BETTER = ("%",)  # units of columns in which the paper prints the best number bold
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A column; those of one metric share `over`, which is empty for descriptive columns."""
+
+    over: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One printed cell; `address` (T7:r2:knn) where a measured cell stands behind it."""
+
+    text: str
+    address: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row; `group` is the sub-heading that it stands under, if any."""
+
+    row: str
+    group: str
+    entries: tuple[Entry, ...]
 
 
 @dataclass(frozen=True)
 class Printed:
-    """A table ready to be written: strings only, in the order of the page."""
+    """A table ready to be written, in the order of the page."""
 
     title: str
-    body: pd.DataFrame
+    headings: tuple[Heading, ...]
+    lines: tuple[Line, ...]
     notes: list[str]
     claims: list[ClaimVerdict]
     tidy: pd.DataFrame  # the cells as numbers, for csv
 
 
-def render_table(experiment_id: str, scale: str, fmt: str) -> str:
-    """One experiment's table at one scale, as text in one of `FORMATS`.
+def render_tables(ids: list[str], scale: str, fmt: str) -> list[str]:
+    """Experiments' tables at one scale, as text in one of `FORMATS`.
 
     Raises:
         UserError: unknown experiment, scale or format.
     """
+    from analysis import formats
+
     if fmt not in FORMATS:
         raise UserError(f"--format {fmt}: no such table format; nearest: {nearest(fmt, FORMATS)}")
     evidence = load_evidence(scale)
-    return formats.write(build(evidence.experiment(experiment_id), evidence), fmt)
+    return [formats.write(build(evidence.experiment(name), evidence), fmt) for name in ids]
 
 
 def build(experiment: Experiment, evidence: Evidence) -> Printed:
     """Everything that the table of `experiment` says about `evidence`."""
     claims = judge_ours(experiment, evidence)
     verdicts = judge_cells(experiment, evidence)
-    lines = [_line(experiment, row, evidence, claims, verdicts) for row in experiment.rows]
+    described = [c for c in experiment.layout if c.key != GROUP]
+    blocks = {m.key: _block(experiment, m, evidence) for m in experiment.metrics}
+    headings = [Heading("", column.title) for column in described]
+    for metric in experiment.metrics:
+        titles = dict.fromkeys(
+            title for entries in blocks[metric.key].values() for title in entries
+        )
+        headings += [Heading(metric.title, title) for title in titles]
+    headings += [Heading("", "sentinel"), Heading("", "verdict")]
+    lines = []
+    for row in experiment.rows:
+        entries = [Entry(tick(row.cells.get(column.key, ""))) for column in described]
+        for metric in experiment.metrics:
+            entries += blocks[metric.key][row.name].values()
+        entries.append(Entry(_sentinel(experiment, row, evidence)))
+        entries.append(Entry(_row_verdict(experiment, row, evidence.scale, claims, verdicts)))
+        lines.append(Line(row.name, str(row.cells.get(GROUP, "")), tuple(entries)))
     return Printed(
         title=f"{experiment.where}: {experiment.title} ({evidence.scale} scale)",
-        body=pd.DataFrame(lines),
-        notes=_notes(experiment, evidence),
+        headings=tuple(headings),
+        lines=tuple(lines),
+        notes=notes_of(
+            experiment, evidence, any(BORROWED in e.text for x in lines for e in x.entries)
+        ),
         claims=claims,
-        tidy=_tidy(experiment, evidence, verdicts),
+        tidy=tidy(experiment, evidence, verdicts),
     )
 
 
-def _line(
-    experiment: Experiment,
-    row: Row,
-    evidence: Evidence,
-    claims: list[ClaimVerdict],
-    verdicts: dict[tuple[str, str], CellVerdict],
-) -> dict[str, str]:
-    line = {column.title: tick(row.cells.get(column.key, "")) for column in experiment.layout}
-    for metric in experiment.metrics:
-        c = cell(experiment, row, metric.key, evidence)
-        reported = BLANK if c.reported is None else f"{c.reported:.{metric.decimals}f}"
-        line[f"{metric.title} (paper)"] = reported
-        minutes = metric.unit == "h" and evidence.scale != PAPER  # to a third of a second
-        line[f"{metric.title} (ours{_tier(metric)})"] = _ours(
-            c, row, 4 if minutes else metric.decimals
-        )
-    states = Counter(r["sentinel"]["state"] for r in all_runs_of(experiment, row, evidence))
-    line["sentinel"] = (
-        next(iter(states))
-        if len(states) == 1
-        else ", ".join(f"{state} {n}" for state, n in sorted(states.items())) or BLANK
+def _block(
+    experiment: Experiment, metric: Metric, evidence: Evidence
+) -> dict[str, dict[str, Entry]]:
+    """The columns of one metric, {row: {title: entry}}, every row with the same titles."""
+    paper = read_paper()
+    found = {row.name: cell(experiment, row, metric.key, evidence) for row in experiment.rows}
+    spread = column_spread(experiment, metric, evidence)
+    # A third of a second matters where runs take minutes.
+    digits = 4 if metric.unit == "h" and evidence.scale != PAPER else metric.decimals
+    means = {name: mean(c) for name, c in found.items() if c.values}
+    best_reported = _best(
+        metric, {n: c.reported for n, c in found.items() if c.reported is not None}
     )
-    line["verdict"] = _row_verdict(experiment, row, evidence.scale, claims, verdicts)
-    return line
-
-
-def _tier(metric: Metric) -> str:
+    best_mean = _best(metric, {n: round(m, digits) for n, m in means.items()})
+    compared = any(name in means and c.reported is not None for name, c in found.items())
+    others = {name: paper.anchors_of(c.address) for name, c in found.items()}
     tier = tier_of(metric.of)
-    return f", {tier}" if tier else ""
+    block = {}
+    for row in experiment.rows:
+        c = found[row.name]
+        address = f"{experiment.id}:{row.name}:{metric.key}" if c.values else ""
+        reported = BLANK if c.reported is None else f"{c.reported:.{metric.decimals}f}"
+        entries = {
+            "paper": Entry(reported, best=row.name in best_reported),
+            f"ours ({tier})" if tier else "ours": Entry(
+                _ours(c, row, digits, spread), address, best=row.name in best_mean
+            ),
+        }
+        if compared:
+            both = row.name in means and c.reported is not None
+            entries["Δ"] = Entry(
+                f"{means[row.name] - (c.reported or 0):+.{digits}f}" if both else BLANK
+            )
+        if any(others.values()):
+            said = ", ".join(f"{value:.{metric.decimals}f}" for value, _ in others[row.name])
+            entries["others"] = Entry(said or BLANK)
+        block[row.name] = entries
+    return block
 
 
-def _ours(c: Cell, row: Row, decimals: int) -> str:
+def mean(c: Cell) -> float:
+    return sum(c.values.values()) / len(c.values)
+
+
+def _best(metric: Metric, values: dict[str, float]) -> set[str]:
+    if metric.unit not in LARGER_IS_BETTER or metric.minus or len(values) < 2:
+        return set()
+    return {name for name, value in values.items() if value == max(values.values())}
+
+
+def _ours(c: Cell, row: Row, decimals: int, spread: Spread | None) -> str:
     if c.missing:
         return BLANK if row.reported_only else c.missing.removesuffix(" by these runs")
-    interval = mean_interval(list(c.values.values()))
-    if interval.n == 1:
-        return f"{interval.mean:.{decimals}f} (1 seed)"
-    return f"{interval.mean:.{decimals}f} ± {interval.half_width:.{decimals}f} ({interval.n})"
+    interval = mean_interval(list(c.values.values()), spread=spread)
+    seeds = f"({interval.n})" if interval.n > 1 else "(1 seed)"
+    if interval.half_width != interval.half_width:  # NaN: nothing is known of the spread
+        return f"{interval.mean:.{decimals}f} {seeds}"
+    mark = BORROWED if interval.source else ""
+    return f"{interval.mean:.{decimals}f} ± {interval.half_width:.{decimals}f}{mark} {seeds}"
+
+
+def _sentinel(experiment: Experiment, row: Row, evidence: Evidence) -> str:
+    states = Counter(r["sentinel"]["state"] for r in all_runs_of(experiment, row, evidence))
+    if len(states) == 1:
+        return str(next(iter(states)))
+    return ", ".join(f"{state} {n}" for state, n in sorted(states.items())) or BLANK
 
 
 def _row_verdict(
@@ -129,8 +207,7 @@ def _row_verdict(
     if why := row.why_not(scale):
         return why
     words = {m.title: verdicts[row.name, m.key].verdict for m in experiment.metrics}
-    silent = ("n/a at this scale", "not run", "not measured", "nothing printed")
-    said = [f"{title} {word}" for title, word in words.items() if word not in silent]
+    said = [f"{title} {word}" for title, word in words.items() if word not in SILENT]
     by_id = {claim.id: claim for claim in experiment.claims}
     address = f"{experiment.id}.{row.name}"
     said += [
@@ -141,137 +218,51 @@ def _row_verdict(
     return "; ".join(said) or next(iter(words.values()))
 
 
-def _notes(experiment: Experiment, evidence: Evidence) -> list[str]:
-    runs = {
-        run["id"]: run for row in experiment.rows for run in all_runs_of(experiment, row, evidence)
-    }
-    name, scale = experiment.id, evidence.scale
-    notes = []
-    if runs:
-        notes.append("Ours: mean ± half-width of its 95 % interval over seeds (number of seeds).")
-        notes.append(_floors(list(runs.values())))
-        notes += _clean_tiers(experiment, evidence)
-    if scale != PAPER:
-        notes.append(_deviations(experiment, scale))
-    notes += _ledger(experiment, scale)
-    if runs:
-        notes.append(_provenance(list(runs.values())))
-    notes.append(
-        f"Again: repro run {name} --scale {scale} --seeds 3 trains what is missing; "
-        f"repro table {name} --scale {scale} prints this from the records alone."
-    )
-    return notes
-
-
-def _clean_tiers(experiment: Experiment, evidence: Evidence) -> list[str]:
-    """What the official columns would read by the benchmarks' own definitions."""
-    notes = []
-    for metric in experiment.metrics:
-        said = []
-        for row in experiment.rows:
-            c = clean_cell(experiment, row, metric.key, evidence)
-            if c and c.values:
-                mean = sum(c.values.values()) / len(c.values)
-                said.append(f"{row.label} {mean:.{metric.decimals}f} ({len(c.values)})")
-        if said:
-            notes.append(
-                f"{metric.title}: official tier, as the authors' script evaluates; clean tier, the "
-                f"benchmark's own definition (number of seeds): {', '.join(said)}."
-            )
-    return notes
-
-
-def _floors(runs: list[Record]) -> str:
-    random, pixels = (
-        np.mean([run["metrics"][key] for run in runs]) for key in ("knn_random", "knn_pixels")
-    )
-    return (
-        f"k-NN floors on this data: random initialisation {random:.1f} %, "
-        f"raw pixels {pixels:.1f} % (mean of {len(runs)} runs)."
-    )
-
-
-def _deviations(experiment: Experiment, scale: str) -> str:
-    """The config keys in which rows at this scale differ from the paper's rows, by section."""
-    rows = [row for row in experiment.rows if not row.why_not(scale)]
-    variants = experiment.runs_a_row
-    distances = [row_distance(experiment, row, scale, name) for row in rows for name in variants]
-    keys = dict.fromkeys(key for distance in distances for key in distance)
-    groups: dict[str, list[str]] = defaultdict(list)
-    for key in keys:
-        section, _, name = key.partition(".")
-        pairs = [distance.get(key) for distance in distances]
-        if all(pair == pairs[0] for pair in pairs) and pairs[0] is not None:
-            ours, paper = (_plain(value) for value in pairs[0])
-            groups[section].append(f"{name} {ours} ({paper})")
-        else:
-            groups[section].append(f"{name} (in some rows)")
-    listed = "; ".join(f"{section}: {', '.join(names)}" for section, names in groups.items())
-    return f"Differs from the paper's protocol in {len(keys)} keys, ours (paper's): {listed}."
-
-
-def _ledger(experiment: Experiment, scale: str) -> list[str]:
-    """The entries of the deviation ledger that concern rows of this table at this scale."""
-    trained = [row for row in experiment.rows if not row.why_not(scale)]
-    configs = {
-        run_name(row, variant): config_of(experiment, row, scale, variant)
-        for row in trained
-        for variant in experiment.runs_a_row
-    }
-    notes = []
-    for entry, names in concerned(read_ledger(experiments_dir()), experiment.id, configs):
-        where = "all rows" if len(names) == len(configs) else ", ".join(names)
-        notes.append(f"{entry.id} ({where}) {entry}.")
-    return notes
-
-
-def _provenance(runs: list[Record]) -> str:
-    versions = Counter(
-        (run["env"]["git_sha"] or "unknown")[:10]
-        + (" with uncommitted changes" if run["env"]["dirty"] else "")
-        for run in runs
-    )
-    listed = ", ".join(f"{version} ({n})" for version, n in sorted(versions.items()))
-    return f"Made by {len(runs)} runs of code version {listed}."
-
-
-def _tidy(
+def tidy(
     experiment: Experiment,
     evidence: Evidence,
     verdicts: dict[tuple[str, str], CellVerdict],
 ) -> pd.DataFrame:
+    """One row per cell: reported, ours with its interval, difference, verdict, where from."""
     frame = cells(experiment, evidence)
-    halves = [mean_interval(list(v.values())).half_width if v else None for v in frame["values"]]
-    frame.insert(6, "half_width", pd.Series(halves, dtype=float))
-    frame["seeds"] = [" ".join(map(str, values)) for values in frame["values"]]
+    extra = []
+    for name, key, values, missing in frame[["row", "metric", "values", "missing"]].itertuples(
+        index=False
+    ):
+        row, metric = experiment.row(name), experiment.metric(key)
+        numbers = list(values.values())
+        spread = column_spread(experiment, metric, evidence) if len(numbers) in (1, 2) else None
+        interval = mean_interval(numbers, spread=spread) if numbers else None
+        clean = clean_cell(experiment, row, key, evidence)
+        compared = not row.why_not(evidence.scale) and missing in ("", NOT_MEASURED)
+        verdict = verdicts[name, key]
+        extra.append(
+            {
+                "half_width": interval.half_width if interval else None,
+                "low": interval.low if interval else None,
+                "high": interval.high if interval else None,
+                "spread": interval.source or "own" if interval and len(numbers) else "",
+                "tier": tier_of(row.of.get(key, metric.of)),
+                "clean_mean": mean(clean) if clean and clean.values else None,
+                "verdict": verdict.verdict,
+                "rule": verdict.rule,
+                "flips": verdict.flips,
+                "keys_that_differ": len(
+                    row_distance(experiment, row, evidence.scale, metric.variant)
+                )
+                if compared
+                else None,
+                "source": " ".join(row.source),
+                "seeds": " ".join(map(str, values)),
+            }
+        )
+    added = pd.DataFrame(extra, index=frame.index)
+    frame["difference"] = frame["mean"] - frame["reported"]
     for column in ("values", "runs"):
         frame[column] = [" ".join(str(v) for v in by_seed.values()) for by_seed in frame[column]]
-    frame["tier"] = [
-        tier_of(experiment.row(row).of.get(metric, experiment.metric(metric).of))
-        for row, metric in zip(frame["row"], frame["metric"], strict=True)
-    ]
-    frame["clean_mean"] = [
-        _clean_mean(experiment, row, metric, evidence)
-        for row, metric in zip(frame["row"], frame["metric"], strict=True)
-    ]
-    frame["verdict"] = [
-        verdicts[row, metric].verdict
-        for row, metric in zip(frame["row"], frame["metric"], strict=True)
-    ]
-    return frame
-
-
-def _clean_mean(experiment: Experiment, row: str, metric: str, evidence: Evidence) -> float | None:
-    c = clean_cell(experiment, experiment.row(row), metric, evidence)
-    return float(np.mean(list(c.values.values()))) if c and c.values else None
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, list):
-        return " to ".join(f"{v:g}" for v in value)
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return pd.concat(
+        [frame, added.astype({"half_width": float, "low": float, "high": float})], axis=1
+    )
 
 
 if __name__ == "__main__":

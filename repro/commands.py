@@ -118,11 +118,11 @@ def names_of(references: Sequence[str]) -> list[str]:
     return [experiment.id for experiment, _ in select(references)]
 
 
-def print_tables(names: Sequence[str], scale: str, fmt: str) -> None:
-    from analysis.tables import render_table
+def print_tables(names: list[str], scale: str, fmt: str) -> None:
+    from analysis.tables import render_tables
 
-    for name in names:
-        print(render_table(name, scale, fmt).rstrip("\n"))
+    for text in render_tables(names, scale, fmt):
+        print(text.rstrip("\n"))
 
 
 def draw_figures(names: Sequence[str], scale: str, formats: Sequence[str]) -> None:
