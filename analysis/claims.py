@@ -45,10 +45,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from analysis.comparisons import (
     CONFIRMED,
     CONTRADICTED,
@@ -212,25 +208,6 @@ def decide(kind: str, parts: Sequence[Part], holm_p: float) -> tuple[str, bool |
     if UNDECIDED in statuses or (TESTED in statuses and not significant):
         return f"undecided at {_fewest(parts, UNDECIDED, TESTED)} seeds", None
     return ("expected collapse" if kind in ("collapse", "fails") else "direction confirmed"), True
-
-
-def print_verdicts(verdicts: Sequence[ClaimVerdict]) -> None:
-    """A table in a terminal, one line a claim elsewhere."""
-    console = Console()
-    if console.is_terminal:
-        console.print(verdict_table(verdicts))
-        return
-    for v in verdicts:
-        print(f"{v.id}  {v.verdict}  {v.statement}  [{v.detail}]")
-
-
-def verdict_table(verdicts: Sequence[ClaimVerdict]) -> Table:
-    colours = {True: "green", False: "red", None: "yellow"}
-    table = Table("claim", "verdict", "statement and evidence", show_lines=True)
-    for v in verdicts:
-        said = Text.assemble(v.statement, "\n", (v.detail, "dim"))
-        table.add_row(v.id, Text(v.verdict, style=colours[v.holds]), said)
-    return table
 
 
 def _tested(parts: Sequence[Part]) -> list[Part]:

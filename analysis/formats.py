@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.claims import verdict_table
+from analysis.checklist import verdict_table
 from analysis.comparisons import NOT_RUN
 from analysis.tables import Heading, Line, Printed
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from analysis import formats
@@ -34,11 +35,19 @@ TABLES = ("md", "csv", "tex")
 FIGURES = ("png", "svg")
 
 
-def publish(ids: Sequence[str], scale: str) -> list[Path]:
+@dataclass(frozen=True)
+class Publication:
+    """What `publish` did: the files written, and what it refused, each with the reason."""
+
+    written: list[Path]
+    refused: list[str]
+
+
+def publish(ids: Sequence[str], scale: str) -> Publication:
     """Append finished runs of `ids` to the published records, then rebuild the scale's folder.
 
-    Returns:
-        The files written, records first.
+    Runs and evaluations made by uncommitted code are refused: nobody could make them again. Lines
+    that are there are never changed.
 
     Raises:
         UserError: smoke scale, or no finished run of these experiments.
@@ -58,35 +67,57 @@ def publish(ids: Sequence[str], scale: str) -> list[Path]:
             f"no finished run of {', '.join(ids)} at scale {scale}; "
             f"repro run {ids[0]} --scale {scale}"
         )
+    ordered = sorted(
+        wanted, key=lambda identity: (wanted[identity]["slug"], wanted[identity]["seed"])
+    )
+    folders = {one.id: one for one in find_runs(results_dir() / "runs")}
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "records.jsonl"
+    file, later = folder / "records.jsonl", folder / "evaluations.jsonl"
     with file.open("a") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
+        for one in (file, later):
+            _drop_torn_line(one)
         there = published_records(scale)
-        runs = {folder.id: folder for folder in find_runs(results_dir() / "runs")}
-        fresh = sorted(
-            (identity for identity in wanted if identity not in there),
-            key=lambda identity: (wanted[identity]["slug"], wanted[identity]["seed"]),
-        )
-        append_lines(file, [record(runs[identity]) for identity in fresh])
-        later = [
+        fresh = [record(folders[i]) for i in ordered if i not in there]
+        runs, refused = _clean(fresh, "its run")
+        append_lines(file, runs)
+        known = {**there, **{run["id"]: run for run in runs}}
+        lines = [
             line
-            for identity in sorted(wanted, key=lambda i: (wanted[i]["slug"], wanted[i]["seed"]))
-            if identity in runs
-            for line in evaluation_lines(runs[identity])
-            if not _is_published(line, there.get(identity))
+            for identity in ordered
+            if identity in folders and identity in known
+            for line in evaluation_lines(folders[identity])
+            if not _is_published(line, known[identity])
         ]
-        dirty = [line for line in later if line["env"]["dirty"]]
-        for line in dirty:
-            print(f"not published, made by uncommitted code: {line['name']} of {line['slug']}")
-        append_lines(folder / "evaluations.jsonl", [line for line in later if line not in dirty])
-        return [file, *rebuild(scale)]
+        evaluations, dirty = _clean(lines, "its evaluation")
+        append_lines(later, evaluations)
+        return Publication([file, later, *rebuild(scale)], refused + dirty)
 
 
-def _is_published(line: Record, record: Record | None) -> bool:
+def _clean(lines: list[Record], what: str) -> tuple[list[Record], list[str]]:
+    """The lines that may be published, and why the others may not."""
+    dirty = [line for line in lines if line["env"].get("dirty") or not line["env"].get("git_sha")]
+    why = [
+        f"{line['slug']}: {what} {line.get('name', '')}".rstrip()
+        + " was made by code that was not committed; commit it and make the number again"
+        for line in dirty
+    ]
+    return [line for line in lines if line not in dirty], why
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut off what a full disk or a kill left of a last line: it never counted."""
+    if not path.is_file():
+        return
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+
+
+def _is_published(line: Record, record: Record) -> bool:
     """Whether a run's published record has the numbers of this evaluation already."""
-    if record is None:
-        return False
     return all(record["metrics"].get(key) == value for key, value in line["metrics"].items())
 
 

@@ -226,6 +226,9 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     _scale(p)
     text = "judge our runs, or the paper's own numbers (default: %(default)s)"
     p.add_argument("--on", choices=("ours", "reported"), default="ours", help=text)
+    text = "the evidence behind every claim, not only behind contradicted ones"
+    p.add_argument("-v", "--verbose", action="store_true", help=text)
+    p.add_argument("--junit", metavar="FILE", help="also write the verdicts as JUnit XML, for CI")
     _json(p)
     text = "from a printed number to its runs, config and verdict"
     p = command("explain", commands.explain, text, "repro explain T7:r2:knn")

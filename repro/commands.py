@@ -7,9 +7,11 @@ it needs when it is called; `repro/cli.py` holds the parser.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 FINE, NEGATIVE, MISTAKE, INTERRUPTED = 0, 1, 2, 130
 FIGURE_FORMATS = ("png", "svg")
@@ -51,17 +53,18 @@ def figure(arguments: argparse.Namespace) -> int:
 
 
 def check(arguments: argparse.Namespace) -> int:
+    from analysis.checklist import print_checklist, write_junit
     from analysis.claims import check as judge
-    from analysis.claims import print_verdicts
     from repro.harness.terminal import print_json
 
     verdicts = judge(names_of(arguments.ids or ["all"]), arguments.scale, arguments.on)
-    summary = Counter(verdict.verdict for verdict in verdicts)
+    if arguments.junit:
+        write_junit(verdicts, Path(arguments.junit))
     if arguments.json:
+        summary = Counter(verdict.verdict for verdict in verdicts)
         print_json({"claims": [asdict(v) for v in verdicts], "summary": summary})
     else:
-        print_verdicts(verdicts)
-        print(", ".join(f"{number} {word}" for word, number in summary.items()))
+        print_checklist(verdicts, arguments.verbose)
     return NEGATIVE if any(verdict.holds is False for verdict in verdicts) else FINE
 
 
@@ -86,9 +89,12 @@ def explain(arguments: argparse.Namespace) -> int:
 def publish(arguments: argparse.Namespace) -> int:
     from analysis.publish import publish as write
 
-    for path in write(names_of(arguments.ids), arguments.scale):
+    done = write(names_of(arguments.ids), arguments.scale)
+    for path in done.written:
         print(path)
-    return FINE
+    for why in done.refused:
+        print(f"not published: {why}", file=sys.stderr)
+    return NEGATIVE if done.refused else FINE
 
 
 def doctor(arguments: argparse.Namespace) -> int:
