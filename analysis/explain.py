@@ -1,78 +1,270 @@
-"""From a printed number back to where it comes from: runs, config, code version, log line."""
+"""From a printed number, or a verdict on a claim, back to where it comes from: runs, config, code
+version, hardware, log line, and what would have to be otherwise for another verdict.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from analysis.frame import Evidence, Record, cell, load_evidence, row_distance, runs_of
-from analysis.ladder import judge_cells
+from analysis.claims import ClaimVerdict, judge_ours, judge_reported
+from analysis.frame import (
+    PAPER,
+    Evidence,
+    Record,
+    all_runs_of,
+    cell,
+    clean_cell,
+    config_of,
+    load_evidence,
+    resolve,
+    resolve_row,
+    row_distance,
+    runs_of,
+)
+from analysis.ladder import CellVerdict, column_spread, judge_cells
+from analysis.paper import read_paper
 from analysis.stats import mean_interval
-from repro.errors import UserError
+from repro.errors import UserError, nearest
+from repro.harness.ledger import Deviation, concerned, read_ledger
 from repro.harness.protocol_names import protocol_of, tier_of
-from repro.harness.spec import results_dir
-from repro.harness.store import find_run
+from repro.harness.spec import Claim, Experiment, experiment_ids, experiments_dir, results_dir
+from repro.harness.spec_checks import addresses
+from repro.harness.store import RunFolder, find_runs
+
+CLAIM = "C."  # how the ids of claims begin
 
 
 def explain(address: str, scale: str) -> dict[str, Any]:
-    """Everything behind one cell, e.g. `T7:r2:knn`.
-
-    Returns:
-        {cell, scale, reported, mean, interval: [low, high] of 95 % or null, n, missing, verdict,
-        rule, tier, runs: [{id, seed, value, from, git_sha, dirty, log, evaluation}],
-        config_difference: {key: {ours, paper}}}. `tier` is official, clean or empty, `evaluation`
-        the request that gave the number, null for numbers of the training itself.
+    """Everything behind one cell (`T7:r2:knn`) or one claim (`C.T7.4`).
 
     Raises:
-        UserError: the address is not ID:ROW:METRIC, or one of the three does not exist.
+        UserError: the address is neither, or what it names does not exist.
     """
-    parts = address.split(":")
-    if len(parts) != 3:
-        raise UserError(f"'{address}' is not a cell: write ID:ROW:METRIC, e.g. T7:r2:knn")
-    name, row_name, key = parts
-    evidence = load_evidence(scale)
-    experiment = evidence.experiment(name)
-    row = experiment.row(row_name)
-    column = experiment.metric(key)
-    source, variant = row.of.get(key, column.of), column.variant
-    found = cell(experiment, row, key, evidence)
-    values = list(found.values.values())
-    interval = mean_interval(values) if values else None
-    several = interval is not None and interval.n > 1
-    verdict = judge_cells(experiment, evidence)[row_name, key]
-    runs = runs_of(experiment, row, evidence, variant)
-    distance = {} if row.why_not(scale) else row_distance(experiment, row, scale, variant)
-    return {
-        "cell": address,
-        "scale": scale,
-        "reported": found.reported,
-        "mean": interval.mean if interval else None,
-        "interval": [interval.low, interval.high] if interval and several else None,
-        "n": len(values),
-        "missing": found.missing,
-        "verdict": verdict.verdict,
-        "rule": verdict.rule,
-        "tier": tier_of(source),
-        "runs": [_run(runs[seed], source, value, evidence) for seed, value in found.values.items()],
-        "config_difference": {k: {"ours": a, "paper": b} for k, (a, b) in distance.items()},
-    }
+    if address.startswith(CLAIM):
+        claim_named(address, Evidence(PAPER, {}))  # a mistake is said before records are read
+        return Explainer(load_evidence(scale)).claim(address)
+    if address.count(":") != 2:
+        raise UserError(
+            f"'{address}' is not a cell: write ID:ROW:METRIC, e.g. T7:r2:knn (or a claim: C.T7.1)"
+        )
+    return Explainer(load_evidence(scale)).cell(address)
 
 
-def _run(run: Record, source: str, value: float, evidence: Evidence) -> dict[str, Any]:
-    folder = find_run(results_dir() / "runs", run["id"])
-    made = run.get("evaluations", {}).get(protocol_of(source))
-    env = made["env"] if made else run["env"]
-    return {
-        "id": run["id"],
-        "seed": run["seed"],
-        "value": value,
-        "from": str(folder.path) if folder else f"results/published/{evidence.scale}/records.jsonl",
-        "git_sha": env["git_sha"],
-        "dirty": env["dirty"],
-        "evaluation": made and made["request"],
-        "log": _last_line(folder.path / "log.txt") if folder else None,
-    }
+def claim_named(name: str, evidence: Evidence) -> tuple[Experiment, Claim]:
+    """Raises: UserError with the nearest id."""
+    known: dict[str, tuple[Experiment, Claim]] = {}
+    for one in experiment_ids():
+        experiment = evidence.experiment(one)
+        known |= {claim.id: (experiment, claim) for claim in experiment.claims}
+    if name not in known:
+        raise UserError(
+            f"no claim '{name}'; nearest: {nearest(name, list(known))} (repro check lists all)"
+        )
+    return known[name]
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """Answers about one body of evidence; verdicts, folders and the ledger are read once."""
+
+    evidence: Evidence
+    _cells: dict[str, dict[tuple[str, str], CellVerdict]] = field(default_factory=dict)
+    _claims: dict[str, list[ClaimVerdict]] = field(default_factory=dict)
+
+    def cell(self, address: str) -> dict[str, Any]:
+        """Everything behind one cell.
+
+        Returns:
+            {cell, scale, reported, sources, mean, interval: [low, high] of 95 % or null, spread (of
+            one or two seeds: whose it is), n, missing, difference, verdict, rule, flips, tier,
+            clean, others, runs: [{id, seed, value, from, git_sha, dirty, hardware, sentinel,
+            wall_seconds, log, evaluation}], config_difference: {key: {ours, paper}}, deviations}.
+            `tier` is official, clean or empty, `clean` the mean of the clean tier where the two
+            differ, `evaluation` the request that gave the number, null for training's own.
+        """
+        name, row_name, key = address.split(":")
+        experiment = self.evidence.experiment(name)
+        row, column = experiment.row(row_name), experiment.metric(key)
+        source = row.of.get(key, column.of)
+        found = cell(experiment, row, key, self.evidence)
+        clean = clean_cell(experiment, row, key, self.evidence)
+        values = list(found.values.values())
+        spread = column_spread(experiment, column, self.evidence)
+        interval = mean_interval(values, spread=spread) if values else None
+        bounds = [interval.low, interval.high] if interval else []
+        verdict = self.cell_verdicts(experiment)[row_name, key]
+        runs = runs_of(experiment, row, self.evidence, column.variant)
+        paper, scale = read_paper(), self.evidence.scale
+        trained = not row.why_not(scale)
+        distance = row_distance(experiment, row, scale, column.variant) if trained else {}
+        return {
+            "cell": address,
+            "scale": scale,
+            "reported": found.reported,
+            "sources": [paper.sources.get(one, one) for one in row.source],
+            "mean": interval.mean if interval else None,
+            "interval": bounds if bounds and not any(map(math.isnan, bounds)) else None,
+            "spread": interval.source if interval else "",
+            "n": len(values),
+            "missing": found.missing,
+            "difference": interval.mean - found.reported
+            if interval and found.reported is not None
+            else None,
+            "verdict": verdict.verdict,
+            "rule": verdict.rule,
+            "flips": verdict.flips,
+            "tier": tier_of(source),
+            "clean": sum(clean.values.values()) / len(clean.values)
+            if clean and clean.values
+            else None,
+            "others": [
+                {"value": value, "what": anchor.what, "source": paper.sources[anchor.source]}
+                for value, anchor in paper.anchors_of(found.address)
+            ],
+            "runs": [
+                self.run(runs[seed], source) | {"value": value}
+                for seed, value in found.values.items()
+            ],
+            "config_difference": {k: {"ours": a, "paper": b} for k, (a, b) in distance.items()},
+            "deviations": self._deviations(experiment, row_name) if trained else [],
+        }
+
+    def claim(self, name: str) -> dict[str, Any]:
+        """Everything behind the verdict on a claim.
+
+        Returns:
+            {claim, experiment, scale, statement, where, portability, verdict, holds, evidence,
+            rule, flips, note, on_paper, reported: {verdict, evidence} (the same claim on the
+            paper's own numbers), cells: [{cell, reported, mean, n, missing}], rows: [{row, n,
+            missing}], runs, deviations}. `cells` and `rows` are what the claim rests on.
+        """
+        experiment, claim = claim_named(name, self.evidence)
+        (ours,) = (one for one in self.claim_verdicts(experiment) if one.id == name)
+        printed = judge_reported(experiment, Evidence(PAPER, {}))
+        (reported,) = (one for one in printed if one.id == name)
+        named = dict(addresses(claim.kind, claim.body))
+        rows = dict.fromkeys(a.rpartition(".")[0] if cells else a for a, cells in named.items())
+        runs: dict[str, dict[str, Any]] = {}
+        ledger: dict[str, dict[str, str]] = {}
+        for address in rows:
+            of, row = resolve_row(address, self.evidence)
+            runs |= {r["id"]: self.run(r) for r in all_runs_of(of, row, self.evidence)}
+            if not row.why_not(self.evidence.scale):
+                ledger |= {entry["id"]: entry for entry in self._deviations(of, row.name)}
+        return {
+            "claim": name,
+            "experiment": experiment.id,
+            "scale": self.evidence.scale,
+            "statement": claim.statement,
+            "where": claim.where,
+            "portability": claim.portability,
+            "verdict": ours.verdict,
+            "holds": ours.holds,
+            "evidence": ours.detail,
+            "rule": ours.rule,
+            "flips": ours.flips,
+            "note": claim.note,
+            "on_paper": claim.on_paper,
+            "reported": {"verdict": reported.verdict, "evidence": reported.detail},
+            "cells": [self._short_cell(address) for address, is_cell in named.items() if is_cell],
+            "rows": [self._short_row(address) for address, is_cell in named.items() if not is_cell],
+            "runs": list(runs.values()),
+            "deviations": list(ledger.values()),
+        }
+
+    def cell_verdicts(self, experiment: Experiment) -> Mapping[tuple[str, str], CellVerdict]:
+        if experiment.id not in self._cells:
+            self._cells[experiment.id] = judge_cells(experiment, self.evidence)
+        return self._cells[experiment.id]
+
+    def claim_verdicts(self, experiment: Experiment) -> list[ClaimVerdict]:
+        if experiment.id not in self._claims:
+            self._claims[experiment.id] = judge_ours(experiment, self.evidence)
+        return self._claims[experiment.id]
+
+    def run(self, run: Record, source: str = "") -> dict[str, Any]:
+        """Where one number of a run comes from: its evaluation's code and host, or its training's.
+
+        Args:
+            source: the metric; empty where the run as a whole is meant.
+        """
+        folder = self._folders.get(run["id"])
+        made = run.get("evaluations", {}).get(protocol_of(source))
+        env = made["env"] if made else run["env"]
+        published = f"results/published/{self.evidence.scale}/records.jsonl"
+        return {
+            "id": run["id"],
+            "seed": run["seed"],
+            "from": str(folder.path) if folder else published,
+            "git_sha": env["git_sha"],
+            "dirty": env["dirty"],
+            "hardware": env.get("hardware"),
+            "sentinel": run["sentinel"]["state"],
+            "wall_seconds": run["times"].get("wall_seconds"),
+            "evaluation": made and made["request"],
+            "log": _last_line(folder.path / "log.txt") if folder else None,
+        }
+
+    @cached_property
+    def _folders(self) -> dict[str, RunFolder]:
+        return {folder.id: folder for folder in find_runs(results_dir() / "runs")}
+
+    @cached_property
+    def ledger(self) -> list[Deviation]:
+        return read_ledger(experiments_dir())
+
+    def _deviations(self, experiment: Experiment, row_name: str) -> list[dict[str, str]]:
+        """The entries of the deviation ledger that concern any run of a row."""
+        row = experiment.row(row_name)
+        configs = {
+            variant: config_of(experiment, row, self.evidence.scale, variant)
+            for variant in experiment.runs_a_row
+        }
+        concerning = concerned(self.ledger, experiment.id, configs)
+        return [{"id": entry.id, "what": str(entry)} for entry, _ in concerning]
+
+    def _short_cell(self, address: str) -> dict[str, Any]:
+        found = resolve(address, self.evidence)
+        values = list(found.values.values())
+        return {
+            "cell": f"{found.experiment}:{found.row}:{found.metric}",
+            "reported": found.reported,
+            "mean": sum(values) / len(values) if values else None,
+            "n": len(values),
+            "missing": found.missing,
+        }
+
+    def _short_row(self, address: str) -> dict[str, Any]:
+        experiment, row = resolve_row(address, self.evidence)
+        n = len(all_runs_of(experiment, row, self.evidence))
+        missing = "" if n else row.why_not(self.evidence.scale) or "not run"
+        return {"row": address, "n": n, "missing": missing}
+
+
+def lines_of(found: Mapping[str, Any]) -> Iterable[str]:
+    """An explanation for a terminal: a line a key, lists and differences a line an item."""
+    for key, value in found.items():
+        if isinstance(value, Mapping) and value:
+            yield f"{key}:"
+            yield from (f"  {name}: {_plain(item)}" for name, item in value.items())
+        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            yield f"{key}:"
+            yield from (f"  {_plain(item)}" for item in value)
+        else:
+            yield f"{key}: {_plain(value)}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _last_line(path: Path) -> str | None:

@@ -102,6 +102,37 @@ def test_explain_leads_from_a_number_to_its_runs_and_its_config(
     assert found["verdict"] == "n/a at this scale"
 
 
+def test_explain_says_what_a_claim_rests_on_and_what_would_turn_it(
+    make: Callable[..., Record], published: Callable[..., Path]
+) -> None:
+    gaps = {"T7.r1": (75.0, 75.5, 76.2), "T7.r4": (70.0, 70.4, 71.3)}
+    published(
+        [make(row, seed, knn=value) for row, own in gaps.items() for seed, value in enumerate(own)]
+    )
+    found = explain("C.T7.5", "laptop")
+    assert found["verdict"] == "direction confirmed (in part)"  # no linear evaluation was made
+    assert found["holds"] is True
+    assert found["reported"]["verdict"] == "holds"
+    measured = {one["cell"]: one["mean"] for one in found["cells"]}
+    assert measured["T7:r4:knn"] == pytest.approx(70.5667, abs=1e-4)
+    assert measured["T7:r4:linear"] is None
+    assert "holds up to a demanded gap of" in found["flips"]
+    assert sorted(run["seed"] for run in found["runs"]) == [0, 0, 1, 1, 2, 2]
+    assert "D7" in [entry["id"] for entry in found["deviations"]]
+
+
+def test_an_explained_interval_is_the_one_of_the_table(
+    make: Callable[..., Record], published: Callable[..., Path]
+) -> None:
+    records = [make("T7.r1", seed) for seed in range(3)] + [make("T7.r4", 0, knn=70.0)]
+    published(records)
+    found = explain("T7:r4:knn", "laptop")
+    low, high = found["interval"]
+    assert low < 70 < high
+    assert "pooled over 1 row" in found["spread"]
+    assert explain("T7:r1:knn", "laptop")["spread"] == ""
+
+
 @pytest.mark.parametrize(
     ("address", "message"),
     [
@@ -109,6 +140,7 @@ def test_explain_leads_from_a_number_to_its_runs_and_its_config(
         ("T7:r2:kn", "nearest: knn"),
         ("T7:r22:knn", "nearest"),
         ("T77:r2:knn", "nearest"),
+        ("C.T7.44", "nearest: C.T7.4"),
     ],
 )
 def test_a_cell_that_does_not_exist_gets_the_nearest(
