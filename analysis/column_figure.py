@@ -5,47 +5,58 @@ The paper's numbers and ours stand in panels of their own, since the data differ
 
 from __future__ import annotations
 
-import seaborn as sns
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.drawing import GREY, looks, ours, panels, say, whiskers
 from analysis.frame import Evidence, cell
 from repro.harness.spec import Experiment
 
-MARKS = ("o", "s", "D", "^", "v", "P", "X")
-SPREAD = 0.5  # of a line's height, over which the columns are spread
+SPREAD = 0.62  # of a line's height, over which the columns are spread
 
 
 def draw_columns(experiment: Experiment, evidence: Evidence) -> Figure:
-    """Every seed as a mark, the mean as a line; columns are told apart by colour and shape."""
+    """Every seed as a small mark, the mean as a large one; columns differ in colour and shape."""
     rows, columns = experiment.rows, experiment.metrics
-    colours = sns.color_palette("colorblind", len(columns))
-    figure = Figure(figsize=(7.2, 1.3 + 0.62 * len(rows)), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    styles = looks([metric.key for metric in columns])
+    figure, grid = panels(1, 2, height=1.3 + 0.8 * len(rows))
+    left, right = grid[0]
     for place, row in enumerate(rows):
-        for number, (metric, colour) in enumerate(zip(columns, colours, strict=True)):
+        for number, metric in enumerate(columns):
             height = place + SPREAD * ((number + 0.5) / len(columns) - 0.5)
-            c, mark = cell(experiment, row, metric.key, evidence), MARKS[number % len(MARKS)]
+            look = styles[metric.key]
+            c = cell(experiment, row, metric.key, evidence)
             if c.reported is not None:
-                left.plot([c.reported], [height], mark, color=colour, ms=5)
+                left.plot([c.reported], [height], look.marker, color=look.colour, ms=6)
+                say(left, f"{c.reported:.{metric.decimals}f}", (c.reported, height), (7, 0))
             seeds = list(c.values.values())
             if seeds:
-                mean = sum(seeds) / len(seeds)
-                right.plot(seeds, [height] * len(seeds), mark, color=colour, ms=5, alpha=0.5, mew=0)
-                right.plot([mean], [height], "|", color="black", ms=10, mew=1.4)
+                mean = float(np.mean(seeds))
+                small = {"ms": 3.5, "alpha": 0.5, "mew": 0}
+                right.plot(seeds, [height] * len(seeds), look.marker, color=look.colour, **small)
+                right.plot([mean], [height], look.marker, color=look.colour, ms=6.5, mec="black")
+                whiskers(right, height, seeds, upright=False)
+                say(right, f"{mean:.{metric.decimals}f}", (mean, height), (0, 8), "center")
     left.set_yticks(range(len(rows)), [row.label for row in rows])
     right.set_yticks(range(len(rows)), [""] * len(rows))
-    titles = ((left, "paper"), (right, f"ours, {evidence.scale} scale"))
-    for axes, title in titles:
-        axes.set(title=title, ylim=(len(rows) - 0.5, -0.5))
+    left.set_title("paper")
+    right.set_title(ours(evidence))
+    for axes in (left, right):
+        axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlabel(f"{experiment.title} ({columns[0].unit})", fontsize=8)
-        axes.grid(axis="y", color="0.92")
-        axes.margins(x=0.12)
-        sns.despine(ax=axes)
+        axes.grid(axis="x", color="0.92")
+        axes.margins(x=0.14)
+        for place in range(1, len(rows)):
+            axes.axhline(place - 0.5, color="0.85", lw=0.7)
     handles = [
-        Line2D([], [], ls="", marker=MARKS[n % len(MARKS)], color=colours[n], label=metric.title)
-        for n, metric in enumerate(columns)
+        Line2D([], [], ls="", marker=styles[m.key].marker, ms=6, color=styles[m.key].colour,
+               label=m.title)
+        for m in columns
+    ]  # fmt: skip
+    handles += [
+        Line2D([], [], ls="", marker="o", ms=3.5, color=GREY, label="small: one seed"),
+        Line2D([], [], color="black", lw=1.0, label="95 % interval of the mean"),
     ]
-    handles.append(Line2D([], [], ls="", marker="|", color="black", label="mean"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     return figure

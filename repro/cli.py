@@ -215,9 +215,10 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     _scale(p)
     kinds = ("terminal", "md", "tex", "csv", "html")
     p.add_argument("--format", choices=kinds, default="terminal", help="default: %(default)s")
-    text = "the paper's figure from our runs, as files"
+    text = "the paper's figure from our runs, as files; collapse RUN... overlays any runs"
     p = command("figure", commands.figure, text, "repro figure F7 --format pdf")
-    _ids(p)
+    text = "T7, all, scorecard, parity; or collapse and runs: folder, ID, rows, run id or glob"
+    p.add_argument("ids", nargs="+", metavar="ID", help=text)
     _scale(p)
     p.add_argument("--format", choices=("png", "svg", "pdf"), help="default: png and svg")
     text = "verdicts on the paper's claims; exit code 1 if one is contradicted"

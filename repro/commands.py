@@ -48,7 +48,7 @@ def table(arguments: argparse.Namespace) -> int:
 
 def figure(arguments: argparse.Namespace) -> int:
     formats = [arguments.format] if arguments.format else FIGURE_FORMATS
-    draw_figures(names_of(arguments.ids), arguments.scale, formats)
+    draw_figures(arguments.ids, arguments.scale, formats)
     return FINE
 
 
@@ -132,10 +132,7 @@ def print_tables(names: list[str], scale: str, fmt: str) -> None:
 
 
 def draw_figures(names: Sequence[str], scale: str, formats: Sequence[str]) -> None:
-    from analysis.figures import draw_figure
-    from repro.harness.spec import results_dir
+    from analysis.figures import draw
 
-    folder = results_dir() / "figures" / scale
-    for name in names:
-        for path in draw_figure(name, scale, formats, folder):
-            print(path)
+    for line in draw(names, scale, formats):
+        print(line)

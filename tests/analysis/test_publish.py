@@ -5,15 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
-from analysis.figures import draw_figure
 from analysis.publish import publish, rebuild
 from analysis.tables import render_tables
 from repro.errors import UserError
@@ -54,24 +51,6 @@ def test_every_format_is_well_formed(records: list[Record], published: Callable[
     assert html.startswith("<!doctype html>")
     assert html.count("<tr") == html.count("</tr>")
     assert render_tables(["T7"], "laptop", "terminal")[0].count("DINO") >= 1
-
-
-@pytest.mark.filterwarnings("error::UserWarning")
-@pytest.mark.parametrize("name", ["F7", "F6R", "F6L", "F5", "T7", "T14", "AC_K", "AE_mc"])
-def test_every_experiment_can_be_drawn(
-    name: str, records: list[Record], published: Callable[..., Path], tmp_path: Path
-) -> None:
-    published(records)
-    png, svg = draw_figure(name, "laptop", ["png", "svg"], tmp_path / "figures")
-    with Image.open(png) as picture:
-        assert picture.width > 600
-        assert len(set(picture.convert("L").resize((200, 100)).tobytes())) > 5  # not blank
-    assert ET.parse(svg).getroot().tag.endswith("svg")
-
-
-def test_nothing_to_draw_is_the_users_mistake_with_the_command_to_run(results: Path) -> None:
-    with pytest.raises(UserError, match="repro run F7 --scale laptop"):
-        draw_figure("F7", "laptop", ["png"])
 
 
 def test_rebuilding_from_records_alone_gives_the_same_bytes(
