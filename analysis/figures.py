@@ -25,7 +25,7 @@ from analysis.parity_figure import Point, draw_parity, parity_points
 from analysis.row_figure import draw_rows
 from analysis.runs_figure import draw_runs, find_shown
 from analysis.scorecard_figure import draw_scorecard
-from repro.errors import UserError
+from repro.errors import UserError, nearest
 from repro.harness.spec import Experiment, experiment_ids, results_dir, select
 
 SCORECARD, PARITY, COLLAPSE = "scorecard", "parity", "collapse"
@@ -56,6 +56,9 @@ def draw(words: Sequence[str], scale: str, formats: Sequence[str]) -> Iterator[s
     everything = "all" in words
     if everything and not evidence.records:
         raise UserError(f"no finished run at scale {scale}; repro run T7 --scale {scale}")
+    names = [*experiment_ids(), "all", SCORECARD, PARITY, COLLAPSE]
+    if unknown := [word for word in words if word.partition(":")[0] not in names[:-1]]:
+        raise UserError(f"no figure '{unknown[0]}'; nearest: {nearest(unknown[0], names)}")
     for experiment, _ in select([word for word in words if word not in (SCORECARD, PARITY)]):
         if everything and not _has_runs(experiment, evidence):
             print(f"{experiment.id}: no finished run at scale {scale}, left out", file=sys.stderr)

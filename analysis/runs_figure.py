@@ -97,7 +97,9 @@ def draw_runs(runs: Sequence[ShownRun]) -> Figure:
     for axes, height in ((grid[0, 0], 0.0), (grid[0, 0], 1.0), (grid[0, 1], 0.0)):
         axes.axhline(height, color=GREY, lw=0.9, ls=(0, (2, 2)), zorder=0)
     say(grid[0, 0], "ln K", (grid[0, 0].get_xlim()[1], 1.0), (0, 6), "right")
-    figure.legend(handles=_legend(runs, styles), loc="outside lower center", ncols=2)
+    figure.legend(
+        handles=_legend(runs, styles), loc="outside lower center", ncols=2, handlelength=4
+    )
     return figure
 
 

@@ -73,7 +73,7 @@ def draw_scorecard(verdicts: Sequence[ClaimVerdict]) -> Figure:
     headings = len({_group(name) for name in by_experiment})
     height = top + len(by_experiment) + HEADING * headings
     widest = max((len(own) for own in by_experiment.values()), default=0)
-    across = max(LEFT + STEP * widest, 2 * LEFT)
+    across = max(LEFT + STEP * widest + 0.4, 2 * LEFT)
     figure = Figure(figsize=(WIDTH, LINE * height))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, across), ylim=(height, 0))
@@ -102,8 +102,7 @@ def _entries(verdicts: Sequence[ClaimVerdict]) -> list[tuple[str, str]]:
     entries = [(k, f"{kinds.count(k)} {MARKS[k].words}") for k in MARKS if k in kinds]
     overclaims = sum(verdict.on_paper == OVERCLAIM for verdict in verdicts)
     if overclaims:
-        words = f"{overclaims} not borne out by the paper's own numbers"
-        entries.append((OVERCLAIM, words))
+        entries.append((OVERCLAIM, f"{overclaims} overclaims of the paper"))
     return entries
 
 
