@@ -231,11 +231,17 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     p.add_argument("-v", "--verbose", action="store_true", help=text)
     p.add_argument("--junit", metavar="FILE", help="also write the verdicts as JUnit XML, for CI")
     _json(p)
-    text = "from a printed number to its runs, config and verdict"
+    text = "from a printed number or a claim to its runs, config, verdict, and what would turn it"
     p = command("explain", commands.explain, text, "repro explain T7:r2:knn")
-    p.add_argument("cell", metavar="ID:ROW:METRIC", help="one cell of a table or figure")
+    text = "one cell of a table or figure (ID:ROW:METRIC), or a claim (C.T7.4)"
+    p.add_argument("address", metavar="CELL|CLAIM", help=text)
     _scale(p)
     _json(p)
+    text = "everything as one self-contained HTML page: scorecard, tables, figures, provenance"
+    p = command("report", commands.report, text, "repro report --scale laptop")
+    _scale(p)
+    text = "where to (default: results/report/SCALE.html)"
+    p.add_argument("--out", metavar="PATH", default="", help=text)
     text = "write records, tables and figures to results/published/"
     p = command("publish", commands.publish, text, "repro publish F7 F6R --scale laptop")
     _ids(p)

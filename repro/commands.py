@@ -70,19 +70,22 @@ def check(arguments: argparse.Namespace) -> int:
 
 def explain(arguments: argparse.Namespace) -> int:
     from analysis.explain import explain as trace
+    from analysis.explain import lines_of
     from repro.harness.terminal import print_json
 
-    found = trace(arguments.cell, arguments.scale)
+    found = trace(arguments.address, arguments.scale)
     if arguments.json:
         print_json(found)
         return FINE
-    for key, value in found.items():
-        if isinstance(value, list):
-            print(f"{key}:")
-            for item in value:
-                print(f"  {item}")
-        else:
-            print(f"{key}: {value}")
+    for line in lines_of(found):
+        print(line)
+    return FINE
+
+
+def report(arguments: argparse.Namespace) -> int:
+    from analysis.report import write
+
+    print(write(arguments.scale, arguments.out))
     return FINE
 
 

@@ -1,0 +1,251 @@
+"""What the report shows, collected from one body of evidence: sections, counts, cost, provenance.
+
+`analysis/report_cells.py` makes what opens behind a cell, `analysis/report.py` the page.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+
+from markupsafe import Markup
+
+from analysis import figures
+from analysis.claims import ClaimVerdict, judge_reported
+from analysis.explain import Explainer
+from analysis.formats import groups, spans
+from analysis.frame import PAPER, Evidence, Record, all_runs_of, resolve
+from analysis.paper import Anchor, Inconsistency, read_paper
+from analysis.scorecard_figure import MARKS, OVERCLAIM, Mark, kind_of
+from analysis.tables import GROUP, Line, Printed, build
+from repro.harness.spec import Claim, Experiment, experiment_ids
+from repro.harness.spec_checks import addresses
+
+PARTS = {"T": "Tables", "F": "Figures", "A": "Appendix"}  # by the first letter of an id
+PACKAGES = ("python", "torch", "torchvision", "timm", "numpy")
+
+
+@dataclass(frozen=True)
+class ShownClaim:
+    """A verdict with its sign; `printed` is the verdict on the paper's own numbers.
+
+    `cells` and `rows` are what it rests on; of a cell also whether there is a number behind it.
+    """
+
+    verdict: ClaimVerdict
+    kind: str
+    printed: ClaimVerdict
+    cells: list[tuple[str, bool]]
+    rows: list[str]
+
+    @property
+    def mark(self) -> Mark:
+        return MARKS[self.kind]
+
+    @property
+    def number(self) -> str:
+        """The claim's own, 6b of C.T7.6b."""
+        return self.verdict.id.rpartition(".")[2]
+
+    @property
+    def overclaim(self) -> bool:
+        return self.verdict.on_paper == OVERCLAIM
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What runs have cost and which code and machine made them; in the order of the page."""
+
+    runs: int
+    seeds: list[int]
+    hours: float
+    images: int
+    hardware: list[str]
+    code: list[str]
+    packages: list[str]
+    days: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """One experiment of the page."""
+
+    experiment: Experiment
+    printed: Printed
+    figure: Markup | None
+    claims: list[ShownClaim]
+    cost: Cost
+    sources: list[str]
+    inconsistencies: list[Inconsistency]
+
+    @property
+    def part(self) -> str:
+        return PARTS[self.experiment.id[0]]
+
+    @property
+    def spans(self) -> list[tuple[str, int]]:
+        return spans(self.printed.headings)
+
+    @property
+    def groups(self) -> list[tuple[str, list[Line]]]:
+        return groups(self.printed.lines)
+
+    @property
+    def described(self) -> int:
+        """How many columns come before the numbers."""
+        return sum(column.key != GROUP for column in self.experiment.layout)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return count(self.claims)
+
+
+def sections_of(explainer: Explainer) -> list[Section]:
+    """All experiments: tables before figures before appendices, Table 2 before Table 10."""
+    with tempfile.TemporaryDirectory() as folder:
+        return [
+            _section(explainer.evidence.experiment(name), explainer, Path(folder))
+            for name in sorted(experiment_ids(), key=_place)
+        ]
+
+
+def _section(experiment: Experiment, explainer: Explainer, folder: Path) -> Section:
+    evidence, paper = explainer.evidence, read_paper()
+    runs = unique(chain(*(all_runs_of(experiment, row, evidence) for row in experiment.rows)))
+    printed = build(experiment, evidence)
+    on_paper = judge_reported(experiment, Evidence(PAPER, {}))
+    shown = zip(experiment.claims, printed.claims, on_paper, strict=True)
+    return Section(
+        experiment=experiment,
+        printed=printed,
+        figure=drawn(experiment, evidence, folder) if runs else None,
+        claims=[_shown(claim, ours, theirs, evidence) for claim, ours, theirs in shown],
+        cost=cost_of(runs),
+        sources=[paper.sources.get(name, name) for name in experiment.source],
+        inconsistencies=paper.concerning(experiment),
+    )
+
+
+def _shown(
+    claim: Claim, ours: ClaimVerdict, printed: ClaimVerdict, evidence: Evidence
+) -> ShownClaim:
+    named = dict(addresses(claim.kind, claim.body))
+    found = [resolve(address, evidence) for address, is_cell in named.items() if is_cell]
+    return ShownClaim(
+        verdict=ours,
+        kind=kind_of(ours),
+        printed=printed,
+        cells=[(f"{c.experiment}:{c.row}:{c.metric}", bool(c.values)) for c in found],
+        rows=[address for address, is_cell in named.items() if not is_cell],
+    )
+
+
+def drawn(experiment: Experiment, evidence: Evidence, folder: Path) -> Markup:
+    """The experiment's figure as SVG to stand inside a page."""
+    (path,) = figures.save(experiment, evidence, ["svg"], folder)
+    return inlined(path.read_text(encoding="utf-8"), experiment)
+
+
+def inlined(svg: str, experiment: Experiment) -> Markup:
+    """Without what a page has already, ids unique, coordinates to a hundredth of a point.
+
+    The style sheet inside would apply to the whole page: its two rules are inherited instead.
+    """
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{experiment.id}-", svg)
+    svg = re.sub(r'(?<= )(?:d|x|y)="[^"]*"', lambda found: _rounded(found[0]), svg)
+    label = f'role="img" aria-labelledby="{experiment.id}-caption" class="drawn"'
+    inherited = 'stroke-linejoin="round" stroke-linecap="butt"'
+    return Markup(svg.replace("<svg", f"<svg {label} {inherited}", 1))  # noqa: S704  our own file
+
+
+def _rounded(attribute: str) -> str:
+    short = re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", attribute)
+    return " ".join(short.split())
+
+
+def cost_of(runs: Sequence[Record]) -> Cost:
+    times = [run["times"] for run in runs]
+    made = sorted(t["ended"] for t in times if t.get("ended"))
+    days = list(dict.fromkeys(f"{datetime.fromtimestamp(t, UTC):%Y-%m-%d}" for t in made))
+    return Cost(
+        runs=len(runs),
+        seeds=sorted({run["seed"] for run in runs}),
+        hours=sum(t.get("wall_seconds") or 0 for t in times) / 3600,
+        images=sum(run["counts"].get("images_seen", 0) for run in runs),
+        hardware=counted(hardware_of(run["env"]) for run in runs),
+        code=counted(code_of(run["env"]) for run in runs),
+        packages=counted(_packages(run["env"]) for run in runs),
+        days=" to ".join(dict.fromkeys([days[0], days[-1]])) if days else "",
+    )
+
+
+def hardware_of(env: Record) -> str:
+    """The machine of a run in words; what a record does not name is left out."""
+    known = env.get("hardware") or {}
+    if known.get("gpu"):
+        return str(known["gpu"])
+    said = [str(known["cpu"])] if known.get("cpu") else []
+    said += [f"{known['threads']} of {known['cores']} cores"] if known.get("threads") else []
+    return ", ".join(said) or "not recorded"
+
+
+def code_of(env: Record) -> str:
+    version = (env.get("git_sha") or "unknown")[:10]
+    return f"{version} with uncommitted changes" if env.get("dirty") else version
+
+
+def _packages(env: Record) -> str:
+    return ", ".join(f"{name} {env[name]}" for name in PACKAGES if env.get(name)) or "not recorded"
+
+
+def counted(words: Iterable[str]) -> list[str]:
+    """Each once, the most frequent first, with its number where there are several."""
+    found = sorted(Counter(words).items(), key=lambda item: (-item[1], item[0]))
+    return [f"{word} ({n})" if len(found) > 1 else word for word, n in found]
+
+
+def count(claims: Iterable[ShownClaim]) -> dict[str, int]:
+    """Claims by kind of verdict, in the order of `MARKS`, without the kinds that have none."""
+    kinds = Counter(claim.kind for claim in claims)
+    return {kind: kinds[kind] for kind in MARKS if kinds[kind]}
+
+
+def unique(runs: Iterable[Record]) -> list[Record]:
+    return list({run["id"]: run for run in runs}.values())
+
+
+def coverage(sections: Sequence[Section]) -> dict[str, int]:
+    """How much of the paper has been measured, in cells and experiments."""
+    cells = [section.printed.tidy for section in sections]
+    return {
+        "experiments": len(sections),
+        "experiments_run": sum(bool(section.cost.runs) for section in sections),
+        "reported": sum(int(frame["reported"].notna().sum()) for frame in cells),
+        "both": sum(int((frame["reported"].notna() & (frame["n"] > 0)).sum()) for frame in cells),
+        "measured": sum(int((frame["n"] > 0).sum()) for frame in cells),
+    }
+
+
+def all_runs(sections: Sequence[Section], evidence: Evidence) -> list[Record]:
+    """Every run behind the page, each once."""
+    rows = [(section.experiment, row) for section in sections for row in section.experiment.rows]
+    return unique(chain(*(all_runs_of(experiment, row, evidence) for experiment, row in rows)))
+
+
+def anchors() -> list[tuple[Anchor, str]]:
+    """What others measured, with its source in words."""
+    paper = read_paper()
+    return [(anchor, paper.sources[anchor.source]) for anchor in paper.anchors]
+
+
+def _place(name: str) -> tuple[int, int, str]:
+    number = re.match(r"[TF](\d+)", name)
+    return list(PARTS).index(name[0]), int(number[1]) if number else 0, name
