@@ -2,7 +2,7 @@
 
 The variable is the table's first column of numbers; columns of yes and no before it (the bottleneck
 of App. C) make a curve each. Ours stands at the values that this scale uses for the paper's: those
-of the one config key that has the paper's numbers at paper scale (K, batch size, epochs, heads).
+of the config key that the rows set to the paper's numbers at paper scale (K, batch size, epochs).
 
 Departures: accuracies have an axis of their own in either panel, since those of another data set
 are not comparable; a row that is no number (a temperature that warms up) or that says more than
@@ -13,8 +13,9 @@ foot of the panel instead of stretching it down to zero.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,6 @@ from analysis.drawing import (
 )
 from analysis.frame import PAPER, Cell, Evidence, all_runs_of, cell, config_of, runs_of
 from analysis.predicates import at_chance
-from repro.harness.identity import canonical
 from repro.harness.spec import Column, Experiment, Metric, Row
 
 FLOOR: dict[str, Any] = {"color": GREY, "ls": (0, (1, 2)), "lw": 1.2}
@@ -102,20 +102,19 @@ def variable_of(experiment: Experiment) -> Variable | None:
 
 
 def numbers_at(experiment: Experiment, variable: Variable, scale: str) -> Mapping[str, float]:
-    """The variable's numbers at a scale: those of the config key that has the paper's at its own.
+    """The variable's numbers at a scale: those of the config key that rows set to the paper's.
 
-    The paper's numbers where no key has them.
+    The paper's own numbers where rows set no key to them.
     """
     rows = [row for row in experiment.rows if row.name in variable.numbers]
-    variant = experiment.runs_a_row[0]
-    paper = [dict(_leaves(canonical(config_of(experiment, r, PAPER, variant)))) for r in rows]
-    for key in paper[0]:
-        if all(
-            leaves.get(key) == variable.numbers[row.name]
-            for row, leaves in zip(rows, paper, strict=True)
-        ):
-            here = {r.name: config_of(experiment, r, scale, variant) for r in rows}
-            return {name: dict(_leaves(canonical(c)))[key] for name, c in here.items()}
+    set_by = {row.name: {**row.overrides, **row.at.get(PAPER, {})} for row in rows}
+    for key in dict.fromkeys(key for own in set_by.values() for key in own):
+        if all(own.get(key, variable.numbers[name]) == variable.numbers[name]
+               for name, own in set_by.items()):  # fmt: skip
+            configs = {
+                r.name: config_of(experiment, r, scale, experiment.runs_a_row[0]) for r in rows
+            }
+            return {name: float(attrgetter(key)(config)) for name, config in configs.items()}
     return variable.numbers
 
 
@@ -297,11 +296,3 @@ def _number(content: Any) -> float | None:
         return float(content)
     except (TypeError, ValueError):
         return None
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -66,7 +66,7 @@ def _name_lines(
     }
     low, high = axes.get_ylim()
     for name, place in apart(ends, 0.08 * (high - low)).items():
-        how = {"color": styles[name].colour, "weight": "bold"}
+        how = {"color": styles[name].colour, "weight": "bold", "in_layout": True}
         say(axes, labels[name], (1.0, place), (5, 0), "left", **how)
 
 

@@ -119,9 +119,13 @@ def say(
     side: str = "left",
     **how: Any,
 ) -> None:
-    """Small grey words beside a point, `offset` in points; lines below them stay apart."""
-    style = {"textcoords": "offset points", "ha": side, "va": "center", **SMALL, **how}
-    axes.annotate(words, place, xytext=offset, path_effects=HALO, **style)
+    """Small grey words beside a point, `offset` in points, kept apart from the lines below them.
+
+    They take no room of their own: words that leave the panel say `in_layout=True`.
+    """
+    style: dict[str, Any] = {"textcoords": "offset points", "ha": side, "va": "center", **SMALL}
+    style |= {"in_layout": False, "path_effects": HALO, **how}
+    axes.annotate(words, place, xytext=offset, **style)
 
 
 def lines(axes: Axes, points: pd.DataFrame, hue: str, styles: dict[str, Look], **how: Any) -> None:

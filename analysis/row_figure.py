@@ -72,7 +72,9 @@ def _draw_metric(
     for place, row in enumerate(experiment.rows):
         if (reported := row.reported.get(printed.key)) is not None:
             left.plot([reported], [place], "D", color=PAPER_COLOUR, ms=4.5)
-            say(left, f"{reported:.{printed.decimals}f}", (reported, place), (6, 0))
+            say(
+                left, f"{reported:.{printed.decimals}f}", (reported, place), (6, 0), path_effects=()
+            )
         _draw_seeds(right, place, experiment, row.name, metric, evidence)
     if metric.of == "knn":
         runs = [run for row in experiment.rows for run in all_runs_of(experiment, row, evidence)]
@@ -109,4 +111,11 @@ def _draw_seeds(
     mean = float(np.mean(seeds))
     axes.plot([mean], [place], "|", color="black", ms=9, mew=1.6)
     whiskers(axes, place, seeds, upright=False)
-    say(axes, f"{mean:.{metric.decimals}f}", (max(seeds), place), (7, 0), va="bottom")
+    say(
+        axes,
+        f"{mean:.{metric.decimals}f}",
+        (max(seeds), place),
+        (7, 0),
+        va="bottom",
+        path_effects=(),
+    )
