@@ -160,5 +160,5 @@ def _order(name: str) -> tuple[int, int, str]:
     return GROUPS.index(_group(name)), int(number[1]) if number else 0, name
 
 
-def _shortened(title: str, most: int = 46) -> str:
+def _shortened(title: str, most: int = 44) -> str:
     return title if len(title) <= most else title[: most - 1].rstrip() + "…"
