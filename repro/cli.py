@@ -116,6 +116,8 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
     p = command("plan", run_commands.plan, text, "repro plan T7 --scale laptop --seeds 3")
     _ids(p)
     _grid(p)
+    text = "instead: how many seeds its claims need, from what seeds have varied by so far"
+    p.add_argument("--power", action="store_true", help=text)
     _script(p)
     _json(p)
     text = "plan, confirm, train and evaluate what is missing; safe to repeat"

@@ -68,6 +68,24 @@ def check(arguments: argparse.Namespace) -> int:
     return NEGATIVE if any(verdict.holds is False for verdict in verdicts) else FINE
 
 
+def plan_power(arguments: argparse.Namespace) -> int:
+    from analysis.frame import load_evidence
+    from analysis.power import plan_power as compare
+    from analysis.power import print_power
+    from repro.harness.terminal import print_json
+
+    evidence = load_evidence(arguments.scale)
+    planned = {
+        name: compare(evidence.experiment(name), evidence) for name in names_of(arguments.ids)
+    }
+    if arguments.json:
+        print_json({name: [asdict(p) for p in its] for name, its in planned.items()})
+    else:
+        for name, its in planned.items():
+            print_power(evidence.experiment(name), its, arguments.scale)
+    return FINE
+
+
 def explain(arguments: argparse.Namespace) -> int:
     from analysis.explain import explain as trace
     from analysis.explain import lines_of

@@ -17,6 +17,7 @@ from repro.commands import (
     NEGATIVE,
     draw_figures,
     names_of,
+    plan_power,
     print_tables,
 )
 from repro.errors import UserError
@@ -32,6 +33,8 @@ RETRIED = ("failed", "lost", "interrupted", "cancelled")
 
 
 def plan(arguments: argparse.Namespace) -> int:
+    if arguments.power:
+        return plan_power(arguments)
     from repro.harness.catalogue import plan_json, print_plan
     from repro.harness.forecast import forecast
     from repro.harness.spec import results_dir
