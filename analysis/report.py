@@ -18,6 +18,7 @@ from analysis.frame import load_evidence
 from analysis.paper import read_paper
 from analysis.report_cells import embedded, panels
 from analysis.report_data import all_runs, anchors, cost_of, count, coverage, sections_of
+from analysis.report_figures import drawn_parity
 from analysis.scorecard_figure import MARKS
 from repro.errors import UserError
 from repro.harness.files import replace_text
@@ -49,13 +50,14 @@ def render(scale: str) -> str:
         UserError: no such scale.
     """
     explainer = Explainer(load_evidence(scale))
-    sections = sections_of(explainer)
+    sections = sections_of(explainer.evidence)
     claims = [claim for section in sections for claim in section.claims]
     runs = all_runs(sections, explainer.evidence)
     template = html_templates().get_template("report.html.j2")
     page: str = template.render(
         scale=scale,
         sections=sections,
+        parity=drawn_parity(explainer.evidence),
         claims=claims,
         counts=count(claims),
         overclaims=[claim for claim in claims if claim.overclaim],

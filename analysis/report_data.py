@@ -6,22 +6,19 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
-from pathlib import Path
 
 from markupsafe import Markup
 
-from analysis import figures
 from analysis.claims import ClaimVerdict, judge_reported
-from analysis.explain import Explainer
 from analysis.formats import groups, spans
-from analysis.frame import PAPER, Evidence, Record, all_runs_of, resolve
+from analysis.frame import PAPER, Evidence, Record, all_runs_of, cell, resolve, resolve_row
 from analysis.paper import Anchor, Inconsistency, read_paper
+from analysis.report_figures import drawn
 from analysis.scorecard_figure import MARKS, OVERCLAIM, Mark, kind_of
 from analysis.tables import GROUP, Line, Printed, build
 from repro.harness.spec import Claim, Experiment, experiment_ids
@@ -35,14 +32,15 @@ PACKAGES = ("python", "torch", "torchvision", "timm", "numpy")
 class ShownClaim:
     """A verdict with its sign; `printed` is the verdict on the paper's own numbers.
 
-    `cells` and `rows` are what it rests on; of a cell also whether there is a number behind it.
+    `cells` and `rows` are what it rests on: of a cell also whether there is a number behind it, of
+    a row also the first of its cells that has one.
     """
 
     verdict: ClaimVerdict
     kind: str
     printed: ClaimVerdict
     cells: list[tuple[str, bool]]
-    rows: list[str]
+    rows: list[tuple[str, str]]
 
     @property
     def mark(self) -> Mark:
@@ -106,17 +104,14 @@ class Section:
         return count(self.claims)
 
 
-def sections_of(explainer: Explainer) -> list[Section]:
+def sections_of(evidence: Evidence) -> list[Section]:
     """All experiments: tables before figures before appendices, Table 2 before Table 10."""
-    with tempfile.TemporaryDirectory() as folder:
-        return [
-            _section(explainer.evidence.experiment(name), explainer, Path(folder))
-            for name in sorted(experiment_ids(), key=_place)
-        ]
+    names = sorted(experiment_ids(), key=_place)
+    return [_section(evidence.experiment(name), evidence) for name in names]
 
 
-def _section(experiment: Experiment, explainer: Explainer, folder: Path) -> Section:
-    evidence, paper = explainer.evidence, read_paper()
+def _section(experiment: Experiment, evidence: Evidence) -> Section:
+    paper = read_paper()
     runs = unique(chain(*(all_runs_of(experiment, row, evidence) for row in experiment.rows)))
     printed = build(experiment, evidence)
     on_paper = judge_reported(experiment, Evidence(PAPER, {}))
@@ -124,7 +119,7 @@ def _section(experiment: Experiment, explainer: Explainer, folder: Path) -> Sect
     return Section(
         experiment=experiment,
         printed=printed,
-        figure=drawn(experiment, evidence, folder) if runs else None,
+        figure=drawn(experiment, evidence),
         claims=[_shown(claim, ours, theirs, evidence) for claim, ours, theirs in shown],
         cost=cost_of(runs),
         sources=[paper.sources.get(name, name) for name in experiment.source],
@@ -142,33 +137,18 @@ def _shown(
         kind=kind_of(ours),
         printed=printed,
         cells=[(f"{c.experiment}:{c.row}:{c.metric}", bool(c.values)) for c in found],
-        rows=[address for address, is_cell in named.items() if not is_cell],
+        rows=[
+            (address, _first_measured(address, evidence))
+            for address, is_cell in named.items()
+            if not is_cell
+        ],
     )
 
 
-def drawn(experiment: Experiment, evidence: Evidence, folder: Path) -> Markup:
-    """The experiment's figure as SVG to stand inside a page."""
-    (path,) = figures.save(experiment, evidence, ["svg"], folder)
-    return inlined(path.read_text(encoding="utf-8"), experiment)
-
-
-def inlined(svg: str, experiment: Experiment) -> Markup:
-    """Without what a page has already, ids unique, coordinates to a hundredth of a point.
-
-    The style sheet inside would apply to the whole page: its two rules are inherited instead.
-    """
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{experiment.id}-", svg)
-    svg = re.sub(r'(?<= )(?:d|x|y)="[^"]*"', lambda found: _rounded(found[0]), svg)
-    label = f'role="img" aria-labelledby="{experiment.id}-caption" class="drawn"'
-    inherited = 'stroke-linejoin="round" stroke-linecap="butt"'
-    return Markup(svg.replace("<svg", f"<svg {label} {inherited}", 1))  # noqa: S704  our own file
-
-
-def _rounded(attribute: str) -> str:
-    short = re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", attribute)
-    return " ".join(short.split())
+def _first_measured(address: str, evidence: Evidence) -> str:
+    experiment, row = resolve_row(address, evidence)
+    found = (cell(experiment, row, metric.key, evidence) for metric in experiment.metrics)
+    return next((f"{c.experiment}:{c.row}:{c.metric}" for c in found if c.values), "")
 
 
 def cost_of(runs: Sequence[Record]) -> Cost:
@@ -227,7 +207,7 @@ def coverage(sections: Sequence[Section]) -> dict[str, int]:
     cells = [section.printed.tidy for section in sections]
     return {
         "experiments": len(sections),
-        "experiments_run": sum(bool(section.cost.runs) for section in sections),
+        "experiments_measured": sum(bool((frame["n"] > 0).any()) for frame in cells),
         "reported": sum(int(frame["reported"].notna().sum()) for frame in cells),
         "both": sum(int((frame["reported"].notna() & (frame["n"] > 0)).sum()) for frame in cells),
         "measured": sum(int((frame["n"] > 0).sum()) for frame in cells),

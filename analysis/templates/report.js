@@ -115,6 +115,8 @@ function startSorting() {
     heads.forEach((head, column) => {
       const button = document.createElement("button");
       button.type = "button";
+      const below = original.find((row) => !row.classList.contains("group"))?.cells[column];
+      head.classList.toggle("number", Boolean(below?.classList.contains("number")));
       button.append(...head.childNodes);
       head.append(button);
       button.addEventListener("click", () => sortBy(heads, column, body, original));

@@ -101,10 +101,10 @@ function strip(cell) {
   const low = Math.min(...values, ...paper, ...(cell.interval || []));
   const high = Math.max(...values, ...paper, ...(cell.interval || []));
   if (!(high > low)) return "";
-  const x = (value) => 30 + 440 * (value - low) / (high - low);
+  const x = (value) => 36 + 288 * (value - low) / (high - low);
   const said = `Seeds ${values.map(number).join(", ")}; paper ${cell.reported ?? "prints none"}`;
-  const picture = draw("svg", { viewBox: "0 0 500 62", role: "img", "aria-label": said });
-  picture.append(draw("line", { x1: 20, x2: 480, y1: 36, y2: 36, class: "chart-axis" }));
+  const picture = draw("svg", { viewBox: "0 0 360 62", role: "img", "aria-label": said });
+  picture.append(draw("line", { x1: 24, x2: 336, y1: 36, y2: 36, class: "chart-axis" }));
   if (cell.interval) {
     const [a, b] = cell.interval.map(x);
     picture.append(draw("rect", { x: a, y: 32, width: Math.max(1, b - a), height: 8, fill: "var(--confirmed)", opacity: .25 }));
