@@ -10,11 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from repro.errors import UserError, nearest
 from repro.harness.spec import Experiment, experiments_dir
-from repro.harness.spec_checks import REQUIRED, Keys, check_keys, check_unique
+from repro.harness.spec_checks import REQUIRED, Keys, check_keys, check_unique, read_yaml
 
 FILE: Keys = {
     "sources": (dict, REQUIRED),
@@ -89,7 +87,7 @@ def read_paper() -> Paper:
 @cache
 def _read(path: Path) -> Paper:
     where = str(path)
-    values = check_keys(yaml.safe_load(path.read_text(encoding="utf-8")), FILE, where)
+    values = check_keys(read_yaml(path.read_text(encoding="utf-8")), FILE, where)
     entries = {
         "inconsistencies": [_entry(i, INCONSISTENCY, where) for i in values["inconsistencies"]],
         "code_differences": [_entry(i, DIFFERENCE, where) for i in values["code_differences"]],

@@ -175,12 +175,18 @@ def sampling_floor(percent: float, images: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values, in the order given (Holm 1979)."""
-    from statsmodels.stats.multitest import multipletests  # half a second, only where one tests
+    """Holm's step-down adjusted p-values, in the order given (Holm 1979).
 
-    if not p_values:
-        return []
-    return [float(p) for p in multipletests(p_values, method="holm")[1]]
+    Not statsmodels' multipletests, which the tests compare it with: that one collects garbage at
+    every call, a second each with ten thousand records in memory.
+    """
+    adjusted = [0.0] * len(p_values)
+    running = 0.0
+    factors = holm_steps(p_values)
+    for i in sorted(range(len(p_values)), key=lambda i: p_values[i]):
+        running = max(running, min(1.0, factors[i] * p_values[i]))
+        adjusted[i] = running
+    return adjusted
 
 
 def holm_steps(p_values: Sequence[float]) -> list[int]:

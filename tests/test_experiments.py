@@ -90,7 +90,7 @@ PAPER: dict[str, dict[str, Any]] = {
     "T7:r2": {"teacher.kind": TeacherKind.student_copy},
     "T7:r3": {"target.operation": Operation.sinkhorn_knopp, "target.centering": False},
     "T7:r4": {
-        "views.local_number": 0, "views.global_scale": [0.14, 1.0], "optim.clip": ClipKind.none,
+        "views.local_number": 0, "views.global_scale": (0.14, 1.0), "optim.clip": ClipKind.none,
         "optim.min_lr": 1e-5,
     },
     "T7:r5": {"loss.kind": LossKind.mse, "target.centering": True, "head.batch_norm": False},
@@ -117,7 +117,7 @@ PAPER: dict[str, dict[str, Any]] = {
     "AD_m:m0.999": {"target.centre_momentum": 0.999},
     "AD_tau:t0": {"target.temp": 0.0, "target.temp_start": 0.0, "target.temp_warmup_epochs": 0},
     "AD_tau:t0.08": {"target.temp": 0.08, "target.temp_start": 0.08},
-    "AE_scale:s0.08": {"views.global_scale": [0.08, 1.0], "views.local_scale": [0.05, 0.08]},
+    "AE_scale:s0.08": {"views.global_scale": (0.08, 1.0), "views.local_scale": (0.05, 0.08)},
     "AD_heads:h16": {"model.heads": 16, "model.dim": 384, "train.epochs": 300},
     "F7:both": {"head.prototypes": 4096, "train.epochs": 100},
     "T2:vits_dino": {"train.epochs": 800},
@@ -126,8 +126,8 @@ PAPER: dict[str, dict[str, Any]] = {
     },
     "AD_fig_rn50:rn50": {
         "optim.name": OptimiserName.sgd, "optim.lr": 0.03, "optim.weight_decay": 1e-4,
-        "optim.weight_decay_end": 1e-4, "views.global_scale": [0.14, 1.0],
-        "views.local_scale": [0.05, 0.14], "train.epochs": 100,
+        "optim.weight_decay_end": 1e-4, "views.global_scale": (0.14, 1.0),
+        "views.local_scale": (0.05, 0.14), "train.epochs": 100,
     },
     "T2:x_dino_vitb16": {
         "train.epochs": 400, "optim.lr": 7.5e-4, "optim.min_lr": 2e-6, "optim.clip_norm": 0.3,

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from repro.errors import UserError, nearest
-from repro.harness.spec_checks import REQUIRED, Keys, check_keys, check_unique
+from repro.harness.spec_checks import REQUIRED, Keys, check_keys, check_unique, read_yaml
 
 if TYPE_CHECKING:
     from repro.config import RunConfig
@@ -52,6 +51,7 @@ class Deviation:
         return f"{self.topic}: authors: {self.authors}; ours: {self.ours}; because {self.why}"
 
 
+@cache
 def read_ledger(experiments: Path) -> list[Deviation]:
     """All entries.
 
@@ -61,7 +61,7 @@ def read_ledger(experiments: Path) -> list[Deviation]:
     from repro.compose import dotted_keys
 
     path = experiments / "base" / "deviations.yaml"
-    items = yaml.safe_load(path.read_text(encoding="utf-8"))
+    items = read_yaml(path.read_text(encoding="utf-8"))
     known = dotted_keys()
     entries = [_entry(item, known, str(path)) for item in items]
     check_unique([entry.id for entry in entries], str(path))

@@ -7,8 +7,6 @@ checked against the config's schema when a row is composed (`row_config`).
 
 from __future__ import annotations
 
-import copy
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,13 +31,11 @@ from repro.harness.spec_checks import (
     check_keys,
     check_reported,
     check_unique,
+    read_yaml,
 )
 
 if TYPE_CHECKING:
     from repro.config import RunConfig
-
-# libyaml where there is one: all experiments are read to plan all of them.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -266,7 +262,7 @@ def row_config(
     Raises:
         UserError: names the file, the row and the key that the config does not accept.
     """
-    from repro.compose import compose
+    from repro.composed import remembered
 
     assert variant in experiment.runs_a_row, f"{experiment.id} has no variant '{variant}'"
     parts: list[Row | Variant] = [row]
@@ -278,16 +274,16 @@ def row_config(
     overrides["seed"] = seed
     name = run_name(row, variant)
     source = f"{experiment.path}: row {name}"
-    # Rows that tables share are composed once a command; each composition takes milliseconds.
-    key = json.dumps([str(experiment.path.parent), scale, overrides], sort_keys=True, default=str)
-    if key not in _composed:
-        _composed[key] = compose(experiment.path.parent, scale, overrides, source)
-    config = copy.deepcopy(_composed[key])
+    experiments = experiment.path.parent
+
+    def compose() -> RunConfig:
+        from repro.compose import compose as ask_hydra
+
+        return ask_hydra(experiments, scale, overrides, source)
+
+    config = remembered(experiments, scale, overrides, compose)
     config.label.experiment, config.label.row = experiment.id, name
     return config
-
-
-_composed: dict[str, RunConfig] = {}
 
 
 def run_name(row: Row, variant: str) -> str:
@@ -301,7 +297,7 @@ def _own_variant(row: Row, variant: str) -> list[Variant]:
 
 def _parse(path: Path) -> Experiment:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506  safe
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except yaml.YAMLError as error:
@@ -340,6 +336,8 @@ def _parse(path: Path) -> Experiment:
         _among(row.variants, list(variants), f"{where}: variants")
         _among(row.of, keys, f"{where}: of")
         check_reported(row.reported, row.reported_curve, keys, where)
+        if (row.reported or row.reported_curve) and not row.source:
+            raise UserError(f"{where}: reported numbers need a source: where were they read?")
     for claim in claims:
         where = f"{path}: claim {claim.id}"
         for address, is_cell in addresses(claim.kind, claim.body):

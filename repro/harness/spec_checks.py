@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import yaml
+
 from repro.errors import UserError, nearest
 
 REQUIRED = object()
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml where there is one
 Keys = Mapping[str, tuple[type | tuple[type, ...], Any]]  # key: (type, default or REQUIRED)
 NUMBER = (int, float)
 
@@ -19,7 +22,7 @@ EXPERIMENT: Keys = {
     "kind": (str, REQUIRED),
     "title": (str, REQUIRED),
     "where": (str, REQUIRED),
-    "source": (list, REQUIRED),
+    "source": (list, []),
     "source_note": (str, ""),
     "question": (str, REQUIRED),
     "baseline": (dict, {}),
@@ -108,6 +111,11 @@ CLAIM_BODIES: Mapping[str, Keys] = {
     "all_of": {"claims": (list, REQUIRED)},
 }
 FORMS = ("one_dimension", "uniform")
+
+
+def read_yaml(text: str) -> Any:
+    """Plain values only; ten times faster than yaml.safe_load where libyaml is there."""
+    return yaml.load(text, Loader=_LOADER)  # noqa: S506  a safe loader
 
 
 def check_keys(content: Any, keys: Keys, where: str, open_ended: bool = False) -> dict[str, Any]:

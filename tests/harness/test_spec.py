@@ -29,6 +29,7 @@ SPEC: dict[str, Any] = {
     "kind": "table",
     "title": "An experiment",
     "where": "Sec. 1, Table 1",
+    "source": ["S1"],
     "question": "Does it?",
     "layout": [{"key": "method", "title": "Method"}],
     "metrics": [
@@ -153,6 +154,13 @@ MISTAKES: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
     (r"C.X1.1: X1.c.knn: row: 'c'", lambda s: s["claims"][0].update(better="X1.c.knn")),
     (r"X1.a.knm: metric: 'knm'.*: knn", lambda s: s["claims"][0].update(better="X1.a.knm")),
     (r"'X1.a' is not an address such as T7.r1.knn", lambda s: s["claims"][0].update(better="X1.a")),
+    (r"row a: reported numbers need a source", lambda s: s.pop("source")),
+    (
+        r"reported_curve: kl: 'x' must be a number",
+        lambda s: s["rows"][0].update(reported_curve={"epoch": [1], "kl": ["x"]}),
+    ),
+    (r"C.X1.1: on_paper: 'hold' .*: holds", lambda s: s["claims"][0].update(on_paper="hold")),
+    (r"C.X1.1: portability: 'X'", lambda s: s["claims"][0].update(portability="X")),
     (r"C.X1.1: unknown kind 'grater'.*: greater", lambda s: s["claims"][0].update(kind="grater")),
     (r"C.X1.1: the key 'worse' is missing", lambda s: s["claims"][0].pop("worse")),
     (r"C.X1.1: unknown key 'marign'", lambda s: s["claims"][0].update(marign=1)),

@@ -1,0 +1,55 @@
+"""Records as `repro publish` writes them, by the thousand: every row of every experiment with as
+many seeds as it takes, in the published records' own shape and size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from analysis.frame import Evidence, Record, config_of, published_records
+from repro.config import RunConfig
+from repro.harness.identity import canonical, run_ids
+from repro.harness.spec import experiment_ids, load
+
+SCALE = "laptop"
+
+
+def write_records(results: Path, number: int) -> None:
+    """`number` records in `results`/published/laptop/records.jsonl."""
+    templates = _templates()
+    random = np.random.default_rng(0)
+    file = results / "published" / SCALE / "records.jsonl"
+    file.parent.mkdir(parents=True)
+    seeds = range(-(-number // len(templates)))
+    written = 0
+    with file.open("w") as out:
+        for config, template in templates:
+            for seed, identity in zip(seeds, run_ids(config, seeds), strict=True):
+                if written == number:
+                    return
+                noise = 1 + 0.01 * random.standard_normal()
+                metrics = {k: v and v * noise for k, v in template["metrics"].items()}
+                own = {"id": identity, "seed": seed, "metrics": metrics}
+                own["config"] = canonical(config) | {"seed": seed}
+                own["curves"] = dict(template["curves"])
+                out.write(json.dumps(template | own) + "\n")
+                written += 1
+
+
+def _templates() -> list[tuple[RunConfig, Record]]:
+    """Every distinct config of a row with the published record that looks most like it."""
+    published = published_records(SCALE)
+    any_record = next(iter(published.values()))
+    found = {}
+    evidence = Evidence(SCALE, {})
+    for experiment in map(load, experiment_ids()):
+        for row in experiment.rows:
+            if row.why_not(evidence.scale):
+                continue
+            for variant in experiment.runs_a_row:
+                config = config_of(experiment, row, SCALE, variant)
+                identity = run_ids(config, [0])[0]
+                found[identity] = (config, published.get(identity, any_record))
+    return list(found.values())
