@@ -1,4 +1,4 @@
-"""What opens behind a cell of the report, as JSON: runs and config differences once each."""
+"""What opens behind a cell of the report, as JSON in which whatever many share stands once."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ UNSAFE = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
 def panels(
     sections: Sequence[Section], runs: Iterable[Record], explainer: Explainer
 ) -> dict[str, Any]:
-    """{cells: {address: ...}, runs: {id: ...}, distances: [...]} of every measured cell.
+    """{scale, cells: {address: ...}, runs: {id: ...}, labels, distances, epochs}.
 
-    A cell names its runs by id and its config difference by place in `distances`, since many cells
-    share them.
+    A cell names its runs by id and its config difference by place in `distances`, a curve its
+    epochs by place in `epochs`. `labels` are those of the rows, whose tables need not print them.
     """
     resting = _claims_by_address(sections)
-    distances: dict[str, int] = {}
+    distances, epochs = Shared(), Shared()
     cells = {}
     for section in sections:
         entries = (entry for line in section.printed.lines for entry in line.entries)
@@ -42,9 +42,29 @@ def panels(
     return {
         "scale": explainer.evidence.scale,
         "cells": cells,
-        "runs": {run["id"]: _run(run) for run in runs},
-        "distances": [json.loads(distance) for distance in distances],
+        "runs": {run["id"]: _run(run, epochs) for run in runs},
+        "labels": {
+            f"{section.experiment.id}:{row.name}": row.label
+            for section in sections
+            for row in section.experiment.rows
+        },
+        "distances": distances.values,
+        "epochs": epochs.values,
     }
+
+
+class Shared:
+    """Different lists, each once; `values` is read after the last was placed."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, int] = {}
+
+    def place(self, value: list[Any]) -> int:
+        return self._places.setdefault(json.dumps(value, ensure_ascii=False), len(self._places))
+
+    @property
+    def values(self) -> list[Any]:
+        return [json.loads(value) for value in self._places]
 
 
 def embedded(data: Mapping[str, Any]) -> Markup:
@@ -59,7 +79,7 @@ def _cell(
     section: Section,
     explainer: Explainer,
     resting: Mapping[str, list[str]],
-    distances: dict[str, int],
+    distances: Shared,
 ) -> dict[str, Any]:
     found = explainer.cell(address)
     name, row_name, key = address.split(":")
@@ -68,7 +88,6 @@ def _cell(
         [key, plain(pair["ours"]), plain(pair["paper"])]
         for key, pair in found["config_difference"].items()
     ]
-    place = distances.setdefault(json.dumps(distance, ensure_ascii=False), len(distances))
     claims = resting[f"{name}.{row_name}.{key}"] + resting[f"{name}.{row_name}"]
     reported = found["reported"]
     kept = ("n", "spread", "verdict", "rule", "flips", "tier", "others", "sources")
@@ -84,7 +103,7 @@ def _cell(
         "difference": _short(found["difference"]),
         "clean": _short(found["clean"]),
         "runs": [_value(run) for run in found["runs"]],
-        "distance": place,
+        "distance": distances.place(distance),
         "deviations": [entry["id"] for entry in found["deviations"]],
         "claims": list(dict.fromkeys(claims)),
     }
@@ -106,12 +125,13 @@ def _value(run: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _run(run: Record) -> dict[str, Any]:
+def _run(run: Record, epochs: Shared) -> dict[str, Any]:
     curves = {}
     for name in CURVES:
         points = [(e, v) for e, v in curve(run, name) if math.isfinite(v)]
         if points:
-            curves[name] = [[_short(e) for e, _ in points], [_short(v) for _, v in points]]
+            place = epochs.place([_short(e) for e, _ in points])
+            curves[name] = [place, [_short(v) for _, v in points]]
     return {
         "slug": run["slug"],
         "seed": run["seed"],

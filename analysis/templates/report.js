@@ -41,7 +41,7 @@ function startSearch() {
     index.push({
       section,
       heading: words(section.querySelector(".heading").textContent),
-      rows: all("tr[data-row]", section).map((row) => [row, words(row.dataset.row + " " + row.textContent)]),
+      rows: all("tr[data-row]", section).map((row) => [row, wordsOfRow(row, section.id)]),
       claims: all(".claim", section).map((claim) => [claim, words(claim.querySelector("summary").textContent)]),
       beside: all(`[data-for="${section.id}"]`),
     });
@@ -60,6 +60,13 @@ function startSearch() {
       narrow();
     });
   }
+}
+
+/* Tables print what differs between rows, not always what they are called. */
+function wordsOfRow(row, experiment) {
+  const label = data.labels[`${experiment}:${row.dataset.row}`];
+  row.title = label;
+  return words(`${row.dataset.row} ${label} ${row.textContent}`);
 }
 
 function narrow() {

@@ -3,6 +3,12 @@
 
 const data = JSON.parse(byId("data").textContent);
 const CHARTS = { knn: "k-NN of the teacher, %", student_knn: "k-NN of the student, %", entropy: "target entropy, nats", kl: "KL, nats", loss: "loss", output_spread: "spread of outputs" };
+
+/* Curves name their epochs by place, since most runs share them. */
+for (const run of Object.values(data.runs)) {
+  for (const curve of Object.values(run.curves)) curve[0] = data.epochs[curve[0]];
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 
 function startPanel() {

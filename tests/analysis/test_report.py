@@ -98,7 +98,10 @@ def test_the_page_holds_all_it_needs_and_its_data_stay_data(some: Path) -> None:
     keys = [key for key, _, _ in page.data["distances"][cell["distance"]]]
     assert "train.epochs" in keys
     run = page.data["runs"][cell["runs"][0]["id"]]
-    assert run["curves"]["knn"] == [[0, 2, 4, 6, 8, 10], [60, 63, 66, 69, 72, 75]]
+    place, values = run["curves"]["knn"]
+    assert page.data["epochs"][place] == [0, 2, 4, 6, 8, 10]
+    assert values == [60, 63, 66, 69, 72, 75]
+    assert page.data["labels"]["T7:r6"] == "DINO + predictor"
 
 
 def test_a_run_folder_adds_the_last_line_of_its_log(

@@ -6,75 +6,27 @@ import re
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
-from selenium.webdriver import ActionChains, Chrome, Keys
-from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from tests.browser.acting import (
+    by_id,
+    cells_in_data,
+    click,
+    every,
+    facts,
+    find,
+    focused,
+    number,
+    press,
+    shown,
+    texts,
+)
 from tests.browser.published import Published, half_width_of_three, mean
 
 CELLS = ("T7:r2:knn", "T7:r5:linear", "F7:both:entropy", "T14:r7:knn", "T3:sup_vits16:rox_m")
-
-
-def find(page: Chrome | WebElement, selector: str) -> WebElement:
-    return page.find_element(By.CSS_SELECTOR, selector)
-
-
-def every(page: Chrome | WebElement, selector: str) -> list[WebElement]:
-    return page.find_elements(By.CSS_SELECTOR, selector)
-
-
-def by_id(page: Chrome, name: str) -> WebElement:
-    return page.find_element(By.ID, name)
-
-
-def texts(page: Chrome, selector: str) -> list[str]:
-    """Of many elements at once; asking one by one takes seconds."""
-    script = "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent.trim())"
-    found: list[str] = page.execute_script(script, selector)
-    return found
-
-
-def shown(page: Chrome, selector: str) -> list[str]:
-    """Ids of the elements that have a place on the page."""
-    script = """return [...document.querySelectorAll(arguments[0])]
-        .filter(e => e.checkVisibility()).map(e => e.id)"""
-    found: list[str] = page.execute_script(script, selector)
-    return found
-
-
-def click(page: Chrome, element: WebElement) -> None:
-    """As a person does: scroll it into sight, then press where it is."""
-    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
-    element.click()
-
-
-def number(text: str) -> float:
-    found = re.match(r"[+-]?\d[\d.]*(?:e[+-]?\d+)?", text)
-    assert found, text
-    return float(found[0])
-
-
-def focused(page: Chrome) -> WebElement:
-    return page.switch_to.active_element
-
-
-def press(page: Chrome, *keys: str) -> None:
-    for key in keys:
-        ActionChains(page).send_keys(key).perform()
-
-
-def facts(panel: WebElement) -> dict[str, str]:
-    """The named numbers at the top of a panel."""
-    return {find(pair, "dt").text: find(pair, "dd").text for pair in every(panel, ".numbers > div")}
-
-
-def cells_in_data(page: Chrome) -> dict[str, Any]:
-    found: dict[str, Any] = page.execute_script("return data.cells")
-    return found
 
 
 def test_every_experiment_has_its_section_table_figure_and_place_in_the_contents(
@@ -196,7 +148,7 @@ def test_a_tile_leads_to_its_claim_and_the_claim_to_its_cells(page: Chrome) -> N
     assert not panel.is_displayed()
 
 
-def test_search_leaves_what_has_the_words(page: Chrome) -> None:
+def test_search_leaves_what_has_the_words(page: Chrome, published: Published) -> None:
     before = shown(page, ".experiment")
     box = by_id(page, "search")
     box.send_keys("sinkhorn")
@@ -204,7 +156,8 @@ def test_search_leaves_what_has_the_words(page: Chrome) -> None:
     assert 0 < len(left) < len(before)
     for name in before:
         content = " ".join(
-            texts(page, f"#{name} .heading, #{name} tr[data-row], #{name} .claim summary")
+            [row["label"] for row in published.experiments[name]["rows"]]
+            + texts(page, f"#{name} .heading, #{name} tr[data-row], #{name} .claim summary")
         )
         assert (name in left) == ("sinkhorn" in content.lower()), name
     assert f"Showing {len(left)} experiments" in by_id(page, "found").text
