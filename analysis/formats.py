@@ -25,7 +25,6 @@ from analysis.tables import Heading, Line, Printed
 TEMPLATES = Path(__file__).parent / "templates"
 REMARKS = 2  # the last columns of a table are words: sentinel and verdict
 SIGNS = {ord("✓"): r"\ensuremath{\checkmark}", ord("✗"): r"\ensuremath{\times}"}
-HARMLESS = str.maketrans({"\u2028": " ", "\u2029": " "})
 
 
 def write(printed: Printed, fmt: str) -> str:
@@ -173,9 +172,13 @@ def _latex_templates() -> jinja2.Environment:
     )
     ours = UnicodeToLatexConversionRule(RULE_DICT, SIGNS)
     encoder = UnicodeToLatexEncoder(conversion_rules=[ours, "defaults"])
-    environment.filters["tex"] = lambda words: encoder.unicode_to_latex(
-        str(words).translate(HARMLESS)
-    )
+
+    def tex(words: object) -> str:
+        text = str(encoder.unicode_to_latex(str(words)))
+        # Behind the end of a row, a bracket would be read as the row's extra height.
+        return text.replace("[", "{[}", 1) if text.startswith("[") else text
+
+    environment.filters["tex"] = tex
     return environment
 
 

@@ -8,15 +8,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import DescrStatsW
 
 from analysis.stats import (
+    estimate,
     holm,
     mean_interval,
     p_above,
     p_below,
     p_equivalent,
     paired,
+    pooled,
     prediction_interval,
+    sampling_floor,
 )
 
 numbers = st.integers(-500, 500).map(lambda k: k / 10)
@@ -134,3 +139,56 @@ def test_holm_rejects_what_the_step_down_procedure_rejects(ps: list[float]) -> N
 @given(p_values)
 def test_holm_never_lowers_a_p_value(ps: list[float]) -> None:
     assert all(adjusted >= p for adjusted, p in zip(holm(ps), ps, strict=True))
+
+
+@given(p_values)
+def test_holm_is_statsmodels_holm(ps: list[float]) -> None:
+    assert holm(ps) == pytest.approx(multipletests(ps, method="holm")[1])
+
+
+@given(samples, numbers, st.integers(1, 100).map(lambda k: k / 10))
+def test_equivalence_is_statsmodels_two_one_sided_tests(
+    values: list[float], target: float, margin: float
+) -> None:
+    if max(values) == min(values):
+        return
+    p, _, _ = DescrStatsW(values).ttost_mean(target - margin, target + margin)
+    assert p_equivalent(values, target, margin) == pytest.approx(p, abs=1e-9)
+
+
+@given(samples)
+def test_the_interval_is_statsmodels(values: list[float]) -> None:
+    low, high = DescrStatsW(values).tconfint_mean()
+    interval = mean_interval(values)
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-6)
+
+
+def test_degrees_of_freedom_of_pooled_rows_add_up() -> None:
+    spread = pooled([[1.0, 3.0], [10.0, 10.0, 13.0], [5.0]])
+    assert spread is not None
+    assert spread.df == 3
+    assert spread.sd == pytest.approx(math.sqrt((2.0 + 6.0) / 3))
+    assert "2 rows" in spread.source
+
+
+def test_a_spread_is_never_below_what_counting_varies_by() -> None:
+    floor = sampling_floor(75.0, 1024)
+    assert floor == pytest.approx(1.353, abs=1e-3)
+    assert pooled([[70.0, 70.1]], floor) == pooled([], floor)
+    assert pooled([[60.0, 80.0]], floor) == pooled([[60.0, 80.0]])
+    assert pooled([[1.0], []]) is None
+
+
+def test_three_seeds_speak_for_themselves() -> None:
+    borrowed = pooled([[0.0, 50.0]])
+    assert mean_interval([1.0, 2.0, 3.0], spread=borrowed) == mean_interval([1.0, 2.0, 3.0])
+    two = mean_interval([1.0, 2.0], spread=borrowed)
+    assert two.half_width == pytest.approx(12.7062 * 35.3553 / math.sqrt(2), rel=1e-5)
+    assert two.source
+
+
+@given(samples)
+def test_constant_values_and_shifts_of_estimates(values: list[float]) -> None:
+    e = estimate(values)
+    assert e.shifted(3.0).p_above(3.0) == pytest.approx(e.p_above(0.0), abs=1e-9)
+    assert e.negative().p_below(0.0) == pytest.approx(e.p_above(0.0), abs=1e-12)
