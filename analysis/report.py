@@ -18,7 +18,7 @@ from analysis.frame import load_evidence
 from analysis.paper import read_paper
 from analysis.report_cells import embedded, panels
 from analysis.report_data import all_runs, anchors, cost_of, count, coverage, sections_of
-from analysis.report_figures import drawn_parity
+from analysis.report_figures import drawn
 from analysis.scorecard_figure import MARKS
 from repro.errors import UserError
 from repro.harness.files import replace_text
@@ -57,7 +57,7 @@ def render(scale: str) -> str:
     page: str = template.render(
         scale=scale,
         sections=sections,
-        parity=drawn_parity(explainer.evidence),
+        figures=drawn([section.experiment for section in sections], explainer.evidence),
         claims=claims,
         counts=count(claims),
         overclaims=[claim for claim in claims if claim.overclaim],

@@ -12,13 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 
-from markupsafe import Markup
-
 from analysis.claims import ClaimVerdict, judge_reported
 from analysis.formats import groups, spans
 from analysis.frame import PAPER, Evidence, Record, all_runs_of, cell, resolve, resolve_row
 from analysis.paper import Anchor, Inconsistency, read_paper
-from analysis.report_figures import drawn
 from analysis.scorecard_figure import MARKS, OVERCLAIM, Mark, kind_of
 from analysis.tables import GROUP, Line, Printed, build
 from repro.harness.spec import Claim, Experiment, experiment_ids
@@ -76,7 +73,6 @@ class Section:
 
     experiment: Experiment
     printed: Printed
-    figure: Markup | None
     claims: list[ShownClaim]
     cost: Cost
     sources: list[str]
@@ -119,7 +115,6 @@ def _section(experiment: Experiment, evidence: Evidence) -> Section:
     return Section(
         experiment=experiment,
         printed=printed,
-        figure=drawn(experiment, evidence),
         claims=[_shown(claim, ours, theirs, evidence) for claim, ours, theirs in shown],
         cost=cost_of(runs),
         sources=[paper.sources.get(name, name) for name in experiment.source],

@@ -176,9 +176,19 @@ function follow() {
   if (target.matches(".claim")) {
     target.open = true;
     target.classList.add("target");
+    target.querySelector("summary").focus({ preventScroll: true });
   }
   target.scrollIntoView(target.matches(".cell") ? { block: "center" } : {});
   if (target.matches(".cell")) openPanel(id);
+}
+
+function startLinks() {
+  addEventListener("hashchange", follow);
+  document.addEventListener("click", (event) => {
+    const again = event.target.closest("a[href]")?.getAttribute("href") === location.hash;
+    if (again && location.hash) follow();
+  });
+  follow();
 }
 
 /* The contents say where one is. */
@@ -232,6 +242,5 @@ addEventListener("DOMContentLoaded", () => {
   startKeys();
   startPrinting();
   startPanel();
-  addEventListener("hashchange", follow);
-  follow();
+  startLinks();
 });

@@ -146,6 +146,10 @@ def test_a_tile_leads_to_its_claim_and_the_claim_to_its_cells(page: Chrome) -> N
     assert find(panel, "h2").text == "DINO without multi-crop: k-NN"
     click(page, next(a for a in every(panel, "a") if a.text == "C.T7.5"))
     assert not panel.is_displayed()
+    WebDriverWait(page, 5).until(lambda _: focused(page) == find(claim, "summary"))
+    click(page, find(claim, "summary"))
+    click(page, find(page, '.tile[href="#C.T7.5"]'))
+    WebDriverWait(page, 5).until(lambda _: claim.get_attribute("open"))
 
 
 def test_search_leaves_what_has_the_words(page: Chrome, published: Published) -> None:
