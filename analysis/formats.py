@@ -91,21 +91,25 @@ def _print_claims(console: Console, printed: Printed) -> None:
 
 
 def markdown(printed: Printed) -> str:
-    """One head line (Markdown has no spans), sub-headings as rows of their own."""
-    columns = [f"{h.over} {h.title}".strip().replace("|", r"\|") for h in printed.headings]
-    rows = []
-    for group, lines in groups(printed.lines):
-        if group:
-            rows.append([f"*{_markdown(group)}*", *[""] * (len(columns) - 1)])
-        rows += [[_markdown(e.text, e.best) for e in line.entries] for line in lines]
-    body = pd.DataFrame(rows, columns=columns).to_markdown(index=False, disable_numparse=True)
     notes = "\n".join(f"- {note}" for note in printed.notes)
     claims = "\n".join(
         f"- **{c.id}: {c.verdict}.** {c.statement}  \n  {c.detail}; rule: {c.rule}."
         + (f" Turns: {c.flips}." if c.flips else "")
         for c in printed.claims
     )
-    return f"### {printed.title}\n\n{body}\n\n{notes}\n\nClaims:\n\n{claims}\n"
+    return f"### {printed.title}\n\n{markdown_body(printed)}\n\n{notes}\n\nClaims:\n\n{claims}\n"
+
+
+def markdown_body(printed: Printed) -> str:
+    """One head line (Markdown has no spans), sub-headings as rows of their own."""
+    columns = [_markdown(f"{h.over} {h.title}".strip()) for h in printed.headings]
+    rows = []
+    for group, lines in groups(printed.lines):
+        if group:
+            rows.append([f"*{_markdown(group)}*", *[""] * (len(columns) - 1)])
+        rows += [[_markdown(e.text, e.best) for e in line.entries] for line in lines]
+    frame = pd.DataFrame(rows, columns=columns)
+    return str(frame.to_markdown(index=False, disable_numparse=True))
 
 
 def latex(printed: Printed) -> str:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis import formats
-from analysis.figures import save
+from analysis.checklist import summary
+from analysis.figures import save, save_parity, save_scorecard
 from analysis.frame import (
     Evidence,
     Record,
@@ -24,7 +25,7 @@ from analysis.frame import (
     published_dir,
     published_records,
 )
-from analysis.tables import build
+from analysis.tables import Printed, build
 from repro.errors import UserError
 from repro.harness.files import append_lines, replace_text
 from repro.harness.records import evaluation_lines, record
@@ -45,6 +46,16 @@ class Publication:
 
 def publish(ids: Sequence[str], scale: str) -> Publication:
     """Append finished runs of `ids` to the published records, then rebuild the scale's folder.
+
+    Raises:
+        UserError: smoke scale, or no finished run of these experiments.
+    """
+    appended = append(ids, scale)
+    return Publication([*appended.written, *rebuild(scale)], appended.refused)
+
+
+def append(ids: Sequence[str], scale: str) -> Publication:
+    """Append finished runs of `ids` and their evaluations to the published records.
 
     Runs and evaluations made by uncommitted code are refused: nobody could make them again. Lines
     that are there are never changed.
@@ -91,7 +102,7 @@ def publish(ids: Sequence[str], scale: str) -> Publication:
         ]
         evaluations, dirty = _clean(lines, "its evaluation")
         append_lines(later, evaluations)
-        return Publication([file, later, *rebuild(scale)], refused + dirty)
+        return Publication([file, later], refused + dirty)
 
 
 def _clean(lines: list[Record], what: str) -> tuple[list[Record], list[str]]:
@@ -126,35 +137,50 @@ def rebuild(scale: str) -> list[Path]:
     evidence = load_evidence(scale, published_only=True)
     folder = published_dir(scale)
     written: list[Path] = []
-    shown: list[Experiment] = []
+    shown: list[tuple[Experiment, Printed]] = []
     for experiment in map(evidence.experiment, experiment_ids()):
         if not any(all_runs_of(experiment, row, evidence) for row in experiment.rows):
             continue
-        shown.append(experiment)
         printed = build(experiment, evidence)
+        shown.append((experiment, printed))
         for name in TABLES:
             path = folder / f"{experiment.id}.{name}"
             replace_text(path, formats.write(printed, name))
             written.append(path)
         written += save(experiment, evidence, FIGURES, folder)
+    written += save_scorecard(evidence, FIGURES, folder)
+    written += save_parity(evidence, FIGURES, folder)
     readme = folder / "README.md"
     replace_text(readme, _readme(shown, evidence))
     return [*written, readme]
 
 
-def _readme(experiments: Sequence[Experiment], evidence: Evidence) -> str:
+def _readme(shown: Sequence[tuple[Experiment, Printed]], evidence: Evidence) -> str:
+    """Figure, table and verdicts of every experiment; notes and evidence stand in its own file."""
+    claims = [claim for _, printed in shown for claim in printed.claims]
     made = (
         f"Made from the {len(evidence.records)} runs in [records.jsonl](records.jsonl) "
-        "([schema](../SCHEMA.md)) by `repro publish`; nothing here is typed in by hand."
+        "([schema](../SCHEMA.md)) by `repro publish`; nothing here is typed in by hand. "
+        f"`repro report --scale {evidence.scale}` makes one page of it in which every number opens "
+        "to its runs."
     )
-    parts = [f"# Results at {evidence.scale} scale", made]
+    parts = [
+        f"# Results at {evidence.scale} scale",
+        made,
+        summary(claims) + ".",
+        "![Scorecard of all claims](scorecard.png)",
+        "![Reported against measured accuracies](parity.png)",
+    ]
     if (published_dir(evidence.scale) / "NOTES.md").is_file():
-        parts.append("How these runs were made, and what was tried: [NOTES.md](NOTES.md).")
-    for experiment in experiments:
+        parts.insert(2, "How these runs were made, and what was tried: [NOTES.md](NOTES.md).")
+    for experiment, printed in shown:
         parts.append(f"## {experiment.id}\n\n*{experiment.question}*")
         parts.append(f"![{experiment.title}]({experiment.id}.png)")
-        parts.append(formats.markdown(build(experiment, evidence)).rstrip("\n"))
-    return "\n\n".join(parts) + "\n"
+        parts.append(formats.markdown_body(printed))
+        verdicts = [f"- **{c.id}: {c.verdict}.** {c.statement}" for c in printed.claims]
+        parts.append("\n".join(verdicts))
+        parts.append(f"[Notes and evidence]({experiment.id}.md)")
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 if __name__ == "__main__":

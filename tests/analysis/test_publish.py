@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from analysis.publish import publish, rebuild
+from analysis.publish import append, publish, rebuild
 from analysis.tables import render_tables
 from repro.errors import UserError
+from repro.harness.files import append_lines, write_json
+from repro.harness.spec import load, row_config
+from repro.harness.store import RunFolder, create_run
 
 Record = dict[str, Any]
 ROWS = ("F7.both", "F7.centering", "F7.sharpening", "T7.r2", "F6R.prev_epoch", "F5.s16")
@@ -53,10 +56,71 @@ def test_publishing_twice_appends_nothing_and_changes_no_line(
 ) -> None:
     file = published(records) / "records.jsonl"
     before = file.read_bytes()
-    publish(["F7", "T7"], "laptop")
-    publish(["F7", "T7"], "laptop")
+    append(["F7", "T7"], "laptop")
+    append(["F7", "T7"], "laptop")
     assert file.read_bytes() == before
     assert len({json.loads(line)["id"] for line in before.splitlines()}) == len(records)
+
+
+def finished_run(results: Path, row: str, seed: int, dirty: bool = False) -> RunFolder:
+    """A run folder as a worker leaves it."""
+    experiment = load("F7")
+    config = row_config(experiment, experiment.row(row), "laptop", seed)
+    folder = create_run(results / "runs", f"F7-{row}-laptop-s{seed}", config)
+    step = {"kind": "step", "step": 1, "epoch": 1.0, "loss": 1.0, "entropy": 2.0, "kl": 0.5}
+    floors = {"knn_pixels": 39.0, "knn_random": 60.0}
+    numbers = {"knn": 70.0 + seed, "entropy": 2.0, "kl": 0.5, "mean_entropy": 3.5, "log_K": 4.16}
+    evaluated = [
+        {"kind": "eval", "step": s, "epoch": float(s), "knn": 60.0 + s, "student_knn": 59.0 + s}
+        for s in (0, 1, 9, 10)
+    ]
+    append_lines(folder.path / "metrics.jsonl", [step, *evaluated])
+    write_json(
+        folder.path / "env.json", {"git_sha": "0123456789abcdef", "dirty": dirty, "diff": ""}
+    )
+    result = {
+        "metrics": numbers | floors | {"decomposition_error": 1e-7},
+        "sentinel": {"state": "healthy", "since_step": 1, "meaning": ""},
+        "counts": {"steps": 1, "test_images": 1024},
+    }
+    write_json(folder.path / "result.json", result)
+    return folder
+
+
+def published_ids(results: Path) -> list[str]:
+    file = results / "published" / "laptop" / "records.jsonl"
+    return [json.loads(line)["id"] for line in file.read_text().splitlines()]
+
+
+def test_finished_runs_are_published_and_unfinished_ones_are_not(results: Path) -> None:
+    done = [finished_run(results, "both", seed) for seed in range(2)]
+    unfinished = finished_run(results, "centering", 0)
+    (unfinished.path / "result.json").unlink()
+    publication = publish(["F7"], "laptop")
+    assert publication.refused == []
+    assert published_ids(results) == [folder.id for folder in done]
+    names = {path.name for path in publication.written}
+    assert {"records.jsonl", "F7.md", "F7.png", "scorecard.svg", "parity.png", "README.md"} <= names
+
+
+def test_runs_of_uncommitted_code_are_refused_with_the_reason(results: Path) -> None:
+    clean = finished_run(results, "both", 0)
+    finished_run(results, "both", 1, dirty=True)
+    (why,) = append(["F7"], "laptop").refused
+    assert why.startswith("F7-both-laptop-s1: its run was made by code that was not committed")
+    assert published_ids(results) == [clean.id]
+
+
+def test_a_torn_last_line_is_made_again_and_no_other_line_changes(results: Path) -> None:
+    finished_run(results, "both", 0)
+    append(["F7"], "laptop")
+    file = results / "published" / "laptop" / "records.jsonl"
+    whole = file.read_bytes()
+    second = finished_run(results, "both", 1)
+    file.write_bytes(whole + b'{"schema": 1, "id": "0123')  # the disk was full
+    append(["F7"], "laptop")
+    assert file.read_bytes().startswith(whole)
+    assert published_ids(results)[1:] == [second.id]
 
 
 def test_smoke_runs_and_empty_experiments_are_not_published(results: Path) -> None:
