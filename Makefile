@@ -3,16 +3,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-slurm smoke lint bench bench-gpu install clean
+.PHONY: demo test test-slurm test-browser smoke lint bench bench-gpu install clean
 
 demo: $(READY)  ## four real runs on real photographs, then the paper's Figure 7 and Table 7 beside ours
 	$(BIN)/repro run F7:both,centering,sharpening T7:r1,r2 --scale laptop --seeds 1 --yes
+	$(BIN)/repro report --scale laptop
 
 test: $(READY)  ## the whole test suite
 	$(BIN)/pytest -n auto --benchmark-disable
 
 test-slurm: $(READY)  ## on a real two-node SLURM that is started here and taken down; as root, with Debian's packages
 	REPRO_TEST_SLURM=1 $(BIN)/pytest tests/slurm
+
+test-browser: $(READY)  ## the report in a real Chromium; Debian's packages chromium and chromium-driver
+	REPRO_TEST_BROWSER=1 $(BIN)/pytest tests/browser
 
 smoke: $(READY)  ## every training row of the paper, seconds each: trains, is evaluated, ends in its table
 	REPRO_RESULTS=$$(mktemp -d) $(BIN)/repro run all --scale smoke --seeds 1 > /dev/null

@@ -42,8 +42,9 @@ claim that need it are left out, and the verdict on the others says "(in part)".
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from analysis.comparisons import (
     CONFIRMED,
@@ -210,6 +211,13 @@ def decide(kind: str, parts: Sequence[Part], holm_p: float) -> tuple[str, bool |
     return ("expected collapse" if kind in ("collapse", "fails") else "direction confirmed"), True
 
 
+def _rule(kind: str, body: Mapping[str, Any]) -> str:
+    if kind != "all_of":
+        return RULES[kind]
+    parts = dict.fromkeys(_rule(part["kind"], part) for part in body["claims"])
+    return f"{RULES[kind]}: {'; '.join(parts)}"
+
+
 def _tested(parts: Sequence[Part]) -> list[Part]:
     return [part for part in parts if part.status == TESTED]
 
@@ -242,7 +250,7 @@ def _verdict(
         verdict=verdict,
         holds=holds,
         detail=detail,
-        rule=RULES[claim.kind],
+        rule=_rule(claim.kind, claim.body),
         flips=flips,
         where=claim.where,
         portability=claim.portability,

@@ -102,7 +102,7 @@ def _rise_and_fall(run: Record, _body: Mapping[str, Any]) -> Judged:
 
 
 def _curve_above(run: Record, body: Mapping[str, Any]) -> Judged:
-    gaps = _gaps(run, body)
+    gaps = list(_gaps(run, body).values())
     assert gaps, f"run {run['id']} has no evaluation after {body['after']} of training"
     return min(gaps) > 0, {f"smallest gap over {len(gaps)} evaluations": f"{min(gaps):+.2g}"}
 
@@ -195,14 +195,18 @@ def _unanimous(name: str, judged: Mapping[int, Judged], undecided: bool = False)
     return Part(status, sentence, n=len(judged))
 
 
-def _gaps(run: Record, body: Mapping[str, Any]) -> list[float]:
+def _gaps(run: Record, body: Mapping[str, Any]) -> dict[float, float]:
+    """By how much one curve lies above the other, by epoch."""
     above, below = (dict(curve(run, body[key])) for key in ("above", "below"))
     start = body["after"] * run["config"]["train"]["epochs"]
-    return [above[e] - below[e] for e in above if e in below and e >= start]
+    return {e: above[e] - below[e] for e in above if e in below and e >= start}
 
 
 def _mean_above(runs: list[Record], body: Mapping[str, Any]) -> bool:
-    return bool(np.mean([_gaps(run, body) for run in runs], axis=0).min() > 0)
+    """Whether the mean over seeds is above at every epoch that all of them were evaluated at."""
+    gaps = [_gaps(run, body) for run in runs]
+    common = set.intersection(*(set(by_epoch) for by_epoch in gaps))
+    return all(np.mean([by_epoch[e] for by_epoch in gaps]) > 0 for e in common)
 
 
 def _collapse_turns(runs: list[Record], body: Mapping[str, Any]) -> str:
