@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -25,6 +26,7 @@ from analysis.parity_figure import Point, draw_parity, parity_points
 from analysis.row_figure import draw_rows
 from analysis.runs_figure import draw_runs, find_shown
 from analysis.scorecard_figure import draw_scorecard
+from analysis.side_by_side import side_by_side
 from repro.errors import UserError, nearest
 from repro.harness.spec import Experiment, experiment_ids, results_dir, select
 
@@ -59,15 +61,18 @@ def draw(words: Sequence[str], scale: str, formats: Sequence[str]) -> Iterator[s
     names = [*experiment_ids(), "all", SCORECARD, PARITY, COLLAPSE]
     if unknown := [word for word in words if word.partition(":")[0] not in names[:-1]]:
         raise UserError(f"no figure '{unknown[0]}'; nearest: {nearest(unknown[0], names)}")
+    tasks: list[Callable[[], list[Path]]] = []
     for experiment, _ in select([word for word in words if word not in (SCORECARD, PARITY)]):
         if everything and not _has_runs(experiment, evidence):
             print(f"{experiment.id}: no finished run at scale {scale}, left out", file=sys.stderr)
             continue
-        yield from map(str, save(experiment, evidence, formats, folder))
+        tasks.append(partial(save, experiment, evidence, formats, folder))
     if everything or SCORECARD in words:
-        yield from map(str, save_scorecard(evidence, formats, folder))
+        tasks.append(partial(save_scorecard, evidence, formats, folder))
     if PARITY in words or (everything and _parity_points(evidence)):
-        yield from map(str, save_parity(evidence, formats, folder))
+        tasks.append(partial(save_parity, evidence, formats, folder))
+    for paths in side_by_side(tasks):
+        yield from map(str, paths)
 
 
 def save(

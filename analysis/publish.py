@@ -12,6 +12,7 @@ import fcntl
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from analysis import formats
@@ -25,6 +26,7 @@ from analysis.frame import (
     published_dir,
     published_records,
 )
+from analysis.side_by_side import side_by_side
 from analysis.tables import Printed, build
 from repro.errors import UserError
 from repro.harness.files import append_lines, replace_text
@@ -147,9 +149,9 @@ def rebuild(scale: str) -> list[Path]:
             path = folder / f"{experiment.id}.{name}"
             replace_text(path, formats.write(printed, name))
             written.append(path)
-        written += save(experiment, evidence, FIGURES, folder)
-    written += save_scorecard(evidence, FIGURES, folder)
-    written += save_parity(evidence, FIGURES, folder)
+    figures = [partial(save, experiment, evidence, FIGURES, folder) for experiment, _ in shown]
+    figures += [partial(one, evidence, FIGURES, folder) for one in (save_scorecard, save_parity)]
+    written += [path for paths in side_by_side(figures) for path in paths]
     readme = folder / "README.md"
     replace_text(readme, _readme(shown, evidence))
     return [*written, readme]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 from markupsafe import Markup
 
 from analysis import figures
 from analysis.frame import Evidence
+from analysis.side_by_side import side_by_side
 from repro.errors import UserError
 from repro.harness.spec import Experiment
 
@@ -27,35 +25,18 @@ def drawn(experiments: Sequence[Experiment], evidence: Evidence) -> dict[str, Ma
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        draw = [partial(figures.save, one, evidence, ["svg"], folder) for one in experiments]
-        draw.append(partial(figures.save_parity, evidence, ["svg"], folder))
-        _side_by_side(draw)
-        return {
-            path.stem: inlined(path.read_text(encoding="utf-8"), path.stem)
-            for path in folder.glob("*.svg")
-        }
+        save = [partial(figures.save, one, evidence, ["svg"], folder) for one in experiments]
+        save.append(partial(figures.save_parity, evidence, ["svg"], folder))
+        paths = [
+            path for made in side_by_side([partial(_if_any, s) for s in save]) for path in made
+        ]
+        return {path.stem: inlined(path.read_text(encoding="utf-8"), path.stem) for path in paths}
 
 
-def _side_by_side(draw: Sequence[Callable[[], object]]) -> None:
-    """Forked, so that nobody reads the records again; where that is not safe, one by one."""
-    if sys.platform != "linux":
-        _one_by_one(draw)
-        return
-    context = get_context("fork")
-    cores = len(os.sched_getaffinity(0))
-    processes = [context.Process(target=_one_by_one, args=(draw[i::cores],)) for i in range(cores)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    if any(process.exitcode for process in processes):
-        raise RuntimeError("a process that drew figures has failed; it says why above")
-
-
-def _one_by_one(draw: Sequence[Callable[[], object]]) -> None:
-    for one in draw:
-        with suppress(UserError):  # no finished run to draw
-            one()
+def _if_any(save: Callable[[], list[Path]]) -> list[Path]:
+    with suppress(UserError):  # no finished run to draw
+        return save()
+    return []
 
 
 def inlined(svg: str, name: str) -> Markup:
