@@ -22,22 +22,24 @@ def evaluate(arguments: argparse.Namespace) -> int:
         return _draw_features(arguments)
     from repro.harness.clusters import load_cluster
     from repro.harness.evaluation import in_words
+    from repro.harness.protocol_names import THROUGHPUT
     from repro.harness.spec import results_dir
     from repro.harness.weight_files import Asked, evaluate_run, evaluate_weights, run_folder
 
     fine, protocol, epochs = True, arguments.protocol, arguments.epochs
+    data = arguments.data or ""
     for word in arguments.weights:
         folder = run_folder(Path(word))
-        if folder is not None and not (arguments.data or arguments.network):
+        if folder is not None and not (data or arguments.network):
             if folder.result() is None:
                 raise UserError(f"--weights {word}: {folder.path.name} is not done; repro status")
             print(folder.path.name)
             fine &= evaluate_run(folder, protocol, load_cluster("local"), epochs)
             continue
-        if not arguments.data:
+        if not data and protocol != THROUGHPUT:
             raise UserError(f"--weights {word}: say on which images: --data NAME=PATH")
         asked = Asked(Path(word), arguments.network, arguments.heads)
-        metrics, path = evaluate_weights(asked, arguments.data, protocol, results_dir(), epochs)
+        metrics, path = evaluate_weights(asked, data, protocol, results_dir(), epochs)
         print(f"{word}: {in_words(metrics)}")
         print(path)
     return FINE if fine else NEGATIVE

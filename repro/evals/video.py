@@ -172,12 +172,16 @@ def _shares(marks_HW: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def _decide(labels_PC: Tensor, grid: tuple[int, int], patch: int, size: tuple[int, int]) -> Marks:
-    """Shares enlarged to pixels, each stretched to [0, 1]; the largest wins."""
+    """Shares enlarged to pixels, each stretched to [0, 1]; the largest wins.
+
+    A label with the same share everywhere keeps it: an object that fills the frame still wins.
+    """
     small = labels_PC.T.reshape(1, -1, *grid)
     shares_CHW = interpolate(small, scale_factor=patch, mode="bilinear", align_corners=False)[0]
     low = shares_CHW.amin(dim=(1, 2), keepdim=True)
     high = shares_CHW.amax(dim=(1, 2), keepdim=True)
-    stretched_CHW = (shares_CHW - low) / (high - low).clamp(min=1e-12)
+    level = high - low <= 1e-6 * high
+    stretched_CHW = torch.where(level, shares_CHW, (shares_CHW - low) / (high - low))
     winner = stretched_CHW.argmax(dim=0).to(torch.uint8).cpu()
     full = interpolate(winner[None, None].float(), size=size, mode="nearest-exact")[0, 0]
     marks: Marks = full.to(torch.uint8).numpy()

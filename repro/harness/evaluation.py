@@ -117,11 +117,11 @@ def _make(folder: RunFolder, wanted: Request) -> None:
 
 
 def in_words(metrics: Mapping[str, float]) -> str:
-    """Accuracies in percent, rates and penalties as they are."""
+    """Accuracies in percent; rates, penalties, speed and memory as they are."""
 
     def words(key: str, value: float) -> str:
-        plain = key.partition("@")[0].endswith(("rate", "penalty"))
-        return f"{key} {value:g}" if plain else f"{key} {value:.1f} %"
+        plain = key.partition("@")[0].endswith(("rate", "penalty", "per_second", "GB"))
+        return f"{key} {value:.4g}" if plain else f"{key} {value:.1f} %"
 
     return ", ".join(words(key, value) for key, value in metrics.items())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+THROUGHPUT = "throughput"  # which needs no data
 FINETUNE = ("finetune_epochs", "finetune_batch", "finetune_lr")
 
 
@@ -58,6 +59,10 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "video": Protocol(
         "video object segmentation, J and F", ("jf_mean", "j_mean", "f_mean"), tiers=True,
         benchmarks=("davis17",),
+    ),
+    THROUGHPUT: Protocol(
+        "128 images a forward pass, inference: images per second and peak memory",
+        ("images_per_second", "peak_memory_GB"),
     ),
 }  # fmt: skip
 

@@ -20,6 +20,7 @@ from repro.data.listed import PLACES_LISTS, open_inaturalist, open_places205
 from repro.data.low_shot import low_shot
 from repro.dino.networks import initial_backbone
 from repro.dino.vit import DinoViT
+from repro.errors import UserError
 from repro.evals.feature_files import frozen_features
 from repro.evals.features import Layers
 from repro.harness.requests import LOW_SHOT, Request
@@ -32,6 +33,7 @@ TORCHVISION = {
     "cifar10": "CIFAR10", "cifar100": "CIFAR100", "flowers": "Flowers102", "cars": "StanfordCars",
 }  # fmt: skip
 INATURALIST = {"inat18": 2018, "inat19": 2019}
+LABELLED = (*TORCHVISION, *INATURALIST, "places205")  # benchmarks of classification by name
 
 
 @dataclass
@@ -90,8 +92,11 @@ def measure(wanted: Request, subject: Subject) -> dict[str, float]:
     """The numbers that `wanted` asks for.
 
     Raises:
-        UserError: data that are missing or unreadable, or that do not suit the backbone.
+        UserError: data that are missing or unreadable, or that do not suit the backbone; weights
+            that are not finite, of which rankings and masks would still give some number.
     """
+    if not all(bool(tensor.isfinite().all()) for tensor in subject.backbone.state_dict().values()):
+        raise UserError(f"{wanted.protocol}: weights that are not finite: the training diverged")
     found = MEASURES[wanted.protocol](wanted, subject)
     ending = f"@{wanted.data}" if wanted.data else ""
     return {f"{key}{ending}": value for key, value in found.items()}
@@ -199,6 +204,9 @@ def _retrieval(wanted: Request, subject: Subject) -> dict[str, float]:
         landmarks: Landmarks = make_landmarks()
         setting = MADE
     else:
+        if wanted.source not in SETTINGS:
+            known = ", ".join(SETTINGS)
+            raise UserError(f"retrieval: {wanted.source} is none of {known}, crops (made here)")
         landmarks = open_revisited(Path(wanted.root), wanted.source)
         setting = SETTINGS[wanted.source]
     return retrieval_protocol(subject.backbone, landmarks, setting, subject.device)
@@ -209,9 +217,11 @@ def _copies(wanted: Request, subject: Subject) -> dict[str, float]:
     from repro.evals.copy_detection import MADE_SIDE, SIDE, copy_protocol
 
     made_here = wanted.source == "copies"
-    copies: Copies = make_copies() if made_here else open_copydays(Path(wanted.root))
     asked = wanted.data.partition("-")[2]
+    if asked and not (asked.isdecimal() and int(asked)):
+        raise UserError(f"copies: {wanted.data}: after the dash goes a side, e.g. copydays-224")
     side = MADE_SIDE if made_here else int(asked or SIDE)
+    copies: Copies = make_copies() if made_here else open_copydays(Path(wanted.root))
     return copy_protocol(subject.backbone, copies, side, subject.device)
 
 
@@ -227,6 +237,15 @@ def _video(wanted: Request, subject: Subject) -> dict[str, float]:
     return metrics
 
 
+def _throughput(_wanted: Request, subject: Subject) -> dict[str, float]:
+    from repro.evals.throughput import images_per_second, peak_memory
+
+    device, side = subject.device, subject.config.data.resolution
+    subject.details["resolution"] = side
+    speed = images_per_second(subject.backbone, side, device)
+    return {"images_per_second": speed, "peak_memory_GB": peak_memory(device) / 1e9}
+
+
 Measure = Callable[[Request, Subject], dict[str, float]]
 MEASURES: Mapping[str, Measure] = {
     "knn": _knn,
@@ -240,4 +259,5 @@ MEASURES: Mapping[str, Measure] = {
     "retrieval": _retrieval,
     "copies": _copies,
     "video": _video,
+    "throughput": _throughput,
 }

@@ -14,8 +14,8 @@ from repro.harness.environment import environment
 from repro.harness.evaluation import evaluate
 from repro.harness.files import replace_text, write_json
 from repro.harness.local import available_cores
-from repro.harness.protocol_names import PROTOCOLS
-from repro.harness.requests import ask, request, without_data
+from repro.harness.protocol_names import PROTOCOLS, THROUGHPUT
+from repro.harness.requests import LOW_SHOT, ask, request, without_data
 from repro.harness.spec import experiments_dir
 from repro.harness.store import RunFolder
 
@@ -98,34 +98,49 @@ def evaluate_weights(
 
     Args:
         data: NAME=PATH: a tree PATH/train/CLASS/* and PATH/val/CLASS/*, or a benchmark's folder; or
-            the name of data that need no folder.
+            the name of data that need no folder. NAME-1pct and NAME-10pct: with that share of the
+            training images, those of PATH/1percent.txt or 10percent.txt where such a list lies.
+            Throughput needs none.
         epochs: of a linear probe or of finetuning; 0 for the paper's.
 
     Raises:
         UserError: weights or data that cannot be read.
     """
     from repro.dino.train import choose_device
-    from repro.harness.protocols import Subject, measure
+    from repro.harness.protocols import LABELLED, Subject, measure
 
     name, _, root = data.partition("=")
     known = PROTOCOLS[protocol]
+    whole, share = _share_of(name)
+    labelled = bool(root) and whole in LABELLED
     if known.benchmarks and not root and name not in MADE_HERE:
         made = " or ".join(sorted(MADE_HERE))
         raise UserError(f"--data {data}: write {name}=PATH, its folder; made here: {made}")
-    config = _config_without_data() if known.benchmarks else _data_config(data)
+    if known.benchmarks or labelled or protocol == THROUGHPUT:
+        config = _config_without_data()
+    else:
+        config = _data_config(f"{whole}={root}" if root else whole)
     config = replace(config, protocols=_shortened(config.protocols, epochs))
     weights = open_weights(asked)
     device = choose_device(config.resources.device)
     views = replace(config.views, global_size=weights.image_size)
     config = replace(config, model=weights.model, views=views)
+    if protocol == THROUGHPUT:
+        config = replace(config, data=replace(config.data, resolution=weights.image_size))
     cache = None if config.data.made_here else results / "features"
     subject = Subject(weights.backbone.to(device), config, device, cache)
     wanted = request(protocol, config)
     if known.benchmarks:
-        wanted = replace(wanted, data=name, source=name, root=root)
+        wanted = replace(wanted, data=name, source=name.partition("-")[0], root=root)
+    elif labelled:
+        wanted = replace(wanted, data=name, source=whole, root=root)
+    elif share:
+        listed = Path(root) / f"{share.removesuffix('pct')}percent.txt"
+        found = str(listed) if root and listed.is_file() else ""
+        wanted = replace(wanted, data=share, source=share, root=found)
     metrics = measure(wanted, subject)
-    whose = f"{weights.digest}{'-' if weights.network else ''}{weights.network}"
-    path = results / "evaluations" / f"{whose}-{name}-{protocol}.json"
+    about = (weights.digest, weights.network, name, protocol)
+    path = results / "evaluations" / f"{'-'.join(part for part in about if part)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "protocol": protocol,
@@ -193,6 +208,12 @@ def export(asked: Asked, target: Path) -> list[Path]:
     text = target.with_suffix(".md")
     replace_text(text, _card(target.name, card, asdict(weights.model)))
     return [target, text]
+
+
+def _share_of(name: str) -> tuple[str, str]:
+    """birds and 1pct of birds-1pct; any other name, and an empty share."""
+    whole, _, share = name.rpartition("-")
+    return (whole, share) if whole and share in LOW_SHOT else (name, "")
 
 
 def _shortened(protocols: Protocols, epochs: int) -> Protocols:

@@ -17,7 +17,7 @@ from repro.dino.vit import DinoViT
 from repro.errors import UserError
 from repro.evals import video as module
 from repro.evals.features import last_blocks
-from repro.evals.video import Context, _size, follow, propagate, video_protocol
+from repro.evals.video import Context, _decide, _size, follow, propagate, video_protocol
 
 CPU = torch.device("cpu")
 
@@ -89,6 +89,15 @@ def test_a_video_that_stands_still_keeps_its_masks() -> None:
     metrics, by_sequence = video_protocol(backbone(), Some([video]), 0, CPU, say=lambda _: None)
     assert metrics["j_mean"] == by_sequence["still"]["j_mean"] > 80
     assert {"jf_mean", "f_mean", "jf_mean_clean"} <= metrics.keys()
+
+
+@pytest.mark.parametrize("level", [1.0, 1 - 1e-7])
+def test_an_object_that_fills_the_frame_is_not_lost(level: float) -> None:
+    """Shares that are the same everywhere cannot be stretched; the authors' code divides by 0."""
+    shares_PC = torch.tensor([0.0, level]).repeat(16, 1)
+    assert (_decide(shares_PC, (4, 4), 2, (8, 8)) == 1).all()
+    shares_PC[3] = torch.tensor([0.4, 0.6])
+    assert _decide(shares_PC, (4, 4), 2, (8, 8))[0, 7] == 0
 
 
 def test_clips_are_followed_better_than_by_their_first_mask() -> None:

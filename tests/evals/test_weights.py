@@ -276,3 +276,77 @@ def test_benchmarks_made_here_serve_any_checkpoint(
     assert "no ImageSets/2017/val.txt there" in capsys.readouterr().err
     assert main(["eval", "video", "--weights", str(path), "--data", "davis17"]) == 2
     assert "davis17=PATH" in capsys.readouterr().err
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A file of weights, and results beside it."""
+    monkeypatch.setenv("REPRO_RESULTS", str(tmp_path / "results"))
+    torch.manual_seed(0)
+    torch.save(build_backbone(SMALL, 32).state_dict(), tmp_path / "small.pth")
+    return str(tmp_path / "small.pth")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "data", "words"),
+    [
+        ("retrieval", "oxford=/nowhere", "oxford is none of roxford5k, rparis6k"),
+        ("retrieval", "clips", "clips is none of"),
+        ("copies", "copydays-large=/nowhere", "after the dash goes a side"),
+        ("copies", "copydays-0=/nowhere", "after the dash goes a side"),
+        ("knn", "inat18=/nowhere", "/nowhere/train2018.json: no such list"),
+        ("knn", "places205-1pct=/nowhere", "no folder 'train' there"),
+        ("knn", "birds-1pct=/nowhere", "/nowhere is no folder"),
+    ],
+)
+def test_data_that_do_not_suit_a_protocol_are_one_line(
+    small: str, protocol: str, data: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eval", protocol, "--weights", small, "--data", data]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_any_checkpoint_is_evaluated_with_few_labels_and_a_published_list(
+    small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A list that names one image of one class leaves nothing to vote for the other class."""
+    from PIL import Image
+
+    root = tmp_path / "tones"
+    for split in ("train", "val"):
+        for number, name in enumerate(("dark", "light")):
+            (root / split / name).mkdir(parents=True)
+            for index in range(3):
+                tone = Image.new("RGB", (40, 40), (200 * number + index,) * 3)
+                tone.save(root / split / name / f"{name}{index}.png")
+    words = ["eval", "knn", "--weights", small, "--data", f"tones-1pct={root}"]
+    assert main(words) == 0
+    assert "knn_10@1pct" in capsys.readouterr().out
+    (root / "1percent.txt").write_text("light1.png\n")
+    assert main(words) == 0
+    assert "knn_10@1pct 50.0 %" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("protocol", "data"), [("knn", "photographs"), ("retrieval", "crops"), ("video", "clips")]
+)
+def test_weights_that_are_not_finite_give_no_number(
+    small: str, protocol: str, data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = torch.load(small, weights_only=True)
+    state["norm.weight"][0] = torch.nan
+    torch.save(state, small)
+    assert main(["eval", protocol, "--weights", small, "--data", data]) == 2
+    assert f"{protocol}: weights that are not finite" in capsys.readouterr().err
+
+
+def test_throughput_needs_no_data(small: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "throughput", "--weights", small]) == 0
+    line, file = capsys.readouterr().out.splitlines()
+    saved = json.loads(Path(file).read_text())
+    assert saved["metrics"]["images_per_second"] > 0
+    assert saved["metrics"]["peak_memory_GB"] > 0
+    assert saved["details"] == {"resolution": 32}
+    assert "%" not in line
