@@ -154,7 +154,8 @@ def _read(path: Path) -> dict[str, Any]:
         line = str(error).strip().splitlines()[0]
         raise UserError(f"{path}: not read, it holds more than weights ({line})") from None
     except Exception as error:  # noqa: BLE001 - whatever safetensors or zip make of garbage
-        raise UserError(f"{path}: not a checkpoint ({_first_line(error)})") from None
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        raise UserError(f"{path}: not a checkpoint ({reason})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
     return content
@@ -207,6 +208,8 @@ def _architecture(state: Mapping[str, Tensor], heads: int, path: Path) -> tuple[
         family=Family.vit, name="vit", dim=dim, depth=depth, heads=heads or dim // HEAD_WIDTH,
         patch_size=patch, drop_path=0.0,
     )  # fmt: skip
+    if not model.heads:
+        raise UserError(f"{path}: tensors of width 0, which is no network")
     if dim % model.heads:
         raise UserError(f"{path}: --heads {heads} does not divide the width {dim}")
     return model, side * patch

@@ -121,7 +121,7 @@ def in_words(metrics: Mapping[str, float]) -> str:
 
     def words(key: str, value: float) -> str:
         plain = key.partition("@")[0].endswith(("rate", "penalty", "per_second", "GB"))
-        return f"{key} {value:.4g}" if plain else f"{key} {value:.1f} %"
+        return f"{key} {value:g}" if plain else f"{key} {value:.1f} %"
 
     return ", ".join(words(key, value) for key, value in metrics.items())
 

@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     from repro.harness.clusters import Cluster
 
 PHOTOGRAPHS = "photographs"
-MADE_HERE = {"composites", "clips", "crops", "copies"}
+MADE_HERE = {
+    "attention": "composites", "retrieval": "crops", "copies": "copies", "video": "clips",
+}  # fmt: skip
 FEATURES = """\
 Features: the final-norm [CLS] token of a ViT, pooled features of a ResNet. Images are normalised
-with ImageNet's mean and deviation."""
+with ImageNet's mean and deviation. At other sizes timm interpolates the positions of a ViT with
+antialiasing, the authors and this project without: features then differ slightly."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +116,9 @@ def evaluate_weights(
     known = PROTOCOLS[protocol]
     whole, share = _share_of(name)
     labelled = bool(root) and whole in LABELLED
-    if known.benchmarks and not root and name not in MADE_HERE:
-        made = " or ".join(sorted(MADE_HERE))
-        raise UserError(f"--data {data}: write {name}=PATH, its folder; made here: {made}")
+    if known.benchmarks and not root and name != MADE_HERE[protocol]:
+        made = f"made here for {protocol}: {MADE_HERE[protocol]}"
+        raise UserError(f"--data {data}: write {name}=PATH, its folder; {made}")
     if known.benchmarks or labelled or protocol == THROUGHPUT:
         config = _config_without_data()
     else:
@@ -225,7 +228,8 @@ def _shortened(protocols: Protocols, epochs: int) -> Protocols:
 def _config_without_data() -> RunConfig:
     from repro.compose import compose
 
-    return compose(experiments_dir(), "paper", source="--data")
+    workers = {"resources.data_workers": min(10, available_cores())}
+    return compose(experiments_dir(), "paper", workers, "--data")
 
 
 def _data_config(data: str) -> RunConfig:

@@ -140,6 +140,7 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> Non
         ({"norm.weight": None}, "1 missing (norm.weight)"),
         ({"dist_token": torch.zeros(1)}, "1 unknown (dist_token)"),
         ({"norm.bias": torch.zeros(3)}, "norm.bias is [3], not [64]"),
+        ({"cls_token": torch.zeros(1, 1, 0)}, "tensors of width 0"),
         ({"cls_token": None}, "neither a ViT (no cls_token) nor a ResNet"),
     ],
 )
@@ -291,7 +292,8 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     ("protocol", "data", "words"),
     [
         ("retrieval", "oxford=/nowhere", "oxford is none of roxford5k, rparis6k"),
-        ("retrieval", "clips", "clips is none of"),
+        ("retrieval", "clips", "made here for retrieval: crops"),
+        ("attention", "clips", "made here for attention: composites"),
         ("copies", "copydays-large=/nowhere", "after the dash goes a side"),
         ("copies", "copydays-0=/nowhere", "after the dash goes a side"),
         ("knn", "inat18=/nowhere", "/nowhere/train2018.json: no such list"),
