@@ -210,13 +210,14 @@ class Pool:
             self._wait_for(folder)
         elif code == STOPPED:
             self._end(folder, run["state"])
+        elif mine and run["state"] == "failed":
+            self._end(folder, "failed")
         elif self.asked and code < 0:
             # Killed by us, or told to stop before it could listen.
             folder.update_run(state="interrupted")
             self._end(folder, "interrupted")
         else:
-            if not (mine and run["state"] == "failed"):
-                self._record_death(job, code)
+            self._record_death(job, code)
             self._end(folder, "failed")
 
     def _record_death(self, job: Job, code: int) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -24,7 +25,16 @@ from repro.compose import to_plain
 from repro.config import RunConfig
 from repro.errors import UserError
 from repro.harness import local
-from repro.harness.local import Outcome, dispatch, group_gpus, make_slots, visible_gpus
+from repro.harness.display import Display
+from repro.harness.local import (
+    Job,
+    Outcome,
+    Pool,
+    dispatch,
+    group_gpus,
+    make_slots,
+    visible_gpus,
+)
 from repro.harness.plan import PlannedRun, planned_run
 from repro.harness.store import RunFolder, create_run, find_run, find_runs
 from tests.conftest import MakeConfig
@@ -245,6 +255,32 @@ def test_cancelled_runs_stop_or_never_start_until_asked_for_again(
     assert waiting.read_run()["attempts"] == 0
     assert {folder.state(time.time()) for folder in outcome.cancelled} == {"cancelled"}
     assert len(quiet_dispatch(todo, runs).done) == 2
+
+
+FAILS_AND_IS_TOLD_TO_STOP = """
+import os, signal, sys
+from pathlib import Path
+from repro.harness.store import RunFolder
+folder = RunFolder(Path(sys.argv[1]))
+folder.update_run(pid=os.getpid())
+folder.fail({"kind": "data", "line": "no such folder", "traceback": "", "host": "n1", "step": 0})
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_worker_that_failed_before_it_was_told_to_stop_has_failed(
+    smoke: MakeConfig, runs: Path
+) -> None:
+    folder, outcome = create_run(runs, "one", smoke()), Outcome()
+    process = subprocess.Popen([sys.executable, "-c", FAILS_AND_IS_TOLD_TO_STOP, str(folder.path)])
+    assert process.wait(WAIT) == -signal.SIGTERM
+    (slot,) = make_slots(1, [], 1, 1)
+    with Display(1, 0, 1, Console(file=io.StringIO())) as display:
+        job = Job(folder, slot, process, log_start=0)
+        Pool(deque(), [], display, outcome, jobs=[job], asked=1, passed_on=1).work()
+    assert outcome == Outcome(failed=[folder])
+    assert folder.state(time.time()) == "failed"
+    assert (folder.failure() or {})["kind"] == "data"
 
 
 def test_a_failure_does_not_hold_up_the_others(smoke: MakeConfig, runs: Path) -> None:
