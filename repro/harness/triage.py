@@ -20,6 +20,7 @@ from repro.harness.store import RunFolder
 from repro.harness.submissions import Task
 
 DAEMON = re.compile(r"slurmstepd\S*: error|srun: error")
+KILLED = re.compile(r"srun: error: \S+: tasks? [\d,-]+: Killed")
 ATTEMPT = "Starting with JobEnvironment("  # submitit's first line of every start of a job
 
 
@@ -126,7 +127,7 @@ def cause_of(
     step = (folder.last_step() or {"step": 0})["step"]
     host = (ended.node if ended else "") or run.get("host") or ""
     kind, line = _said_by_slurm(task, ended)
-    if not kind and state == "lost":
+    if not kind and (state == "lost" or (state == "interrupted" and ended)):
         kind, line = _said_by_the_job(task, ended)
     if state == "cancelled":
         kind, line = "cancelled", line or "by repro cancel"
@@ -189,8 +190,10 @@ def _said_by_the_job(task: Task | None, ended: EndedTask | None) -> tuple[str, s
     code, _, number = ended.exit_code.partition(":")
     if number not in ("", "0"):
         return "killed", f"SLURM: {ended.state}, killed by signal {number}; last line: {last}"
-    kind = _kind_of("\n".join(words[-20:])) or "unknown"
-    return kind, f"SLURM: {ended.state}, exit code {code}; last line of the job: {last}"
+    killed = next((line for line in words if KILLED.match(line)), "")
+    kind = _kind_of("\n".join(words[-20:])) or ("killed" if killed else "unknown")
+    how = killed or f"exit code {code}"
+    return kind, f"SLURM: {ended.state}, {how}; last line of the job: {last}"
 
 
 def _decisive(words: Sequence[str]) -> str:

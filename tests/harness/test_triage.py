@@ -115,6 +115,15 @@ def test_a_job_that_broke_before_its_worker_shows_the_line_that_broke_it(folder:
     assert "exit code 127" in cause.line
 
 
+@pytest.mark.parametrize("state", ["lost", "interrupted"])
+def test_a_job_that_was_killed_is_told_from_one_that_failed(folder: RunFolder, state: str) -> None:
+    log = "started one\nsrun: error: n3: task 0: Killed\nsrun: Force Terminated StepId=7.0\n"
+    cause = cause_of(folder, state, task_with_log(folder, log), EndedTask("7", "FAILED", "9:0", ""))
+    assert cause is not None
+    assert cause.kind == "killed"
+    assert "srun: error: n3: task 0: Killed; last line of the job: started one" in cause.line
+
+
 def test_the_decisive_line_is_the_exception_not_the_noise_after_it(folder: RunFolder) -> None:
     log = """\
 Traceback (most recent call last):
