@@ -165,7 +165,9 @@ def cancel(arguments: argparse.Namespace) -> int:
         print("nothing to cancel: none of these runs is queued or running")
         return FINE
     for folder in active:
-        print(f"{views[folder.id].state:<8} {folder.path.name}  {views[folder.id].detail}".rstrip())
+        view = views[folder.id]
+        told = view.detail or (f"its evaluation is {view.evaluation}" if view.evaluation else "")
+        print(f"{view.state:<8} {folder.path.name}  {told}".rstrip())
     # One run was meant as it stands; a pattern may have caught more than was meant.
     if not confirm(f"Cancel {count(len(active), 'run')}?", arguments.yes or len(active) == 1):
         print("nothing cancelled")
@@ -247,7 +249,7 @@ def _script(planned: Plan, cluster: Cluster) -> str:
         raise UserError(f"--script: cluster {cluster.name} is this machine and has no batch script")
     if not planned.runs:
         raise UserError("--script: none of these rows can be trained")
-    return script((planned.todo or planned.runs)[0], cluster, results_dir())
+    return script(planned.todo or planned.runs, cluster, results_dir())
 
 
 def _check_budget(planned: Plan, cluster: Cluster, budget: float | None) -> None:

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +69,14 @@ def send(
     folders = _folders([*train, *evaluate], cluster, results)
     submission = new_submission(results, cluster.name, snapshot(results))
     sender = _Sender(cluster, submission, folders, _room(cluster), _array_size(cluster))
-    share = cluster.parallel / max(1, len(train) + len(evaluate))
-    for stage, runs in ((TRAIN, train), (EVALUATE, evaluate)):
-        for needs, group in _grouped(runs, cluster, had[stage], more, stage).items():
-            sender.send(stage, _tasks(group, cluster, needs), needs, share)
+    groups = [
+        (stage, needs, _tasks(group, cluster, needs))
+        for stage, runs in ((TRAIN, train), (EVALUATE, evaluate))
+        for needs, group in _grouped(runs, cluster, had[stage], more, stage).items()
+    ]
+    share = cluster.parallel / max(1, sum(len(tasks) for _, _, tasks in groups))
+    for stage, needs, tasks in groups:
+        sender.send(stage, tasks, needs, share)
     submission.complete = True
     submission.save()
     return Sent(submission, tuple(sender.refused), sender.why)
@@ -107,7 +112,7 @@ class _Sender:
         """How many of the tasks SLURM took: all, or as many as its limits allow."""
         while tasks:
             array = Array(self._next_name(), stage, tasks, asdict(needs))
-            at_a_time = max(1, int(share * len(tasks)))
+            at_a_time = _at_a_time(len(tasks), share)
             refusal = self._send_array(array, needs, at_a_time, None)
             if not refusal:
                 if stage == TRAIN:
@@ -178,11 +183,13 @@ def _submit(
         return [str(sent.job_id) for sent in executor.map_array(function, list(paths))]
 
 
-def script(run: PlannedRun, cluster: SlurmCluster, results: Path) -> str:
-    """The batch script of this run's training job, as it would be submitted."""
-    needs = needs_of(cluster.placed(run.config), cluster, {}, More(), TRAIN)
+def script(runs: Sequence[PlannedRun], cluster: SlurmCluster, results: Path) -> str:
+    """The batch script that would be submitted first for these runs: an array of trainings."""
+    needs, group = next(iter(_grouped(runs, cluster, {}, More(), TRAIN).items()))
+    tasks = _tasks(group, cluster, needs)[: _array_size(cluster)]
+    at_a_time = _at_a_time(len(tasks), cluster.parallel / ceil(len(runs) / len(tasks[0])))
     code = results / "code" / "HASH"
-    parameters = parameters_of("repro-SUBMISSION-0", needs, 1, cluster, code, None)
+    parameters = parameters_of("repro-SUBMISSION-0", needs, at_a_time, cluster, code, None)
 
     class Writer(submitit.SlurmExecutor):
         """Writes the script also where there is no srun."""
@@ -193,6 +200,8 @@ def script(run: PlannedRun, cluster: SlurmCluster, results: Path) -> str:
 
     writer = Writer(results / "submissions" / "SUBMISSION" / "jobs", python=cluster.python or None)
     writer.update_parameters(**parameters)
+    if len(tasks) > 1:
+        writer.parameters["map_count"] = len(tasks)  # as its map_array does
     text: str = writer._make_submission_file_text(writer._submitit_command_str, "")
     return text
 
@@ -236,6 +245,11 @@ def _tasks(runs: Sequence[str], cluster: SlurmCluster, needs: Needs) -> list[lis
     """The runs of each job: one, or several small ones."""
     size = cluster.packed if needs.ranks == 1 else 1
     return [list(runs[start : start + size]) for start in range(0, len(runs), size)]
+
+
+def _at_a_time(tasks: int, share: float) -> int:
+    """The throttle of an array of so many tasks, of which this share may run together."""
+    return max(1, int(share * tasks))
 
 
 def _folders(

@@ -211,7 +211,7 @@ class _Look:
         attempts = folder.read_run().get("attempts", 0)
         again = f", start {attempts + 1}" if attempts and self._fresh(folder, task) else ""
         if not queued.active:
-            return View("queued", f"job {queued.job}: {queued.reason}{again}", **known)
+            return View("queued", f"job {queued.job}: {queued.why}{again}", **known)
         age = folder.heartbeat_age(self.now)
         if state == "lost" and age is not None and queued.age > age:
             # This start of the job has had a heartbeat, which stopped: SLURM has not noticed.

@@ -22,6 +22,13 @@ WAITING = frozenset(
 ACTIVE = frozenset(
     {"RUNNING", "COMPLETING", "CONFIGURING", "SIGNALING", "STAGE_OUT", "SUSPENDED", "STOPPED"}
 )
+REASONS = {  # SLURM's commoner words for why a job waits
+    "JobArrayTaskLimit": "parallel: is reached",
+    "Priority": "others go first",
+    "Resources": "no node is free",
+    "Dependency": "after its training",
+    "BeginTime": "SLURM delays its restart",
+}
 TASKS = re.compile(r"(\d+)(?:_(?:\[([^\]]*)\]|(\d+)))?")
 
 Key = tuple[str, int]  # name of a job, index of a task in it
@@ -36,6 +43,11 @@ class QueuedTask:
     reason: str
     node: str
     age: float  # seconds since it started
+
+    @property
+    def why(self) -> str:
+        """The reason in words, where it is a common one."""
+        return REASONS.get(self.reason, self.reason)
 
     @property
     def active(self) -> bool:

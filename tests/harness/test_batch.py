@@ -258,9 +258,11 @@ def test_without_slurm_the_way_out_is_named(
 def test_the_script_can_be_read_where_there_is_no_slurm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = plan(["F7:both"], "smoke", 1, tmp_path).runs[0]
+    runs = plan(["F7"], "smoke", 2, tmp_path).runs
     monkeypatch.setenv("PATH", str(tmp_path))
-    text = script(run, CLUSTER, tmp_path)
+    assert option(script(runs[:1], CLUSTER, tmp_path), "array") == ""
+    text = script(runs, replace(CLUSTER, parallel=4), tmp_path)
+    assert option(text, "array") == "0-7%4"
     assert option(text, "gpus-per-node") == "1"
     assert "submitit.core._submit" in text
     assert not (tmp_path / "submissions").exists()
@@ -318,3 +320,10 @@ def test_the_throttle_of_all_arrays_together_is_the_profiles(
 ) -> None:
     send(tmp_path, replace(CLUSTER, max_array=4, parallel=6))
     assert [option(s, "array") for s in scripted.scripts] == ["0-3%3"] * 4
+
+
+def test_the_throttle_counts_jobs_however_many_runs_share_one(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    send(tmp_path, replace(CLUSTER, packed=2, parallel=2))
+    assert [option(s, "array") for s in scripted.scripts] == ["0-3%2"] * 2

@@ -87,7 +87,7 @@ def test_a_waiting_job_is_queued_with_the_reason_and_has_the_run(
 ) -> None:
     scripted.answer("squeue", queued("PENDING", "Priority"))
     view = sent.view()
-    assert (view.state, view.detail, view.sent) == ("queued", "job 101: Priority", True)
+    assert (view.state, view.detail, view.sent) == ("queued", "job 101: others go first", True)
     assert scripted.calls("sacct") == []
 
 
@@ -131,7 +131,10 @@ def test_a_job_that_starts_again_is_not_lost_by_its_old_heartbeat(
     view = sent.view()
     assert (view.state, view.detail) == ("running", "job 101 starts on n7, start 2")
     scripted.answer("squeue", queued("PENDING", "BeginTime"))
-    assert (sent.view().state, sent.view().detail) == ("queued", "job 101: BeginTime, start 2")
+    assert (sent.view().state, sent.view().detail) == (
+        "queued",
+        "job 101: SLURM delays its restart, start 2",
+    )
 
 
 @pytest.mark.parametrize(
@@ -281,7 +284,11 @@ def test_a_submission_that_was_cut_off_finds_its_jobs_by_name_and_offers_the_res
     scripted.answer("squeue", queued("PENDING", "Priority"))
     seen = overview([sent.folder, other], sent.results)
     orphan, unsent = seen.views[sent.folder.id], seen.views[other.id]
-    assert (orphan.state, orphan.detail, orphan.sent) == ("queued", "job 101: Priority", True)
+    assert (orphan.state, orphan.detail, orphan.sent) == (
+        "queued",
+        "job 101: others go first",
+        True,
+    )
     assert (unsent.state, unsent.sent) == ("queued", False)
     assert "cut off" in unsent.detail
     assert "was cut off" in " ".join(seen.notes)
@@ -301,7 +308,7 @@ def test_a_failed_run_keeps_its_cause_until_its_retry_is_under_way(
     later.arrays = [Array("repro-s2-0", TRAIN, [[sent.folder.id]], {}, "201")]
     later.save()
     scripted.answer("squeue", "201|N/A|PENDING|Priority||0:00|repro-s2-0\n")
-    assert (sent.view().state, sent.view().detail) == ("queued", "job 201: Priority")
+    assert (sent.view().state, sent.view().detail) == ("queued", "job 201: others go first")
     assert [s.id for s in submissions(sent.results)] == ["s1", "s2"]
 
 
