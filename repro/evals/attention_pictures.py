@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from repro.data.pictures import open_picture, pictures_in, resize
+from repro.data.pictures import ENDINGS, open_picture, pictures_in, resize
 from repro.dino.views import normalise
 from repro.errors import UserError
 from repro.evals.attention import attention_maps, keep_mass, patch_of, to_image
@@ -29,6 +29,9 @@ COLOURS = "inferno"
 VISIBLE = 0.65  # of a map over its picture
 FRAMES_A_SECOND = 25.0  # of a folder of frames
 CODEC = "mp4v"
+LONGEST = 20  # times the shorter side of a picture that can be drawn
+LOWEST = 0.6  # inches of a row of a sheet
+MOVING = (".gif", ".webp")  # endings of pictures that may be videos
 Levels = NDArray[np.uint8]  # [H, W, 3]
 
 
@@ -52,7 +55,8 @@ def draw_picture(
     heads = len(maps_Ahw)
     columns = min(6, heads)
     rows = 1 + 2 * math.ceil(heads / columns)
-    figure = Figure(figsize=(2 * columns, 2 * rows * height / width), layout="constrained")
+    row_height = max(LOWEST, 2 * height / width)
+    figure = Figure(figsize=(2 * columns, rows * row_height), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False)
     for panel in panels.flat:
         panel.set_axis_off()
@@ -83,12 +87,18 @@ def draw_video(
     """NAME-attention.mp4: every frame beside its mean map.
 
     Raises:
-        UserError: no readable frame, or an output that cannot be written.
+        UserError: no readable frame, frames of several sizes, or an output that cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file, writer = folder / f"{path.stem}-attention.mp4", None
-    rate = frame_rate(path)
-    for frame in read_frames(path):
+    rate, first = frame_rate(path), None
+    for number, frame in enumerate(read_frames(path), 1):
+        first = first or frame.shape
+        if frame.shape != first:
+            sizes = " and ".join(f"{width} x {height}" for _, height, width in (first, frame.shape))
+            raise UserError(
+                f"{path}: frames 1 and {number} are {sizes} pixels; a video has one size"
+            )
         image, maps_Ahw, patch = look(backbone, frame, side, device)
         both = np.concatenate([image, over(image, maps_Ahw.mean(dim=0), patch)], axis=1)
         if writer is None:
@@ -107,13 +117,15 @@ def read_frames(path: Path) -> Iterator[Tensor]:
     """The frames of a video file, or the pictures of a folder by name, uint8 [3, H, W].
 
     Raises:
-        UserError: no such file, or one that is no video.
+        UserError: no such file, or one that is no video; OpenCV would take a torn picture for one.
     """
     if path.is_dir():
         yield from map(open_picture, pictures_in(path))
         return
     if not path.is_file():
         raise UserError(f"{path}: no such video, and no folder of frames")
+    if path.suffix.lower() in ENDINGS and path.suffix.lower() not in MOVING:
+        raise UserError(f"{path}: a picture, no video; --image draws it")
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
         raise UserError(f"{path}: not a video that OpenCV reads; a folder of frames works too")
@@ -142,10 +154,14 @@ def look(
 ) -> tuple[Levels, Tensor, int]:
     """The image with its shorter side at `side` and cut to whole patches, its maps, the patch."""
     height, width = image.shape[-2:]
+    if max(height, width) > LONGEST * min(height, width):
+        raise UserError(f"a picture of {width} x {height} pixels is too narrow to be drawn")
     scale = side / min(height, width)
     size = (max(1, round(scale * height)), max(1, round(scale * width)))
     pixels = resize(image[None], size)
     maps_Ahw = attention_maps(backbone, normalise(pixels.to(device).float() / 255))[0].cpu()
+    if not bool(maps_Ahw.isfinite().all()):
+        raise UserError("self-attention that is not finite: the training diverged")
     patch = patch_of(backbone)
     rows, columns = (patch * count for count in maps_Ahw.shape[-2:])
     levels = pixels[0, :, :rows, :columns].permute(1, 2, 0).numpy()

@@ -37,8 +37,10 @@ def embed(features_ND: Tensor) -> Points:
     """Two dimensions by t-SNE of unit features, the same every time, [N, 2].
 
     Raises:
-        UserError: fewer than three points.
+        UserError: fewer than three points, or features that are not finite.
     """
+    if not bool(features_ND.isfinite().all()):
+        raise UserError("t-SNE: features that are not finite; the training diverged")
     if len(features_ND) < 3:
         raise UserError(f"t-SNE: {len(features_ND)} points; it takes at least 3")
     perplexity = min(PERPLEXITY, (len(features_ND) - 1) / 3)

@@ -210,7 +210,7 @@ def _architecture(state: Mapping[str, Tensor], heads: int, path: Path) -> tuple[
     )  # fmt: skip
     if not model.heads:
         raise UserError(f"{path}: tensors of width 0, which is no network")
-    if dim % model.heads:
+    if model.heads < 0 or dim % model.heads:
         raise UserError(f"{path}: --heads {heads} does not divide the width {dim}")
     return model, side * patch
 

@@ -95,8 +95,41 @@ def test_videos_that_cannot_be_read_are_one_line(
     for name, words in (("words.mp4", "not a video"), ("nowhere.mp4", "no such video")):
         with pytest.raises(UserError, match=words):
             draw_video(backbone, tmp_path / name, 40, tmp_path, CPU)
+    with pytest.raises(UserError, match="a picture, no video"):
+        draw_video(backbone, photograph, 40, tmp_path, CPU)
     Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
     draw_picture(backbone, tmp_path / "dot.png", 40, tmp_path, CPU)  # enlarged, hence drawn
+
+
+def test_frames_of_several_sizes_are_refused_and_not_left_out(
+    backbone: torch.nn.Module, tmp_path: Path
+) -> None:
+    """A video file takes frames of one size and drops others without a word."""
+    for number, size in enumerate([(60, 40), (60, 40), (40, 60)]):
+        Image.new("RGB", size).save(tmp_path / f"{number}.png")
+    with pytest.raises(UserError, match="frames 1 and 3 are 60 x 40 and 40 x 60 pixels"):
+        draw_video(backbone, tmp_path, 40, tmp_path / "out", CPU)
+
+
+def test_a_narrow_picture_is_drawn_and_a_line_is_refused(
+    backbone: torch.nn.Module, tmp_path: Path
+) -> None:
+    Image.new("RGB", (200, 10)).save(tmp_path / "narrow.png")
+    sheet = draw_picture(backbone, tmp_path / "narrow.png", 16, tmp_path / "out", CPU)[0]
+    with Image.open(sheet) as picture:
+        assert min(picture.size) > 200
+    Image.new("RGB", (900, 1)).save(tmp_path / "line.png")
+    with pytest.raises(UserError, match="900 x 1 pixels is too narrow"):
+        draw_picture(backbone, tmp_path / "line.png", 16, tmp_path / "out", CPU)
+
+
+def test_a_network_that_diverged_is_not_drawn(backbone: torch.nn.Module) -> None:
+    with pytest.raises(UserError, match="t-SNE: features that are not finite"):
+        embed(torch.tensor([[1.0], [torch.inf], [3.0]]))
+    for parameter in backbone.parameters():
+        parameter.data.fill_(torch.nan)
+    with pytest.raises(UserError, match="self-attention that is not finite"):
+        look(backbone, torch.zeros(3, 16, 16, dtype=torch.uint8), 16, CPU)
 
 
 def test_the_command_draws_any_picture_and_the_feature_space(

@@ -188,8 +188,9 @@ def test_heads_that_tensors_do_not_tell_are_asked_for(tmp_path: Path) -> None:
     files = authors_files(tmp_path)
     with pytest.raises(UserError, match="width 32: say how many heads"):
         load_weights(files["backbone"])
-    with pytest.raises(UserError, match="--heads 5 does not divide"):
-        load_weights(files["backbone"], heads=5)
+    for heads in (5, -1):
+        with pytest.raises(UserError, match=f"--heads {heads} does not divide"):
+            load_weights(files["backbone"], heads=heads)
     with pytest.raises(UserError, match="has no 'student'; it holds one network"):
         load_weights(files["backbone"], network="student", heads=2)
 
