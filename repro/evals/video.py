@@ -80,7 +80,8 @@ def follow(
         side: of the shorter side of a frame, see `SIDE`; 0: frames as they are.
 
     Raises:
-        UserError: a backbone without patch tokens, or frames smaller than a patch.
+        UserError: a backbone without patch tokens, frames smaller than a patch, or a frame and a
+            mask of other sizes than the first mask.
     """
     if not isinstance(backbone, DinoViT):
         raise UserError("video segmentation: this backbone is no ViT and has no patch tokens")
@@ -93,7 +94,12 @@ def follow(
         raise UserError(f"video {video.name}: frames of {height} x {width}, less than a patch")
 
     def features(time: int) -> Tensor:
-        pixels = _pixels(video.frames[time], size, deviation)
+        frame = video.frames[time]
+        for what, found in (("frame", frame.shape[1:]), ("mask", video.marks[time].shape)):
+            if found != first.shape:
+                sizes = f"{list(found)}, the first mask {list(first.shape)}"
+                raise UserError(f"video {video.name}: {what} {time} is {sizes}")
+        pixels = _pixels(frame, size, deviation)
         whole = pixels[:, :, : grid[0] * patch, : grid[1] * patch].to(device)
         ((_, tokens_BPD),) = last_blocks(backbone, whole)
         return normalize(tokens_BPD[0], dim=1)

@@ -131,6 +131,16 @@ def test_what_cannot_be_followed_is_one_line() -> None:
         video_protocol(backbone(), Some([still(1)]), 0, CPU)
 
 
+@pytest.mark.parametrize("what", ["frame", "mask"])
+def test_frames_and_masks_of_several_sizes_are_named(what: str) -> None:
+    video = still(3)
+    frames, marks = list(video.frames), list(video.marks)
+    changed = frames if what == "frame" else marks
+    changed[1] = changed[1][..., :-1]
+    with pytest.raises(UserError, match=rf"{what} 1 is \[64, 63\], the first mask \[64, 64\]"):
+        video_protocol(backbone(), [Video("odd", frames, marks)], 0, CPU)
+
+
 def test_made_clips_move_and_are_the_same_every_time() -> None:
     frames, marks = make_clip(1, 4, 64)
     again, _ = make_clip(1, 4, 64)
