@@ -81,6 +81,11 @@ def open_revisited(root: Path, name: str) -> Landmarks:
         raise UserError(f"{file}: no ground truth of {name} ({type(e).__name__}: {line})") from None
     if len(truths) != len(queries):
         raise UserError(f"{file}: {len(queries)} queries, but ground truth for {len(truths)}")
+    if not queries or not database:
+        raise UserError(f"{file}: {len(queries)} queries and {len(database)} database images")
+    places = {place for t in truths for place in (*t.easy, *t.hard, *t.junk)}
+    if odd := places - set(range(len(database))):
+        raise UserError(f"{file}: names image {min(odd)} of a database of {len(database)}")
     files = [[folder / "jpg" / f"{name}.jpg" for name in names] for names in (database, queries)]
     return Landmarks(Pictures(files[0]), Pictures(files[1]), list(map(str, files[1])), truths)
 

@@ -27,6 +27,7 @@ from repro.data.copies import Copies
 from repro.data.pictures import levels, picture
 from repro.dino.views import normalise
 from repro.dino.vit import DinoViT
+from repro.errors import UserError
 from repro.evals.features import last_blocks
 from repro.evals.retrieval import average_precision
 
@@ -50,9 +51,15 @@ class Whitening:
 
 
 def learn_whitening(features_NF: Tensor, centred: bool) -> Whitening:
-    """PCA whitening; `centred`: of the covariance, else of the second moments (official)."""
+    """PCA whitening; `centred`: of the covariance, else of the second moments (official).
+
+    Raises:
+        UserError: features that do not vary, which leave nothing to divide by.
+    """
     features_NF = features_NF.double()
     mean_F = features_NF.mean(dim=0)
+    if not bool((features_NF != features_NF[0]).any()):
+        raise UserError(f"whitening: {len(features_NF)} picture(s), all alike; give others")
     deviations_NF = features_NF - mean_F if centred else features_NF
     moments_FF = deviations_NF.T @ deviations_NF / len(features_NF)
     variance_F, directions_FF = torch.linalg.eigh(moments_FF)
@@ -89,7 +96,7 @@ def copy_protocol(
         say: takes a line where whitening is left out.
 
     Raises:
-        UserError: an unreadable image.
+        UserError: an unreadable image, or whitening from pictures that are all alike.
     """
     backbone.eval()
 

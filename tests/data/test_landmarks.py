@@ -61,6 +61,8 @@ class Evil:
     [
         ({"imlist": [], "qimlist": []}, "no ground truth of roxford5k"),
         (GND | {"qimlist": ["a", "b"]}, "2 queries, but ground truth for 1"),
+        ({"imlist": [], "qimlist": [], "gnd": []}, "0 queries and 0 database images"),
+        (GND | {"imlist": ["all_souls_1"]}, "names image 1 of a database of 1"),
         ({"gnd": Evil()}, "which is no data"),
         ([1, 2], "no ground truth"),
     ],

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from repro.config import Family, ModelConfig
 from repro.data.copies import Copies, make_copies
 from repro.dino.backbones import build_backbone
+from repro.errors import UserError
 from repro.evals.copy_detection import cls_and_gem, copy_protocol, learn_whitening
 
 CPU = torch.device("cpu")
@@ -43,6 +44,14 @@ def test_directions_without_variance_do_not_explode() -> None:
     flat = correlated(30, 0)
     flat[:, 3] = 7.0
     assert learn_whitening(flat, centred=True).apply(flat).abs().max() < 100
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_pictures_that_are_all_alike_teach_no_whitening(number: int) -> None:
+    alike = correlated(1, 0).repeat(number, 1)
+    for centred in (False, True):
+        with pytest.raises(UserError, match=rf"{number} picture\(s\), all alike"):
+            learn_whitening(alike, centred)
 
 
 def test_features_are_cls_beside_gem_of_the_patches() -> None:
