@@ -17,7 +17,16 @@ from repro.dino.vit import DinoViT
 from repro.errors import UserError
 from repro.evals import video as module
 from repro.evals.features import last_blocks
-from repro.evals.video import Context, _decide, _size, follow, propagate, video_protocol
+from repro.evals.video import (
+    DEVIATIONS,
+    Context,
+    _decide,
+    _pixels,
+    _size,
+    follow,
+    propagate,
+    video_protocol,
+)
 
 CPU = torch.device("cpu")
 
@@ -110,6 +119,14 @@ def test_frames_take_the_size_of_the_authors() -> None:
     assert _size(1080, 1920, 480) == (480, 832)
     assert _size(854, 480, 480) == (832, 480)
     assert _size(100, 100, 0) == (100, 100)
+
+
+def test_the_official_tier_divides_red_by_the_authors_0_228() -> None:
+    white = torch.full((3, 8, 8), 255, dtype=torch.uint8)
+    red, green, blue = _pixels(white, (8, 8), DEVIATIONS[""])[0, :, 0, 0].tolist()
+    assert red == pytest.approx((1 - 0.485) / 0.228)
+    clean = _pixels(white, (8, 8), DEVIATIONS["_clean"])[0, :, 0, 0].tolist()
+    assert clean == pytest.approx([(1 - 0.485) / 0.229, green, blue])
 
 
 def test_tokens_are_those_of_the_last_norm() -> None:
