@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -164,15 +165,22 @@ def test_without_accounting_states_come_from_the_files(lab: Lab) -> None:
 
 
 def _ended(lab: Lab) -> dict[str, Any]:
-    """The run's status once it is over."""
+    """The run's status, within a minute of the end of its job."""
+    lab.wait(lambda: _left_the_queue(lab), "the end of its job", 150)
     found: dict[str, Any] = {}
 
     def over() -> bool:
         found.update(lab.status()[0] if lab.runs else {})
         return found.get("state") in ("failed", "lost")
 
-    lab.wait(over, "an end", 150)
+    lab.wait(over, "an end", MINUTE)
     return found
+
+
+def _left_the_queue(lab: Lab) -> bool:
+    sent = [json.loads(file.read_text()) for file in lab.results.glob("submissions/*/*.json")]
+    waits = lab.cluster.run("squeue", "--noheader").strip()
+    return bool(sent) and all(one["complete"] for one in sent) and not waits
 
 
 def _step(lab: Lab) -> int:
