@@ -156,7 +156,8 @@ def test_without_accounting_states_come_from_the_files(lab: Lab) -> None:
         os.kill(lab.runs[0].read_run()["pid"], signal.SIGKILL)
         found = lab.wait_for_state("failed", MINUTE)
         assert found["kind"] == "killed"
-        assert "sacct" in lab.repro("status")
+        # Asked as soon as the job has left the queue.
+        lab.wait(lambda: "sacct" in lab.repro("status"), "a word on the accounting", MINUTE)
         lab.repro("retry", "failed", "--yes")
         lab.repro("status", "--watch", "--every", "2")
         assert [(run["state"], run["evaluation"]) for run in lab.status()] == [("done", "done")]
