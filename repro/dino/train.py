@@ -307,6 +307,7 @@ class Trainer:
         """Everything an exact resume needs; plain types and tensors only."""
         return {
             "step": self.step,
+            "heads": self.config.model.heads,  # which no tensor tells, for evaluations elsewhere
             "student": self.student.state_dict(),
             "teacher": self.teacher.state_dict(),
             "method": self.method.state_dict(),

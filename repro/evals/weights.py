@@ -6,8 +6,8 @@ tensors: width, depth, patch and position grid of a ViT, or a ResNet; every key 
 for. Files are read with `weights_only`, so that none of them can run code.
 Out: safetensors that `timm.create_model(..., checkpoint_path=...)` loads, with a model card.
 
-The number of heads is the one thing that tensors do not tell: 64 channels a head, as in Table 1,
-unless said otherwise.
+The number of heads is the one thing that tensors do not tell. Our checkpoints and exports say it;
+for other files it is 64 channels a head, as in Table 1, unless said otherwise.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ NETWORKS = ("teacher", "student")  # of a full checkpoint, the one to evaluate f
 CONTAINERS = ("state_dict", "model")  # in which timm and others wrap a backbone
 PREFIXES = ("module.", "backbone.", "encoder.")
 DROPPED = ("head.", "fc.", "classifier.")  # what sits on top of the features
+HEADS = "heads"  # under which our files say how many
+OURS = {"step", "student", "teacher", "method"}  # keys that our checkpoints have
 TIMM = "timm:"  # before a name in place of a file
 SHOWN = 3  # keys that an error names
 
@@ -55,12 +57,13 @@ def load_weights(path: Path, network: str = "", heads: int = 0) -> Weights:
 
     Args:
         network: teacher or student of a full checkpoint; by default the teacher.
-        heads: attention heads of a ViT; by default its width over 64.
+        heads: attention heads of a ViT; by default what the file says, or its width over 64.
 
     Raises:
         UserError: no checkpoint, or keys or shapes that fit no network; one line names them.
     """
     content = _read(path)
+    heads = heads or _heads_said(content, path)
     state, network = _backbone_state(content, network, path)
     model, image_size = _architecture(state, heads, path)
     backbone = build_backbone(model, image_size)
@@ -143,9 +146,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such file")
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            content: Any = load_file(path)
+            content: Any = _read_safetensors(path)
         else:
             # The authors' full checkpoints hold their command line.
             with torch.serialization.safe_globals([argparse.Namespace]):
@@ -159,6 +160,28 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
     return content
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    """The tensors, and the heads that an export of ours names in its header."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        content: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        said = (file.metadata() or {}).get(HEADS, "")
+    return {**content, HEADS: int(said)} if said.isdecimal() else content
+
+
+def _heads_said(content: dict[str, Any], path: Path) -> int:
+    """What a file of ours says, and takes along in `content`; 0 for files of others."""
+    said = content.pop(HEADS, 0)
+    if not said and content.keys() >= OURS and "backbone.cls_token" in content["teacher"]:
+        # a checkpoint from before they said it
+        raise UserError(
+            f"{path}: a checkpoint outside its run folder does not say how many heads its network "
+            "has (--heads)"
+        )
+    return said if isinstance(said, int) else 0
 
 
 def _backbone_state(

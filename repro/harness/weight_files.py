@@ -194,7 +194,8 @@ def export(asked: Asked, target: Path) -> list[Path]:
     Raises:
         UserError: weights that cannot be read, or a target that is not .safetensors.
     """
-    from repro.evals.weights import save_weights, timm_call
+    from repro.config import Family
+    from repro.evals.weights import HEADS, save_weights, timm_call
 
     if target.suffix != ".safetensors":
         raise UserError(f"{target}: an export ends in .safetensors")
@@ -204,6 +205,7 @@ def export(asked: Asked, target: Path) -> list[Path]:
         "load": timm_call(weights.model, weights.image_size, target.name),
         "source": f"{weights.source.name}, sha256 {weights.digest}",
         "network": weights.network or "backbone",
+        **({HEADS: str(weights.model.heads)} if weights.model.family is Family.vit else {}),
         **(_origin(folder) if folder else {}),
     }
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -16,11 +16,14 @@ from torch import Tensor, nn
 
 from repro.cli import main
 from repro.config import Family, ModelConfig
+from repro.data.datasets import open_dataset
 from repro.dino.backbones import build_backbone
+from repro.dino.train import Trainer
 from repro.dino.vit import DinoViT
 from repro.errors import UserError
 from repro.evals.weights import load_weights, named_weights, save_weights, timm_call
 from repro.harness.store import RunFolder
+from tests.conftest import MakeConfig
 from tests.fidelity import inputs
 from tests.fidelity.make_features import images
 
@@ -195,6 +198,29 @@ def test_heads_that_tensors_do_not_tell_are_asked_for(tmp_path: Path) -> None:
         load_weights(files["backbone"], network="student", heads=2)
 
 
+def test_a_run_s_checkpoint_and_export_say_their_heads_wherever_they_lie(
+    tmp_path: Path, smoke: MakeConfig
+) -> None:
+    """With the width over 64 the features would be others, and nothing would tell."""
+    config = smoke({"model.dim": 64, "model.heads": 4})
+    trainer = Trainer(config, open_dataset(config.data, ""), torch.device("cpu"))
+    moved = tmp_path / "moved.pt"
+    state = trainer.state_dict()
+    torch.save(state, moved)
+    target = tmp_path / "dino.safetensors"
+    assert main(["export", str(moved), str(target)]) == 0
+    batch = images(32, 32)
+    expected = trainer.teacher.eval().backbone(batch)
+    for file in (moved, target):
+        weights = load_weights(file)
+        assert weights.model.heads == 4
+        assert torch.allclose(weights.backbone(batch), expected, atol=1e-6)
+    torch.save({name: value for name, value in state.items() if name != "heads"}, moved)
+    with pytest.raises(UserError, match="does not say how many heads its network has"):
+        load_weights(moved)
+    assert load_weights(moved, heads=4).model.heads == 4
+
+
 def test_a_run_is_exported_with_a_card_and_evaluates_the_same(
     trained: RunFolder,
     tmp_path: Path,
@@ -208,7 +234,7 @@ def test_a_run_is_exported_with_a_card_and_evaluates_the_same(
     assert trained.path.name in card
     assert "timm.create_model(" in card
     assert "k-NN" in card
-    words = ["eval", "knn", "--data", "photographs", "--heads", "2", "--weights"]
+    words = ["eval", "knn", "--data", "photographs", "--weights"]
     assert main([*words, str(target), str(trained.path)]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if "knn_20" in line]
     numbers = [line.partition(": ")[2] for line in lines]
