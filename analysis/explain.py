@@ -121,9 +121,7 @@ class Explainer:
             "rule": verdict.rule,
             "flips": verdict.flips,
             "tier": tier_of(source),
-            "clean": sum(clean.values.values()) / len(clean.values)
-            if clean and clean.values
-            else None,
+            "clean": clean.mean if clean else None,
             "others": [
                 {"value": value, "what": anchor.what, "source": paper.sources[anchor.source]}
                 for value, anchor in paper.anchors_of(found.address)
@@ -232,12 +230,11 @@ class Explainer:
 
     def _short_cell(self, address: str) -> dict[str, Any]:
         found = resolve(address, self.evidence)
-        values = list(found.values.values())
         return {
             "cell": f"{found.experiment}:{found.row}:{found.metric}",
             "reported": found.reported,
-            "mean": sum(values) / len(values) if values else None,
-            "n": len(values),
+            "mean": found.mean,
+            "n": len(found.values),
             "missing": found.missing,
         }
 

@@ -119,7 +119,7 @@ def latex(printed: Printed) -> str:
     for _, width in upper:
         ends.append(ends[-1] + width)
     rules = [(a + 1, b) for (a, b), (over, _) in zip(pairwise(ends), upper, strict=True) if over]
-    described = _described(printed)
+    before = described(printed)
     text: str = (
         _latex_templates()
         .get_template("table.tex.j2")
@@ -130,8 +130,8 @@ def latex(printed: Printed) -> str:
             spans=upper,
             rules=rules,
             groups=groups(printed.lines),
-            described=described,
-            measured=len(printed.headings) - described - REMARKS,
+            described=before,
+            measured=len(printed.headings) - before - REMARKS,
             remarks=REMARKS,
             notes=printed.notes,
             claims=printed.claims,
@@ -148,7 +148,7 @@ def html(printed: Printed) -> str:
             printed=printed,
             spans=spans(printed.headings),
             groups=groups(printed.lines),
-            described=_described(printed),
+            described=described(printed),
         )
     )
     return page
@@ -186,7 +186,7 @@ def _latex_templates() -> jinja2.Environment:
     return environment
 
 
-def _described(printed: Printed) -> int:
+def described(printed: Printed) -> int:
     """How many columns come before the numbers."""
     measured = [i for i, heading in enumerate(printed.headings) if heading.over]
     return measured[0] if measured else len(printed.headings) - REMARKS

@@ -120,6 +120,11 @@ class Cell:
     def address(self) -> str:
         return f"{self.experiment}.{self.row}.{self.metric}"
 
+    @property
+    def mean(self) -> float | None:
+        """Over our seeds; None where there are none."""
+        return sum(self.values.values()) / len(self.values) if self.values else None
+
 
 def config_of(experiment: Experiment, row: Row, scale: str, variant: str = "") -> RunConfig:
     """The composed config of a row, or of a variant of it, at seed 0."""
@@ -251,9 +256,7 @@ def cells(experiment: Experiment, evidence: Evidence) -> pd.DataFrame:
     for row in experiment.rows:
         for metric in experiment.metrics:
             c = cell(experiment, row, metric.key, evidence)
-            n = len(c.values)
-            mean = sum(c.values.values()) / n if n else None
-            rows.append({**vars(c), "n": n, "mean": mean})
+            rows.append({**vars(c), "n": len(c.values), "mean": c.mean})
     frame = pd.DataFrame(rows, columns=CELL_COLUMNS)
     return frame.astype({"reported": float, "mean": float})
 

@@ -89,9 +89,8 @@ def _clean_tiers(experiment: Experiment, evidence: Evidence) -> list[str]:
         said = []
         for row in experiment.rows:
             c = clean_cell(experiment, row, metric.key, evidence)
-            if c and c.values:
-                mean = sum(c.values.values()) / len(c.values)
-                said.append(f"{row.label} {mean:.{metric.decimals}f} ({len(c.values)})")
+            if c and c.mean is not None:
+                said.append(f"{row.label} {c.mean:.{metric.decimals}f} ({len(c.values)})")
         if said:
             notes.append(
                 f"{metric.title}: official tier, as the authors' script evaluates; clean tier, the "
@@ -164,13 +163,15 @@ def _ledger(experiment: Experiment, scale: str) -> list[str]:
 
 
 def _provenance(runs: list[Record]) -> str:
-    versions = Counter(
-        (run["env"]["git_sha"] or "unknown")[:10]
-        + (" with uncommitted changes" if run["env"]["dirty"] else "")
-        for run in runs
-    )
+    versions = Counter(code_of(run["env"]) for run in runs)
     listed = ", ".join(f"{version} ({n})" for version, n in sorted(versions.items()))
     return f"Made by {len(runs)} runs of code version {listed}."
+
+
+def code_of(env: Record) -> str:
+    """The version that a run or an evaluation was made by."""
+    version = (env.get("git_sha") or "unknown")[:10]
+    return f"{version} with uncommitted changes" if env.get("dirty") else version
 
 
 def plain(value: Any) -> str:

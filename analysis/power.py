@@ -38,7 +38,7 @@ POINTS = 150  # of the quadrature
 REACH = 10.0  # of a chi variable to either side of its middle
 Array = npt.NDArray[np.float64]
 VALIDATION_IMAGES = 50_000
-COMPARISONS = ("greater", "no_worse", "best", "order", "close")
+COMPARISONS = ("greater", "no_worse", "best", "order")
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from analysis.explain import Explainer
 from analysis.frame import Record, curve
-from analysis.notes import plain
-from analysis.report_data import Section, code_of, hardware_of
+from analysis.notes import code_of, plain
+from analysis.report_data import Section, hardware_of
 from repro.harness.spec_checks import addresses
 
 CURVES = ("knn", "student_knn", "entropy", "kl", "loss", "output_spread")

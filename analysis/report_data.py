@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 from itertools import chain
 
 from analysis.claims import ClaimVerdict, judge_reported
-from analysis.formats import groups, spans
+from analysis.formats import described, groups, spans
 from analysis.frame import PAPER, Evidence, Record, all_runs_of, cell, resolve, resolve_row
+from analysis.notes import code_of
 from analysis.paper import Anchor, Inconsistency, read_paper
 from analysis.scorecard_figure import MARKS, OVERCLAIM, Mark, kind_of
-from analysis.tables import GROUP, Line, Printed, build
+from analysis.tables import Line, Printed, build
 from repro.harness.spec import Claim, Experiment, experiment_ids
 from repro.harness.spec_checks import addresses
 
@@ -93,7 +94,7 @@ class Section:
     @property
     def described(self) -> int:
         """How many columns come before the numbers."""
-        return sum(column.key != GROUP for column in self.experiment.layout)
+        return described(self.printed)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -170,11 +171,6 @@ def hardware_of(env: Record) -> str:
     said = [str(known["cpu"])] if known.get("cpu") else []
     said += [f"{known['threads']} of {known['cores']} cores"] if known.get("threads") else []
     return ", ".join(said) or "not recorded"
-
-
-def code_of(env: Record) -> str:
-    version = (env.get("git_sha") or "unknown")[:10]
-    return f"{version} with uncommitted changes" if env.get("dirty") else version
 
 
 def _packages(env: Record) -> str:

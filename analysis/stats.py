@@ -119,14 +119,6 @@ def prediction_interval(
     return _interval(wider, confidence)
 
 
-def p_above(values: Sequence[float], bound: float = 0.0) -> float:
-    return estimate(values).p_above(bound)
-
-
-def p_below(values: Sequence[float], bound: float = 0.0) -> float:
-    return estimate(values).p_below(bound)
-
-
 def p_equivalent(values: Sequence[float], target: float, margin: float) -> float:
     """TOST: p of "the mean is at least `margin` away from `target`"; small speaks for equality.
 

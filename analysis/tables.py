@@ -137,7 +137,7 @@ def _block(
     spread = column_spread(experiment, metric, evidence)
     # A third of a second matters where runs take minutes.
     digits = 4 if metric.unit == "h" and evidence.scale != PAPER else metric.decimals
-    means = {name: mean(c) for name, c in found.items() if c.values}
+    means = {name: c.mean for name, c in found.items() if c.mean is not None}
     best_reported = _best(
         metric, {n: c.reported for n, c in found.items() if c.reported is not None}
     )
@@ -166,10 +166,6 @@ def _block(
             entries["others"] = Entry(said or BLANK)
         block[row.name] = entries
     return block
-
-
-def mean(c: Cell) -> float:
-    return sum(c.values.values()) / len(c.values)
 
 
 def _best(metric: Metric, values: dict[str, float]) -> set[str]:
@@ -225,14 +221,14 @@ def tidy(
 ) -> pd.DataFrame:
     """One row per cell: reported, ours with its interval, difference, verdict, where from."""
     frame = cells(experiment, evidence)
+    spreads = {m.key: column_spread(experiment, m, evidence) for m in experiment.metrics}
     extra = []
     for name, key, values, missing in frame[["row", "metric", "values", "missing"]].itertuples(
         index=False
     ):
         row, metric = experiment.row(name), experiment.metric(key)
         numbers = list(values.values())
-        spread = column_spread(experiment, metric, evidence) if len(numbers) in (1, 2) else None
-        interval = mean_interval(numbers, spread=spread) if numbers else None
+        interval = mean_interval(numbers, spread=spreads[key]) if numbers else None
         clean = clean_cell(experiment, row, key, evidence)
         compared = not row.why_not(evidence.scale) and missing in ("", NOT_MEASURED)
         verdict = verdicts[name, key]
@@ -243,7 +239,7 @@ def tidy(
                 "high": interval.high if interval else None,
                 "spread": interval.source or "own" if interval and len(numbers) else "",
                 "tier": tier_of(row.of.get(key, metric.of)),
-                "clean_mean": mean(clean) if clean and clean.values else None,
+                "clean_mean": clean.mean if clean else None,
                 "verdict": verdict.verdict,
                 "rule": verdict.rule,
                 "flips": verdict.flips,

@@ -12,7 +12,6 @@ import atexit
 import copy
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
@@ -25,6 +24,7 @@ import msgspec
 import repro
 from repro.config import RunConfig
 from repro.hardware import cache_folder
+from repro.harness.files import replace_text
 
 CODE = ("compose.py", "composed.py", "config.py", "checks.py")
 PACKAGES = ("hydra-core", "omegaconf")
@@ -79,9 +79,7 @@ def _save() -> None:
             path = _file(digest)
             path.parent.mkdir(parents=True, exist_ok=True)
             _read.cache_clear()
-            temporary = path.with_name(f".{path.name}.{os.getpid()}")
-            temporary.write_bytes(msgspec.json.encode(_read(digest) | learned))
-            temporary.replace(path)
+            replace_text(path, msgspec.json.encode(_read(digest) | learned).decode())
             for old in _oldest(path.parent):
                 old.unlink()
 

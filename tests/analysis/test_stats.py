@@ -15,8 +15,6 @@ from analysis.stats import (
     estimate,
     holm,
     mean_interval,
-    p_above,
-    p_below,
     p_equivalent,
     paired,
     pooled,
@@ -84,8 +82,8 @@ def test_p_is_below_2_5_percent_exactly_when_the_interval_excludes_zero(
     interval = mean_interval(values)
     if min(abs(interval.low), abs(interval.high)) < 1e-9:
         return
-    assert (p_above(values) < 0.025) == (interval.low > 0)
-    assert (p_below(values) < 0.025) == (interval.high < 0)
+    assert (estimate(values).p_above() < 0.025) == (interval.low > 0)
+    assert (estimate(values).p_below() < 0.025) == (interval.high < 0)
 
 
 @given(samples, numbers, st.integers(1, 100).map(lambda k: k / 10))
@@ -109,12 +107,17 @@ def test_equivalence_needs_three_times_the_spread_at_three_seeds() -> None:
 
 
 def test_one_seed_shows_nothing() -> None:
-    assert p_above([99.0]) == p_below([-99.0]) == p_equivalent([0.0], 0.0, 1.0) == 1.0
+    assert (
+        estimate([99.0]).p_above()
+        == estimate([-99.0]).p_below()
+        == p_equivalent([0.0], 0.0, 1.0)
+        == 1.0
+    )
 
 
 def test_values_without_spread_decide_by_themselves() -> None:
-    assert p_above([2.0, 2.0, 2.0], 1.0) == 0.0
-    assert p_above([2.0, 2.0, 2.0], 2.0) == 1.0
+    assert estimate([2.0, 2.0, 2.0]).p_above(1.0) == 0.0
+    assert estimate([2.0, 2.0, 2.0]).p_above(2.0) == 1.0
     assert mean_interval([0.1, 0.1, 0.1]).half_width == 0.0
 
 
