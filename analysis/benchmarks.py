@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
-from analysis.drawing import GREY, STYLE
+from analysis.figures.style import GREY, STYLE
 from repro.errors import UserError
 
 COLUMNS = ("what", "ours", "baseline", "times faster", "limit", "of the limit", "also")

@@ -6,15 +6,13 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from analysis.claims import ClaimVerdict, judge_ours, judge_reported
-from analysis.frame import (
+from analysis.evidence.frame import (
     PAPER,
     Evidence,
     Record,
@@ -28,15 +26,17 @@ from analysis.frame import (
     row_distance,
     runs_of,
 )
-from analysis.ladder import CellVerdict, column_spread, judge_cells
-from analysis.paper import read_paper
-from analysis.stats import mean_interval
+from analysis.evidence.stats import mean_interval
+from analysis.verdicts.claims import ClaimVerdict, judge_ours, judge_reported
+from analysis.verdicts.ladder import CellVerdict, column_spread, judge_cells
 from repro.errors import UserError, nearest
-from repro.harness.ledger import Deviation, concerned, read_ledger
-from repro.harness.protocol_names import protocol_of, tier_of
-from repro.harness.spec import Claim, Experiment, experiment_ids, experiments_dir, results_dir
-from repro.harness.spec_checks import addresses
-from repro.harness.store import RunFolder, find_runs
+from repro.harness.evaluation.names import protocol_of, tier_of
+from repro.harness.experiments.experiment import Claim, Experiment, experiment_ids
+from repro.harness.experiments.folders import experiments_dir, results_dir
+from repro.harness.experiments.keys import addresses
+from repro.harness.experiments.ledger import Deviation, concerned, read_ledger
+from repro.harness.experiments.paper import read_paper
+from repro.harness.runs.store import RunFolder, find_runs
 
 CLAIM = "C."  # how the ids of claims begin
 
@@ -270,9 +270,3 @@ def _last_line(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     return lines[-1] if lines else None
-
-
-if __name__ == "__main__":
-    from repro.cli import main
-
-    sys.exit(main(["explain", *sys.argv[1:]]))

@@ -9,16 +9,12 @@ people, is left alone.
 from __future__ import annotations
 
 import fcntl
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from analysis import formats
-from analysis.checklist import summary
-from analysis.figures import save, save_parity, save_scorecard
-from analysis.frame import (
+from analysis.evidence.frame import (
     Evidence,
     Record,
     all_runs_of,
@@ -26,13 +22,17 @@ from analysis.frame import (
     published_dir,
     published_records,
 )
-from analysis.side_by_side import side_by_side
-from analysis.tables import Printed, build
+from analysis.evidence.side_by_side import side_by_side
+from analysis.figures.draw import save, save_parity, save_scorecard
+from analysis.tables import formats
+from analysis.tables.table import Printed, build
+from analysis.verdicts.checklist import summary
 from repro.errors import UserError
-from repro.harness.files import append_lines, replace_text
-from repro.harness.records import evaluation_lines, record
-from repro.harness.spec import Experiment, experiment_ids, results_dir
-from repro.harness.store import find_runs
+from repro.files import append_lines, replace_text
+from repro.harness.experiments.experiment import Experiment, experiment_ids
+from repro.harness.experiments.folders import results_dir
+from repro.harness.runs.records import evaluation_lines, record
+from repro.harness.runs.store import find_runs
 
 TABLES = ("md", "csv", "tex")
 FIGURES = ("png", "svg")
@@ -183,9 +183,3 @@ def _readme(shown: Sequence[tuple[Experiment, Printed]], evidence: Evidence) -> 
         parts.append("\n".join(verdicts))
         parts.append(f"[Notes and evidence]({experiment.id}.md)")
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-if __name__ == "__main__":
-    from repro.cli import main
-
-    sys.exit(main(["publish", *sys.argv[1:]]))

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repro.checks import PHOTOGRAPHS
-from repro.compose import compose, parse_assignments
-from repro.harness.spec import experiments_dir
+from repro.config.compose import compose, parse_assignments
+from repro.config.schema import PHOTOGRAPHS
+from repro.harness.experiments.folders import experiments_dir
 from repro.sizing import size_to
 
 

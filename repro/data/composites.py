@@ -24,17 +24,12 @@ from PIL import Image, ImageDraw
 from skimage.measure import find_contours
 from torch import Generator, Tensor
 
-from repro.config import DataConfig
-from repro.data.datasets import Dataset
-from repro.data.photographs import (
-    PHOTOGRAPHS,
-    MemorySplit,
-    check_tile,
-    halves,
-    random_tiles,
-)
+from repro.config.schema import DataConfig
+from repro.data.dataset import Dataset
+from repro.data.in_memory import MemorySplit
+from repro.data.photographs import PHOTOGRAPHS, check_tile, halves, random_tiles
 from repro.data.pictures import resize
-from repro.dino.randomness import generator
+from repro.randomness import generator
 
 Outline = NDArray[np.float64]  # [P, 2], rows and columns
 

@@ -21,8 +21,8 @@ from torch import Generator, Tensor
 
 from repro.data.photographs import PHOTOGRAPHS, halves, random_tiles
 from repro.data.pictures import Pictures, compressed, levels, picture, pictures_in
-from repro.dino.randomness import generator
 from repro.errors import UserError
+from repro.randomness import generator
 
 PREFIX = 4  # characters of a name that say which picture it is
 WINDOW = 96  # pixels of a made original

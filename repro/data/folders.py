@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import inspect
 import io
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,9 @@ import torchvision
 from PIL import Image
 from torch.utils.data import ConcatDataset
 
-from repro.config import DataConfig, Resources
-from repro.data.datasets import Dataset
-from repro.data.loading import FileSplit
-from repro.data.pil_views import UnreadableError, decoding, to_rgb
+from repro.config.schema import DataConfig, Resources
+from repro.data.dataset import Dataset
+from repro.data.from_files import FileSplit, file_split
 from repro.errors import UserError, nearest
 
 
@@ -144,32 +141,3 @@ def _labels(source: Any) -> list[int]:
         if hasattr(source, name):
             return [int(label) for label in getattr(source, name)]
     return [int(source[i][1]) for i in range(len(source))]
-
-
-def file_split(
-    open_: Callable[[int], Image.Image],
-    describe: Callable[[int], str],
-    labels: Sequence[int],
-    config: DataConfig,
-    resources: Resources,
-) -> tuple[FileSplit, int]:
-    """The split and how many unreadable images were left out of it."""
-    kept = list(range(len(labels)))
-    if config.skip_unreadable:
-
-        def readable(place: int) -> bool:
-            try:
-                with decoding():
-                    to_rgb(open_(place))
-            except UnreadableError:
-                return False
-            return True
-
-        with ThreadPoolExecutor() as pool:
-            good = list(pool.map(readable, kept))
-        kept = [place for place, ok in zip(kept, good, strict=True) if ok]
-    if not kept:
-        raise UserError(f"{config.name}: none of its {len(labels)} images is readable")
-    kept_labels = torch.tensor([labels[i] for i in kept])
-    split = FileSplit(open_, describe, kept, kept_labels, config, resources)
-    return split, len(labels) - len(kept)

@@ -24,8 +24,8 @@ from torch import Generator, Tensor
 
 from repro.data.photographs import PHOTOGRAPHS, load_photograph
 from repro.data.pictures import Pictures, compressed, levels, picture
-from repro.dino.randomness import generator
 from repro.errors import UserError
+from repro.randomness import generator
 
 NAMES = ("roxford5k", "rparis6k")
 SQUARE = 64  # pixels of a made place

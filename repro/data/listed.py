@@ -16,10 +16,9 @@ from typing import Any
 
 from PIL import Image
 
-from repro.config import DataConfig, Resources
-from repro.data.datasets import Dataset
-from repro.data.folders import file_split
-from repro.data.loading import FileSplit
+from repro.config.schema import DataConfig, Resources
+from repro.data.dataset import Dataset
+from repro.data.from_files import FileSplit, file_split
 from repro.errors import UserError
 
 PLACES_LISTS = "trainvalsplit_places205"

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from repro.data.datasets import Dataset, Split
-from repro.data.loading import FileSplit
-from repro.dino.randomness import generator
+from repro.data.dataset import Dataset, Split
+from repro.data.from_files import FileSplit
 from repro.errors import UserError
+from repro.randomness import generator
 
 
 def low_shot(dataset: Dataset, share: float, listed: str = "") -> Dataset:

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from repro.data.pil_views import UnreadableError, decoding, to_rgb
 from repro.errors import UserError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif")
@@ -93,3 +93,36 @@ def pictures_in(folder: Path) -> Sequence[Path]:
     if not found:
         raise UserError(f"{folder}: no picture in it ({', '.join(ENDINGS)})")
     return found
+
+
+DEEP = ("I;16", "I;16L", "I;16B", "I")  # PIL's modes of 16-bit grey images
+
+
+DECODER_ERRORS = (UnidentifiedImageError, OSError, SyntaxError, ValueError)
+
+
+class UnreadableError(Exception):
+    """An image file cannot be decoded; the text is the decoder's."""
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Around the opening and decoding of an image alone: no other mistake must pass for one."""
+    try:
+        yield
+    except DECODER_ERRORS as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UnreadableError(f"{type(error).__name__}: {reason}") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Red, green and blue, 8 bits each, from any mode that PIL reads.
+
+    16-bit images are scaled to 8 bits, not cut off at 255 as PIL would.
+    """
+    if image.mode in DEEP:
+        deep = np.asarray(image).astype(np.float32)
+        image = Image.fromarray((deep / 257).round().clip(0, 255).astype(np.uint8))
+    elif image.mode == "F":
+        image = Image.fromarray((np.asarray(image) * 255).round().clip(0, 255).astype(np.uint8))
+    return image.convert("RGB")

@@ -25,8 +25,8 @@ from repro.data.composites import draw_shape
 from repro.data.photographs import PHOTOGRAPHS, halves, load_photograph, random_tiles
 from repro.data.pictures import Pictures, pictures_in
 from repro.data.scenes import read_marks
-from repro.dino.randomness import generator
 from repro.errors import UserError
+from repro.randomness import generator
 
 CLIPS, FRAMES, CLIP_SIDE = 12, 10, 128
 DRIFT = 1  # pixels a frame of the background

@@ -14,8 +14,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from repro.config import Family, ModelConfig
-from repro.dino.kernels import REFERENCE, Kernels
+from repro.config.schema import Family, ModelConfig
+from repro.dino.fast.kernels import REFERENCE, Kernels
 from repro.dino.vit import DinoViT
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from repro.dino import distributed
+from repro import distributed
 from repro.dino.losses import pairwise_cross_entropy
 
 RANK_SAMPLES = 256  # enough for an effective rank, and bounds the cost of its eigenvalues

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from repro.dino import distributed
+from repro import distributed
 
 
 def pair_count(globals_: int, views: int) -> int:

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from repro.config import CodePath, LossKind, Operation, RunConfig
+from repro.config.schema import CodePath, LossKind, Operation, RunConfig
 from repro.dino.diagnostics import output_statistics, spread
-from repro.dino.fused_loss import fused_cross_entropy
+from repro.dino.fast.loss import fused_cross_entropy
 from repro.dino.heads import DinoHead
 from repro.dino.losses import (
     info_nce,

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from repro.config import RunConfig
+from repro.config.schema import RunConfig
 from repro.dino.backbones import build_backbone, feature_dim, features_of
+from repro.dino.fast.kernels import REFERENCE, Kernels
 from repro.dino.heads import DinoHead
-from repro.dino.kernels import REFERENCE, Kernels
-from repro.dino.randomness import derive
+from repro.randomness import derive
 
 PREDICTOR = "head.predictor."  # parameters of the student that the teacher lacks
 

@@ -20,7 +20,7 @@ from timm.optim.lars import Lars
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from repro.config import ClipKind, OptimiserName
+from repro.config.schema import ClipKind, OptimiserName
 
 MOMENTUM = 0.9  # of SGD and LARS
 TRUST = 0.001  # LARS's eta

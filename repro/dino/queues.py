@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from repro.dino import distributed
+from repro import distributed
 
 
 class Queue(nn.Module):

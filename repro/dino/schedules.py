@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from repro.config import RunConfig
+from repro.config.schema import RunConfig
 
 
 def cosine(

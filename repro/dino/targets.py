@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from repro.config import Operation, TargetConfig
-from repro.dino import distributed
+from repro import distributed
+from repro.config.schema import Operation, TargetConfig
 
 TINY = torch.finfo(torch.float32).tiny
 

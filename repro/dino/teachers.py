@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from repro.config import TeacherKind
+from repro.config.schema import TeacherKind
 from repro.dino.optimiser import groups
 
 

@@ -25,13 +25,12 @@ from typing import Any, cast
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from torch.nn.functional import gelu, interpolate
+from torch.nn.functional import interpolate
 from torch.utils.checkpoint import checkpoint
 
-from repro.config import ModelConfig
-from repro.dino.kernels import REFERENCE, Kernels
-
-Layout = list[tuple[int, int]]  # (samples, tokens of each) of every resolution, in order of rows
+from repro.config.schema import ModelConfig
+from repro.dino.fast.blocks import Layout, run_block, run_last_block
+from repro.dino.fast.kernels import REFERENCE, Kernels
 
 
 class DinoViT(VisionTransformer):
@@ -139,87 +138,6 @@ class DinoViT(VisionTransformer):
             for pair, rate in zip(by_token[:-1], self.drop_rates, strict=False)
         ]
         return [*pairs, tuple(kept[-1].unbind())]
-
-
-def run_block(
-    x_TD: Tensor,
-    block: Any,
-    kept: tuple[Tensor, Tensor] | None,
-    rate: float,
-    layout: Layout,
-    kernels: Kernels,
-) -> Tensor:
-    """A pre-norm block on the tokens of all samples, [T, D]."""
-    qkv_TD = kernels.linear(block.norm1(x_TD), block.attn.qkv.weight, block.attn.qkv.bias)
-    heads, outputs = block.attn.num_heads, []
-    for (m, n), rows in zip(layout, _by_resolution(qkv_TD, layout), strict=True):
-        qkv = rows.view(m, n, 3, heads, -1).permute(2, 0, 3, 1, 4)
-        outputs.append(_rows(kernels.attention(*qkv.unbind())))
-    return _rest_of_block(x_TD, torch.cat(outputs), block, kept, rate, kernels)
-
-
-def run_last_block(
-    x_TD: Tensor,
-    block: Any,
-    kept: tuple[Tensor, Tensor] | None,
-    rate: float,
-    layout: Layout,
-    kernels: Kernels,
-) -> Tensor:
-    """The same for the [CLS] tokens alone, [S, D]: they look at all tokens, nothing looks at them
-    afterwards.
-    """
-    width, heads = x_TD.shape[1], block.attn.num_heads
-    normed_TD, weight, bias = block.norm1(x_TD), block.attn.qkv.weight, block.attn.qkv.bias
-    first_S = first_tokens(layout).to(x_TD.device)
-    q_SD = kernels.linear(normed_TD[first_S], weight[:width], bias[:width])
-    kv_TD = kernels.linear(normed_TD, weight[width:], bias[width:])
-    queries, outputs = torch.split(q_SD, [m for m, _ in layout]), []
-    for (m, n), q, rows in zip(layout, queries, _by_resolution(kv_TD, layout), strict=True):
-        kv = rows.view(m, n, 2, heads, -1).permute(2, 0, 3, 1, 4)
-        outputs.append(_rows(kernels.attention(q.view(m, heads, 1, -1), *kv.unbind())))
-    return _rest_of_block(x_TD[first_S], torch.cat(outputs), block, kept, rate, kernels)
-
-
-def _by_resolution(x_TD: Tensor, layout: Layout) -> tuple[Tensor, ...]:
-    return torch.split(x_TD, [m * n for m, n in layout])
-
-
-def _rest_of_block(
-    x: Tensor,
-    attended: Tensor,
-    block: Any,
-    kept: tuple[Tensor, Tensor] | None,
-    rate: float,
-    kernels: Kernels,
-) -> Tensor:
-    attention, mlp = block.attn, block.mlp
-    branch = kernels.linear(attended, attention.proj.weight, attention.proj.bias)
-    x = _add(x, branch, kept[0] if kept else None, rate)
-    hidden = kernels.linear(block.norm2(x), mlp.fc1.weight, mlp.fc1.bias)
-    branch = kernels.linear(gelu(hidden), mlp.fc2.weight, mlp.fc2.bias)
-    return _add(x, branch, kept[1] if kept else None, rate)
-
-
-def _add(x: Tensor, branch: Tensor, kept: Tensor | None, rate: float) -> Tensor:
-    """The residual sum; a dropped sample keeps x, a kept one has its branch scaled up for it."""
-    if kept is None:
-        return x + branch
-    return torch.add(x, branch * kept.to(branch.dtype), alpha=1 / (1 - rate))
-
-
-def _rows(attended_MANW: Tensor) -> Tensor:
-    """[M, A, N, W] -> [M x N, A x W]."""
-    return attended_MANW.transpose(1, 2).flatten(2).flatten(0, 1)
-
-
-def first_tokens(layout: Layout) -> Tensor:
-    """The rows that hold the [CLS] tokens, [S]."""
-    rows, start = [], 0
-    for m, n in layout:
-        rows.append(torch.arange(start, start + m * n, n))
-        start += m * n
-    return torch.cat(rows)
 
 
 def patchify(images: Tensor, side: int) -> tuple[Tensor, int, int]:

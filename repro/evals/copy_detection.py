@@ -25,7 +25,7 @@ from torch.nn.functional import normalize
 
 from repro.data.copies import Copies
 from repro.data.pictures import levels, picture
-from repro.dino.views import normalise
+from repro.data.views.kinds import normalise
 from repro.dino.vit import DinoViT
 from repro.errors import UserError
 from repro.evals.features import last_blocks

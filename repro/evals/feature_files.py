@@ -22,7 +22,7 @@ import torch
 from numpy.lib import format as npy
 from torch import Tensor, nn
 
-from repro.data.datasets import Split
+from repro.data.dataset import Split
 from repro.errors import UserError
 from repro.evals.features import Layers, layer_features
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from repro.data.datasets import Split
-from repro.dino import distributed
+from repro import distributed
+from repro.data.dataset import Split
 from repro.dino.vit import DinoViT
 
 PIXEL_SIDE = 32  # raw pixels are compared at no more than 32 x 32

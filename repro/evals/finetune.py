@@ -31,11 +31,11 @@ from timm.optim._optim_factory import create_optimizer_v2
 from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch import Tensor, nn
 
-from repro.data.datasets import Dataset
+from repro.data.dataset import Dataset
+from repro.data.views.kinds import IMAGENET_MEAN, IMAGENET_STD
 from repro.dino.backbones import feature_dim
-from repro.dino.randomness import derive, epoch_order, seed_everything
-from repro.dino.views import IMAGENET_MEAN, IMAGENET_STD
 from repro.dino.vit import DinoViT
+from repro.randomness import derive, epoch_order, seed_everything
 
 WEIGHT_DECAY = 0.05
 WARMUP_EPOCHS, WARMUP_LR, LEAST_LR = 5, 1e-6, 1e-5

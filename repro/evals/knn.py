@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from repro.config import EvalConfig
-from repro.data.datasets import Dataset
-from repro.dino.kernels import REFERENCE, Kernels
+from repro.config.schema import EvalConfig
+from repro.data.dataset import Dataset
+from repro.dino.fast.kernels import REFERENCE, Kernels
 from repro.evals.feature_files import frozen_features
 from repro.evals.features import Layers, extract_features, pixel_features
 from repro.evals.neighbours import nearest

@@ -26,13 +26,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from repro.config import ViewsConfig
-from repro.data.datasets import Dataset, Split
-from repro.dino.randomness import derive, epoch_order
-from repro.dino.views import to_pixels
+from repro.config.schema import ViewsConfig
+from repro.data.dataset import Dataset, Split
+from repro.data.views.kinds import to_pixels
 from repro.dino.vit import DinoViT
 from repro.evals.feature_files import frozen_features
 from repro.evals.features import Layers, layer_features
+from repro.randomness import derive, epoch_order
 
 # Per 256 images of a batch. The script's default is 0.001; its authors name 0.3 for ResNet-50.
 RATES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from repro.dino.kernels import REFERENCE, Kernels
+from repro.dino.fast.kernels import REFERENCE, Kernels
 from repro.errors import UserError
 
 BLOCK = 65536  # database vectors at a time

@@ -29,7 +29,7 @@ from torch.nn.functional import interpolate, normalize
 
 from repro.data.landmarks import Landmarks, Truth
 from repro.data.pictures import levels, picture
-from repro.dino.views import normalise
+from repro.data.views.kinds import normalise
 from repro.errors import UserError
 
 ONE_SCALE = (1.0,)

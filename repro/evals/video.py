@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize, one_hot
 
 from repro.data.videos import Video, Videos
-from repro.dino.views import IMAGENET_MEAN, IMAGENET_STD
+from repro.data.views.kinds import IMAGENET_MEAN, IMAGENET_STD
 from repro.dino.vit import DinoViT
 from repro.errors import UserError
 from repro.evals.attention import patch_of

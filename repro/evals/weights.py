@@ -25,7 +25,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from repro.config import Family, ModelConfig
+from repro.config.schema import Family, ModelConfig
 from repro.dino.backbones import build_backbone
 from repro.errors import UserError, nearest
 

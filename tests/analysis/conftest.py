@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from analysis.frame import Evidence, config_of
-from repro.harness.identity import SCHEMA, canonical, run_id
-from repro.harness.spec import load
+from analysis.evidence.frame import Evidence, config_of
+from repro.config.identity import SCHEMA, canonical, run_id
+from repro.harness.experiments.experiment import load
 
 Record = dict[str, Any]
 HEALTHY = {"entropy": 1.9, "kl": 0.5, "mean_entropy": 3.5}

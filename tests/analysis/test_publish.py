@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from analysis.publish import append, publish, rebuild
-from analysis.tables import render_tables
+from analysis.tables.formats import render_tables
 from repro.errors import UserError
-from repro.harness.files import append_lines, write_json
-from repro.harness.spec import load, row_config
-from repro.harness.store import RunFolder, create_run
+from repro.files import append_lines, write_json
+from repro.harness.experiments.experiment import load, row_config
+from repro.harness.runs.store import RunFolder, create_run
 
 Record = dict[str, Any]
 ROWS = ("F7.both", "F7.centering", "F7.sharpening", "T7.r2", "F6R.prev_epoch", "F5.s16")

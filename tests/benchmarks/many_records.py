@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.frame import Evidence, Record, config_of, published_records
-from repro.config import RunConfig
-from repro.harness.identity import canonical, run_ids
-from repro.harness.spec import experiment_ids, load
+from analysis.evidence.frame import Evidence, Record, config_of, published_records
+from repro.config.identity import canonical, run_ids
+from repro.config.schema import RunConfig
+from repro.harness.experiments.experiment import experiment_ids, load
 
 SCALE = "laptop"
 

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from repro.compose import compose
-from repro.config import RunConfig
-from repro.dino.kernels import OneDnnLinear, keep_freed_memory
+from repro.config.compose import compose
+from repro.config.schema import RunConfig
+from repro.dino.fast.kernels import OneDnnLinear, keep_freed_memory
 
 DEVICE = torch.device(os.environ.get("BENCH_DEVICE", "cpu"))
 FULL = os.environ.get("BENCH_SIZE", "small") == "full"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from repro.config import Precision, RunConfig
+from repro.config.schema import Precision, RunConfig
 from repro.dino.networks import build_student, build_teacher
 from repro.dino.optimiser import build_optimiser
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from repro.config import Precision, RunConfig
-from repro.dino.kernels import Kernels, Linear, choose_kernels
+from repro.config.schema import Precision, RunConfig
+from repro.dino.fast.kernels import Kernels, Linear, choose_kernels
 
 GLOBAL_VIEWS = 2
 

@@ -18,9 +18,9 @@ SIZES = (1_000, 10_000, 100_000) if FULL else (100, 200)
 READ = """
 import time
 start = time.perf_counter()
-from analysis.frame import load_evidence
-from analysis.tables import build
-from repro.harness.spec import experiment_ids
+from analysis.evidence.frame import load_evidence
+from analysis.tables.table import build
+from repro.harness.experiments.experiment import experiment_ids
 imported = time.perf_counter()
 evidence = load_evidence("laptop", published_only=True)
 read = time.perf_counter()

@@ -9,11 +9,11 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch.nn.functional import normalize
 
-from repro.config import CodePath
-from repro.data.photographs import MemorySplit
+from repro.config.schema import CodePath
+from repro.data.in_memory import MemorySplit
+from repro.data.views.kinds import normalise
 from repro.dino.backbones import build_backbone
-from repro.dino.kernels import choose_kernels
-from repro.dino.views import normalise
+from repro.dino.fast.kernels import choose_kernels
 from repro.evals.feature_files import BATCH, frozen_features
 from repro.evals.features import Layers, extract_features
 from repro.evals.knn import knn_accuracy

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from repro.harness import board
-from repro.harness.store import create_run
+from repro.cli import board
+from repro.harness.runs.store import create_run
 from tests.benchmarks.measure import FULL, config_of, fastest, use_threads
 from tests.benchmarks.test_bench_step import random_views, stepper, trainer_of
 

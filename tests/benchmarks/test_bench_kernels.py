@@ -10,10 +10,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from repro.config import ClipKind
-from repro.dino import kernels
+from repro.config.schema import ClipKind
 from repro.dino.diagnostics import output_statistics
-from repro.dino.fused_loss import fused_cross_entropy
+from repro.dino.fast import kernels
+from repro.dino.fast.loss import fused_cross_entropy
 from repro.dino.losses import log_student, pairwise_cross_entropy
 from repro.dino.optimiser import clip_gradients
 from repro.dino.teachers import move_towards

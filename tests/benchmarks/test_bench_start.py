@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from repro.compose import compose
+from repro.config.compose import compose
+from repro.config.identity import run_id
 from repro.data.datasets import open_dataset
-from repro.dino import checkpoint
-from repro.dino.train import Event, Trainer
-from repro.harness.identity import run_id
-from repro.harness.journal import Journal
-from repro.harness.store import create_run
+from repro.harness.runs import checkpoint
+from repro.harness.runs.store import create_run
+from repro.harness.worker.journal import Journal
+from repro.train import Event, Trainer
 from tests.benchmarks.measure import (
     EXPERIMENTS,
     FULL,
@@ -42,7 +42,7 @@ def test_help(benchmark: BenchmarkFixture) -> None:
 
 
 def test_a_worker_before_its_first_step(benchmark: BenchmarkFixture) -> None:
-    every = "repro.data.datasets, repro.data.photographs, repro.dino.train"
+    every = "repro.data.datasets, repro.data.photographs, repro.train"
     modules = every if FULL else "repro.config"  # seconds each; make test imports them anyway
     imports = [sys.executable, "-c", f"import {modules}"]
     bare = [sys.executable, "-c", "import torch, torchvision" if FULL else ""]

@@ -11,14 +11,15 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from repro.config import Precision, RunConfig
-from repro.data.datasets import Dataset, open_dataset
-from repro.data.photographs import MemorySplit
+from repro.config.schema import Precision, RunConfig
+from repro.data.dataset import Dataset
+from repro.data.datasets import open_dataset
+from repro.data.in_memory import MemorySplit
+from repro.data.views.batched import make_views
 from repro.dino.diagnostics import feature_statistics, to_floats
 from repro.dino.teachers import relative_distance
-from repro.dino.train import Trainer
-from repro.dino.views import make_views
-from repro.harness.cost import work_of_an_image
+from repro.harness.plan.cost import work_of_an_image
+from repro.train import Trainer
 from tests.benchmarks.measure import (
     DEVICE,
     FULL,

@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from repro.config import ViewsConfig
-from repro.data import fast_views
-from repro.data.loading import _Collate
+from repro.config.schema import ViewsConfig
+from repro.data.from_files import _Collate
 from repro.data.photographs import PHOTOGRAPHS, load_photograph
-from repro.data.pil_views import view_transform
-from repro.dino.views import to_pixels, view_kinds
+from repro.data.views import fast as fast_views
+from repro.data.views.kinds import to_pixels, view_kinds
+from repro.data.views.reference import view_transform
 from tests.benchmarks.measure import FULL, Against, compare, use_threads
 
 IMAGES = 16 if FULL else 2

@@ -63,7 +63,7 @@ def report(
     chromium: webdriver.Chrome, repository: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The page, from the published records alone: run folders of this machine do not count."""
-    from analysis.report import write
+    from analysis.report.page import write
 
     results = tmp_path_factory.mktemp("results")
     (results / "published").symlink_to(repository / "results" / "published")

@@ -118,7 +118,7 @@ def test_a_cell_opens_to_its_runs_and_numbers(
 
 
 def test_claims_are_counted_as_check_counts_them_and_say_what_it_says(page: Chrome) -> None:
-    from analysis.claims import check
+    from analysis.verdicts.claims import check
 
     verdicts = check(["all"], "laptop")
     words = [text.split(" · ")[0] for text in texts(page, ".claim .verdict")]
@@ -172,7 +172,7 @@ def test_search_leaves_what_has_the_words(page: Chrome, published: Published) ->
 
 
 def test_the_filter_leaves_the_claims_of_one_verdict(page: Chrome) -> None:
-    from analysis.claims import check
+    from analysis.verdicts.claims import check
 
     verdicts = check(["all"], "laptop")
     wanted = {v.id: v.experiment for v in verdicts if v.holds is False}

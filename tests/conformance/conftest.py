@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from repro.compose import compose
-from repro.config import RunConfig
-from repro.data.datasets import Dataset, open_dataset
+from repro.config.compose import compose
+from repro.config.schema import RunConfig
+from repro.data.dataset import Dataset
+from repro.data.datasets import open_dataset
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 

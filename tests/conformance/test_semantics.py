@@ -14,8 +14,8 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 from torchvision import transforms as T
 
-from repro.compose import compose
-from repro.config import (
+from repro.config.compose import compose
+from repro.config.schema import (
     ClipKind,
     Family,
     HeadConfig,
@@ -24,19 +24,20 @@ from repro.config import (
     TargetConfig,
     ViewsConfig,
 )
-from repro.data.datasets import Dataset
-from repro.data.pil_views import view_transform
-from repro.dino import checkpoint, schedules
+from repro.data.dataset import Dataset
+from repro.data.views.kinds import view_kinds
+from repro.data.views.reference import view_transform
+from repro.dino import schedules
 from repro.dino.backbones import build_backbone
 from repro.dino.heads import DinoHead
 from repro.dino.losses import log_student, pair_count, pairwise_cross_entropy
 from repro.dino.networks import build_student, build_teacher
 from repro.dino.optimiser import build_optimiser, clip_gradients
-from repro.dino.randomness import derive, epoch_order
 from repro.dino.targets import Centre, log_probabilities
-from repro.dino.train import Diverged, Trainer
-from repro.dino.views import view_kinds
 from repro.dino.vit import resample_positions
+from repro.harness.runs import checkpoint
+from repro.randomness import derive, epoch_order
+from repro.train import Diverged, Trainer
 
 CPU = torch.device("cpu")
 SMALL = HeadConfig(hidden_dim=20, bottleneck_dim=12, prototypes=7)

@@ -11,20 +11,21 @@ import torch
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from repro.compose import compose
-from repro.config import ClipKind, HeadConfig, RunConfig, TargetConfig, ViewsConfig
-from repro.data.datasets import Dataset
-from repro.data.pil_views import view_transform
+from repro.config.compose import compose
+from repro.config.schema import ClipKind, HeadConfig, RunConfig, TargetConfig, ViewsConfig
+from repro.data.dataset import Dataset
+from repro.data.views.batched import make_views
+from repro.data.views.kinds import view_kinds
+from repro.data.views.reference import view_transform
 from repro.dino import schedules
 from repro.dino.backbones import build_backbone
 from repro.dino.heads import DinoHead
 from repro.dino.optimiser import build_optimiser, clip_gradients
-from repro.dino.randomness import epoch_order
 from repro.dino.targets import Centre
-from repro.dino.train import Trainer
-from repro.dino.views import make_views, view_kinds
 from repro.dino.vit import resample_positions
 from repro.evals.attention import best_jaccard
+from repro.randomness import epoch_order
+from repro.train import Trainer
 
 CPU = torch.device("cpu")
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"

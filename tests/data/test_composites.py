@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from repro.config import DataConfig, DataKind
+from repro.config.schema import DataConfig, DataKind
 from repro.data import photographs
 from repro.data.composites import COVER, MARGIN, _area, boxes, draw_shape, make_composites
 from repro.data.datasets import open_dataset
 from repro.data.photographs import PHOTOGRAPHS
-from repro.dino.randomness import generator
 from repro.errors import UserError
+from repro.randomness import generator
 
 SMALL = DataConfig(
     kind=DataKind.composites, name="composites16", resolution=32, tile=64, train_tiles=3,

@@ -10,8 +10,8 @@ from PIL import Image
 
 from repro.data.copies import MANIPULATE, make_copies, open_copydays, strong_copy
 from repro.data.pictures import levels, picture
-from repro.dino.randomness import generator
 from repro.errors import UserError
+from repro.randomness import generator
 
 
 def write(root: Path, names: dict[str, list[str]]) -> Path:

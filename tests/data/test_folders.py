@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from repro.config import CodePath, DataConfig, DataKind, Resources, ViewsConfig
-from repro.data.datasets import Dataset, open_dataset
+from repro.config.schema import CodePath, DataConfig, DataKind, Resources, ViewsConfig
+from repro.data.dataset import Dataset
+from repro.data.datasets import open_dataset
 from repro.data.photographs import load_photograph
 from repro.errors import UserError
 

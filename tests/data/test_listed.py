@@ -14,8 +14,9 @@ import scipy.io
 import torch
 from PIL import Image
 
-from repro.config import DataConfig, DataKind, Resources
-from repro.data.datasets import Dataset, open_dataset
+from repro.config.schema import DataConfig, DataKind, Resources
+from repro.data.dataset import Dataset
+from repro.data.datasets import open_dataset
 from repro.data.listed import open_inaturalist, open_places205
 from repro.errors import UserError
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from repro.config import DataConfig, DataKind, Resources
-from repro.data.datasets import Dataset, open_dataset
+from repro.config.schema import DataConfig, DataKind, Resources
+from repro.data.dataset import Dataset
+from repro.data.datasets import open_dataset
 from repro.data.low_shot import draw, low_shot
 from repro.errors import UserError
 

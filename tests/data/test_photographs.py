@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from repro.config import DataConfig, DataKind
+from repro.config.schema import DataConfig, DataKind
 from repro.data.datasets import open_dataset
 from repro.data.photographs import PHOTOGRAPHS, cut_tiles, load_photograph
 from repro.errors import UserError

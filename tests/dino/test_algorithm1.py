@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repro.config import ClipKind, CodePath, RunConfig, TeacherKind
-from repro.data.datasets import Dataset
+from repro.config.schema import ClipKind, CodePath, RunConfig, TeacherKind
+from repro.data.dataset import Dataset
 from repro.dino.networks import build_student, build_teacher
-from repro.dino.randomness import derive, epoch_order
-from repro.dino.train import Trainer
+from repro.randomness import derive, epoch_order
+from repro.train import Trainer
 
 CPU = torch.device("cpu")
 

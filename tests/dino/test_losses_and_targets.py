@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from repro.config import TargetConfig
-from repro.dino import fused_loss
+from repro.config.schema import TargetConfig
 from repro.dino.diagnostics import feature_statistics, output_statistics, spread, to_floats
-from repro.dino.fused_loss import fused_cross_entropy
+from repro.dino.fast import loss as fused_loss
+from repro.dino.fast.loss import fused_cross_entropy
 from repro.dino.losses import log_student, pair_count, pairwise_cross_entropy
 from repro.dino.sentinel import Sentinel, judge, judge_vectors
 from repro.dino.targets import Centre, log_probabilities

@@ -9,12 +9,13 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from repro.compose import compose
-from repro.config import RunConfig
-from repro.data.datasets import Dataset, open_dataset
-from repro.dino import distributed
-from repro.dino.train import Trainer
-from repro.harness.ranks import free_port
+from repro import distributed
+from repro.config.compose import compose
+from repro.config.schema import RunConfig
+from repro.data.dataset import Dataset
+from repro.data.datasets import open_dataset
+from repro.harness.worker.ranks import free_port
+from repro.train import Trainer
 
 CPU = torch.device("cpu")
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import gelu, linear, normalize
 
-from repro.config import Family, HeadConfig, ModelConfig, RunConfig
+from repro.config.schema import Family, HeadConfig, ModelConfig, RunConfig
 from repro.dino.backbones import build_backbone, feature_dim
 from repro.dino.heads import DinoHead
 from repro.dino.networks import build_student, build_teacher

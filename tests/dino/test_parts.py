@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss, normalize
 
-from repro.config import (
+from repro.config.schema import (
     Activation,
     HeadConfig,
     Operation,
@@ -21,7 +21,7 @@ from repro.config import (
     TargetConfig,
     TeacherKind,
 )
-from repro.data.datasets import Dataset
+from repro.data.dataset import Dataset
 from repro.dino.heads import DinoHead
 from repro.dino.losses import info_nce, nt_xent, pairwise_squared_distance
 from repro.dino.networks import build_student, build_teacher
@@ -29,7 +29,7 @@ from repro.dino.optimiser import build_optimiser, set_rates
 from repro.dino.queues import Queue
 from repro.dino.targets import log_probabilities, one_hot_logs, sinkhorn_knopp
 from repro.dino.teachers import after_update, relative_distance
-from repro.dino.train import Trainer
+from repro.train import Trainer
 
 CPU = torch.device("cpu")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repro.config import RunConfig
+from repro.config.schema import RunConfig
 from repro.dino import schedules
 
 

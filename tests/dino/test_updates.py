@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from repro.config import ClipKind, TeacherKind
+from repro.config.schema import ClipKind, TeacherKind
 from repro.dino import teachers
 from repro.dino.optimiser import build_optimiser, clip_gradients, freeze_last_layer, set_rates
 

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from repro.config import CodePath, Family, ModelConfig
+from repro.config.schema import CodePath, Family, ModelConfig
 from repro.data.scenes import Scene
+from repro.data.views.kinds import normalise
 from repro.dino.backbones import build_backbone
-from repro.dino.kernels import REFERENCE, Kernels
-from repro.dino.views import normalise
+from repro.dino.fast.kernels import REFERENCE, Kernels
 from repro.dino.vit import DinoViT
 from repro.errors import UserError
 from repro.evals.attention import (

@@ -7,7 +7,7 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
-from repro.config import Family, ModelConfig
+from repro.config.schema import Family, ModelConfig
 from repro.data.copies import Copies, make_copies
 from repro.dino.backbones import build_backbone
 from repro.errors import UserError

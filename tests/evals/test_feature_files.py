@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from repro.config import ModelConfig
-from repro.data.photographs import MemorySplit
+from repro.config.schema import ModelConfig
+from repro.data.in_memory import MemorySplit
 from repro.dino.backbones import build_backbone
 from repro.errors import UserError
 from repro.evals import feature_files

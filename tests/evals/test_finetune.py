@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from repro.config import DataConfig, DataKind, Resources
+from repro.config.schema import DataConfig, DataKind, Resources
 from repro.data.datasets import open_dataset
 from repro.dino.backbones import build_backbone
 from repro.dino.vit import DinoViT

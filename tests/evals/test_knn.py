@@ -69,7 +69,7 @@ def test_closer_neighbours_outvote_more_numerous_ones() -> None:
 
 
 def test_features_are_taken_in_evaluation_mode_and_the_mode_is_restored() -> None:
-    from repro.config import DataConfig, DataKind
+    from repro.config.schema import DataConfig, DataKind
     from repro.data.datasets import open_dataset
 
     config = DataConfig(kind=DataKind.photographs, resolution=32, train_tiles=1, test_tiles=1)

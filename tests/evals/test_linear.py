@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from repro.cli import main
-from repro.config import ModelConfig
+from repro.cli.parser import main
+from repro.config.schema import ModelConfig
 from repro.data.datasets import open_dataset
 from repro.dino.backbones import build_backbone
 from repro.evals.features import Layers, layer_features
@@ -26,7 +26,7 @@ from repro.evals.linear import (
     linear_probe,
     settings_for,
 )
-from repro.harness.store import RunFolder
+from repro.harness.runs.store import RunFolder
 from tests.conftest import MakeConfig
 from tests.evals.test_weights import GOLDEN, authors_files
 from tests.fidelity import inputs
@@ -154,8 +154,8 @@ def test_a_probe_learns_photographs_and_is_the_same_twice(smoke: MakeConfig) -> 
 def test_a_run_gets_its_linear_column_on_request(
     trained: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from repro.harness.evaluation import missing
-    from repro.harness.records import evaluation_lines, record, with_evaluations
+    from repro.harness.evaluation.stage import missing
+    from repro.harness.runs.records import evaluation_lines, record, with_evaluations
 
     assert missing(trained) == []  # nobody is made to wait for it
     assert main(["eval", "linear", "--weights", str(trained.path), "--epochs", "2"]) == 0

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from repro.cli import main
+from repro.cli.parser import main
 from repro.errors import UserError
 from repro.evals.logistic import PENALTIES, fit, logistic_accuracies
-from repro.harness.store import RunFolder
+from repro.harness.runs.store import RunFolder
 from tests.evals.test_linear import blobs
 
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from repro.config import ModelConfig
+from repro.config.schema import ModelConfig
 from repro.data.landmarks import Landmarks, Truth
+from repro.data.views.kinds import normalise
 from repro.dino.backbones import build_backbone
-from repro.dino.views import normalise
 from repro.errors import UserError
 from repro.evals.retrieval import (
     ONE_SCALE,

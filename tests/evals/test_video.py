@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from repro.config import Family, ModelConfig
+from repro.config.schema import Family, ModelConfig
 from repro.data.videos import MadeClips, Video, make_clip
 from repro.dino.backbones import build_backbone
 from repro.dino.vit import DinoViT

@@ -14,15 +14,15 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from repro.cli import main
-from repro.config import Family, ModelConfig
+from repro.cli.parser import main
+from repro.config.schema import Family, ModelConfig
 from repro.data.datasets import open_dataset
 from repro.dino.backbones import build_backbone
-from repro.dino.train import Trainer
 from repro.dino.vit import DinoViT
 from repro.errors import UserError
 from repro.evals.weights import load_weights, named_weights, save_weights, timm_call
-from repro.harness.store import RunFolder
+from repro.harness.runs.store import RunFolder
+from repro.train import Trainer
 from tests.conftest import MakeConfig
 from tests.fidelity import inputs
 from tests.fidelity.make_features import images

@@ -17,9 +17,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from repro.config import CodePath, RunConfig
-from repro.data.datasets import Dataset
-from repro.dino.train import Trainer
+from repro.config.schema import CodePath, RunConfig
+from repro.data.dataset import Dataset
+from repro.train import Trainer
 from tests.fidelity import inputs
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from repro.harness.store import RunFolder
+from repro.harness.runs.store import RunFolder
 
 LONG = {"train.epochs": 15, "eval.every_epochs": 6}
 LONG_STEPS = 60  # of about 20 ms

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from repro.harness.store import RunFolder, find_runs
+from repro.harness.runs.store import RunFolder, find_runs
 from tests.slurm.cluster import Cluster, why_not
 
 ASKED = "REPRO_TEST_SLURM"  # set by `make test-slurm`

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from repro.harness.store import RunFolder
+from repro.harness.runs.store import RunFolder
 from tests.slurm.conftest import PROFILE, Lab
 
 LONG = ("train.epochs=4000", "eval.every_epochs=4000", "--scale", "smoke")

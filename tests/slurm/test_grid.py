@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import time
 
-from repro.harness.plan import plan
-from repro.harness.store import create_run
+from repro.harness.plan.plan import plan
+from repro.harness.runs.store import create_run
 from tests.slurm.conftest import Lab
 
 GRID = ("F7", "--scale", "smoke", "--seeds", "2")

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from repro.harness.store import RunFolder
+from repro.harness.runs.store import RunFolder
 from tests.harness.processes import timeless
 from tests.slurm.conftest import WAIT, Lab
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from repro.harness.plan import PlannedRun, plan
-from repro.harness.spec import experiments_dir
-from repro.harness.store import RunFolder, create_run
+from repro.harness.experiments.folders import experiments_dir
+from repro.harness.plan.plan import plan
+from repro.harness.runs.planned import PlannedRun
+from repro.harness.runs.store import RunFolder, create_run
 from tests.slurm.conftest import WAIT, Lab
 
 MINUTE = 60.0  # within which the status must tell

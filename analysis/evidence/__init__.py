@@ -1,0 +1,1 @@
+"""Records as tidy frames and cells; statistics over seeds."""

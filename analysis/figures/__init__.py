@@ -1,0 +1,1 @@
+"""Every figure, from records to files."""

@@ -1,0 +1,141 @@
+"""Figure 7: target entropy and KL during training, the paper's curves above ours.
+
+Departures: time is the share of the whole training, since the number of epochs differs between
+scales; a line at ln K, which differs too, shows what a uniform target would have. Where the
+collapse sentinel reported a state to stay, its onset is marked on the curve of that seed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.evidence.frame import (
+    PAPER,
+    Evidence,
+    Record,
+    config_of,
+    curves,
+    reported_curves,
+    runs_of,
+)
+from analysis.figures.style import (
+    GREY,
+    ONSETS,
+    Look,
+    lines,
+    looks,
+    ours,
+    panels,
+    reading_band,
+    say,
+    seeds_of,
+    share_of_training,
+)
+from repro.harness.experiments.experiment import Experiment
+
+NAMES = {"entropy": "target entropy h(Pt), nats", "kl": "KL(Pt | Ps), nats"}
+
+
+def draw_collapse(experiment: Experiment, evidence: Evidence) -> Figure:
+    """Two lines of panels: the paper's, with its reading error, and ours, with our seeds."""
+    figure, grid = panels(2, 2, height=4.9, sharex=True)
+    styles = looks([row.name for row in experiment.rows])
+    paper, measured = reported_curves(experiment), curves(experiment, evidence)
+    for column, metric in enumerate(("entropy", "kl")):
+        above, below = grid[:, column]
+        points = paper[paper["metric"] == metric]
+        lines(above, points, "row", styles, lw=1.3)
+        reading_band(above, points, "row", styles, experiment.metric(metric).reading)
+        lines(below, measured[measured["metric"] == metric], "row", styles)
+        mark_onsets(below, experiment, evidence, metric, styles)
+        for axes, scale in ((above, PAPER), (below, evidence.scale)):
+            _limits(axes, metric, _prototypes(experiment, scale))
+        above.set_title(NAMES[metric])
+        share_of_training(below)
+        above.tick_params(labelbottom=False)
+    grid[0, 0].set_ylabel("paper (digitised)")
+    grid[1, 0].set_ylabel(ours(evidence))
+    figure.legend(
+        handles=_legend(experiment, evidence, measured, styles),
+        loc="outside lower center",
+        ncols=2,
+        handlelength=3.2,
+    )
+    return figure
+
+
+def onset(run: Record) -> tuple[str, float] | None:
+    """What the sentinel last reported of a run and the share of training at which it set in."""
+    state = run["sentinel"]["state"]
+    if state == "healthy":
+        return None
+    return state, run["sentinel"]["since_step"] / run["counts"]["steps"]
+
+
+def mark_onsets(
+    axes: Axes, experiment: Experiment, evidence: Evidence, metric: str, styles: dict[str, Look]
+) -> None:
+    """A mark a seed that the sentinel reported, on that seed's own curve."""
+    measured = curves(experiment, evidence)
+    measured = measured[measured["metric"] == metric]
+    for row in experiment.rows:
+        for seed, run in runs_of(experiment, row, evidence).items():
+            if (found := onset(run)) is None:
+                continue
+            state, share = found
+            own = measured[(measured["row"] == row.name) & (measured["seed"] == seed)]
+            height = np.interp(share, own["fraction"], own["value"])
+            how: dict[str, Any] = {"ms": 7, "mec": "black", "mew": 0.8, "clip_on": False}
+            axes.plot(
+                [share], [height], ONSETS[state], color=styles[row.name].colour, zorder=4, **how
+            )
+
+
+def _limits(axes: Axes, metric: str, K: int) -> None:
+    """Where the two forms of collapse would be, with room for the words below zero."""
+    axes.axhline(0, color=GREY, lw=0.7, zorder=0)
+    if metric == "entropy":
+        axes.axhline(math.log(K), color=GREY, lw=0.9, ls=(0, (2, 2)), zorder=0)
+        words = f"ln K = {math.log(K):.2f} (K = {K:,}): uniform"
+        say(axes, words, (1, math.log(K)), (0, 6), "right")
+        axes.set_ylim(top=1.16 * math.log(K))
+    axes.set_ylim(bottom=-0.13 * axes.get_ylim()[1])
+    words = "0: one dimension" if metric == "entropy" else "0: constant output"
+    say(axes, words, (1, 0), (0, -6.5), "right")
+
+
+def _legend(
+    experiment: Experiment, evidence: Evidence, measured: pd.DataFrame, styles: dict[str, Look]
+) -> list[Line2D]:
+    handles = [
+        Line2D([], [], color=styles[row.name].colour, ls=styles[row.name].dashes, label=row.label)
+        for row in experiment.rows
+        if row.name in set(measured["row"]) or row.reported_curve
+    ]
+    seeds = measured.groupby("row")["seed"].nunique()
+    if not seeds.empty and seeds.max() > 1:
+        words = f"band below: range of {seeds_of(list(seeds))}, line: their mean"
+        handles.append(Line2D([], [], color=GREY, lw=6, alpha=0.3, label=words))
+    errors = [experiment.metric(metric).reading for metric in NAMES]
+    read = f"band above: reading error, {errors[0]} and {errors[1]} nats"
+    handles.append(Line2D([], [], color=GREY, lw=6, alpha=0.3, label=read))
+    runs = [r for row in experiment.rows for r in runs_of(experiment, row, evidence).values()]
+    states = {found[0] for run in runs if (found := onset(run))}
+    handles += [
+        Line2D([], [], ls="", marker=mark, color="0.85", mec="black", mew=0.8, ms=7,
+               label=f"collapse sentinel: {state.replace('_', ' ')}, onset in one seed")
+        for state, mark in ONSETS.items()
+        if state in states
+    ]  # fmt: skip
+    return handles
+
+
+def _prototypes(experiment: Experiment, scale: str) -> int:
+    return config_of(experiment, experiment.rows[0], scale).head.prototypes

@@ -1,0 +1,173 @@
+"""What accuracy costs: Table 8 (time and memory of multi-crop), Figure 5 (throughput of patches).
+
+Machines and data differ between the paper's runs and ours, so either has panels of its own, and
+only the shapes are to be compared. Where the paper prints a linear probe and not all of our runs
+have one, k-NN stands in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from analysis.evidence.frame import PAPER, Evidence, cell, config_of
+from analysis.figures.style import GREY, Look, looks, ours, panels, say, whiskers
+from repro.harness.experiments.experiment import Experiment, Metric, Row
+
+Points = Mapping[str, Sequence[tuple[float, float]]]  # by row: (cost, accuracy), a seed each
+COSTS = {"time_h": "training time", "mem_G": "peak memory"}
+ACCURACIES = {"linear": "linear top-1", "knn": "k-NN top-1"}
+HOURS_FROM = 0.5  # below, times are given in minutes
+
+
+def draw_time_and_memory(experiment: Experiment, evidence: Evidence) -> Figure:
+    """Table 8: accuracy against time (one curve a training length) and against memory."""
+    figure, grid = panels(2, 2, height=5.4)
+    styles = looks(list(experiment.variants))
+    for place, of in enumerate(COSTS):
+        costs = [metric for metric in experiment.metrics if metric.of == of]
+        for axes, is_paper in zip(grid[place], (True, False), strict=True):
+            scores = {
+                c.variant: _accuracy(experiment, c.variant, evidence, is_paper) for c in costs
+            }
+            points = {
+                c.variant: _points(experiment, c, scores[c.variant], evidence, is_paper)
+                for c in costs
+            }
+            factor, unit = _unit(costs[0], points.values())
+            for variant, own in points.items():
+                _joined(axes, own, styles[variant], factor)
+                for name, pairs in own.items() if variant == costs[-1].variant else ():
+                    row = experiment.row(name)
+                    config = config_of(
+                        experiment, row, PAPER if is_paper else evidence.scale, variant
+                    )
+                    say(
+                        axes,
+                        str(config.views.local_number),
+                        _mean(pairs, factor),
+                        (7, -6),
+                        weight="bold",
+                    )
+            axes.set_xlabel(f"{COSTS[of]} ({unit})")
+            axes.set_ylabel(f"{ACCURACIES[scores[costs[0].variant].of]} (%)")
+            axes.margins(0.16)
+    grid[0, 0].set_title("paper")
+    grid[0, 1].set_title(ours(evidence))
+    handles = [_handle(look, experiment.variants[name].title) for name, look in styles.items()]
+    crops = Line2D([], [], ls="", marker="$6$", ms=6, color=GREY, label="number of local crops")
+    figure.legend(handles=[*handles, crops, *_marks()], loc="outside lower center", ncols=5)
+    return figure
+
+
+def draw_throughput(experiment: Experiment, evidence: Evidence) -> Figure:
+    """Figure 5: k-NN against images per second, one curve an architecture."""
+    figure, grid = panels(1, 2, height=3.2)
+    left, right = grid[0]
+    speed, score = experiment.metric("im_s"), experiment.metric("knn")
+    names = list(dict.fromkeys(str(row.cells["arch"]) for row in experiment.rows))
+    styles = looks(names)
+    drawn = set()
+    for name in names:
+        # Small words below the first line and above the others, clear of one another.
+        offset, side = ((-6, -8), "right") if name == names[0] else ((6, 7), "left")
+        rows = [row for row in experiment.rows if row.cells["arch"] == name]
+        for axes, is_paper in ((left, True), (right, False)):
+            points = _points(experiment, speed, score, evidence, is_paper, rows)
+            drawn |= {name} if points else set()
+            _joined(axes, points, styles[name])
+            for row_name, pairs in points.items():
+                row = experiment.row(row_name)
+                patch = row.cells["patch"]
+                if not is_paper:
+                    patch = config_of(experiment, row, evidence.scale).model.patch_size
+                say(axes, f"patch {patch}", _mean(pairs), offset, side)
+    for axes in (left, right):
+        axes.set(xscale="log", xlabel="throughput (images/s)")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.margins(x=0.3, y=0.16)
+    left.set(title=f"paper, read off to ± {score.reading:g} points", ylabel="k-NN top-1 (%)")
+    right.set(title=ours(evidence))
+    handles = [_handle(styles[name], name) for name in names if name in drawn]
+    figure.legend(handles=[*handles, *_marks()], loc="outside lower center", ncols=4)
+    return figure
+
+
+def _points(
+    experiment: Experiment,
+    cost: Metric,
+    score: Metric,
+    evidence: Evidence,
+    is_paper: bool,
+    rows: Sequence[Row] | None = None,
+) -> Points:
+    points = {}
+    for row in experiment.rows if rows is None else rows:
+        a, b = (cell(experiment, row, metric.key, evidence) for metric in (cost, score))
+        if is_paper:
+            pairs = [] if a.reported is None or b.reported is None else [(a.reported, b.reported)]
+        else:
+            pairs = [(a.values[s], b.values[s]) for s in a.values if s in b.values]
+        if pairs:
+            points[row.name] = pairs
+    return points
+
+
+def _mean(pairs: Sequence[tuple[float, float]], factor: float = 1.0) -> tuple[float, float]:
+    """The point of the means, its cost times `factor`."""
+    x, y = np.mean(pairs, axis=0)
+    return float(x) * factor, float(y)
+
+
+def _joined(axes: Axes, points: Points, look: Look, factor: float = 1.0) -> None:
+    """The means of the rows joined, their seeds as small dots, intervals of the accuracy."""
+    if not points:
+        return
+    means = [_mean(pairs, factor) for pairs in points.values()]
+    style = {"ls": look.dashes, "marker": look.marker, "color": look.colour}
+    axes.plot(*zip(*means, strict=True), lw=1.4, ms=5, **style)
+    for pairs, mean in zip(points.values(), means, strict=True):
+        if len(pairs) > 1:
+            x, y = np.array(pairs).T
+            axes.plot(x * factor, y, "o", color=look.colour, ms=3, alpha=0.6, mew=0)
+            whiskers(axes, mean[0], list(y))
+
+
+def _accuracy(experiment: Experiment, variant: str, evidence: Evidence, is_paper: bool) -> Metric:
+    """The accuracy of a variant with the most numbers; the first of equals."""
+    choices = [m for m in experiment.metrics if m.variant == variant and m.unit == "%"]
+
+    def numbers(metric: Metric) -> int:
+        cells = [cell(experiment, row, metric.key, evidence) for row in experiment.rows]
+        return sum(c.reported is not None if is_paper else len(c.values) for c in cells)
+
+    return max(choices, key=numbers)
+
+
+def _unit(cost: Metric, curves: Iterable[Points]) -> tuple[float, str]:
+    """The factor and the unit in which costs are shown."""
+    largest = max(
+        (x for points in curves for pairs in points.values() for x, _ in pairs), default=0
+    )
+    if cost.unit == "h" and largest < HOURS_FROM:
+        return 60.0, "min"
+    return 1.0, {"G": "GB"}.get(cost.unit, cost.unit)
+
+
+def _handle(look: Look, label: str) -> Line2D:
+    style = {"ls": look.dashes, "marker": look.marker, "color": look.colour}
+    return Line2D([], [], ms=5, label=label, **style)
+
+
+def _marks() -> list[Line2D]:
+    return [
+        Line2D([], [], ls="", marker="o", ms=3, color=GREY, label="one seed"),
+        Line2D([], [], ls="", marker="|", ms=11, color="black", label="95 % interval of the mean"),
+    ]

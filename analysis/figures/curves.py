@@ -1,0 +1,83 @@
+"""k-NN during training: Figure 6 left, and the unnumbered figures of App. D and E.
+
+The paper's curves and ours stand in panels of their own, since absolute accuracies of another data
+set are not comparable; time is the share of the whole training.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.evidence.frame import Evidence, curves, reported_curves
+from analysis.figures.style import (
+    Look,
+    lines,
+    looks,
+    ours,
+    panels,
+    reading_band,
+    say,
+    seeds_of,
+    share_of_training,
+)
+from repro.harness.experiments.experiment import Experiment
+
+NETWORKS = {"knn": "teacher", "student_knn": "student"}
+
+
+def draw_curves(experiment: Experiment, evidence: Evidence) -> Figure:
+    """One line a network (teacher, student), or a row where only the teacher is drawn."""
+    figure, grid = panels(1, 2, height=2.9)
+    left, right = grid[0]
+    paper, measured = reported_curves(experiment), curves(experiment, evidence)
+    hue = "metric" if len(experiment.curves) > 1 else "row"
+    labels = NETWORKS if hue == "metric" else {row.name: row.label for row in experiment.rows}
+    styles = looks(list(labels))
+    error = experiment.metric(experiment.curves[0]).reading
+    lines(left, paper, hue, styles, lw=1.3)
+    for name, own in paper.groupby(hue, sort=False):
+        look = styles[str(name)]
+        left.plot(own["fraction"], own["value"], look.marker, color=look.colour, ms=3.5)
+    reading_band(left, paper, hue, styles, error)
+    lines(right, measured, hue, styles)
+    for name, own in measured.groupby(hue, sort=False):
+        mean, look = own.groupby("fraction")["value"].mean(), styles[str(name)]
+        right.plot(mean.index, mean, look.marker, color=look.colour, ms=4)
+    for axes, points in ((left, paper), (right, measured)):
+        share_of_training(axes)
+        axes.margins(y=0.08)
+        _name_lines(axes, points, hue, labels, styles)
+    left.set(title=f"paper, read off to ± {error:g} points", ylabel="k-NN top-1 (%)")
+    seeds = measured.groupby(hue)["seed"].nunique()
+    spread = f"mean and range of {seeds_of(list(seeds))}" if seeds.max() > 1 else "1 seed"
+    right.set(title=f"{ours(evidence)}, {spread}", ylabel="")
+    return figure
+
+
+def _name_lines(
+    axes: Axes, points: pd.DataFrame, hue: str, labels: dict[str, str], styles: dict[str, Look]
+) -> None:
+    """The name of every line at its end, right of the panel, and clear of one another."""
+    ends = {
+        str(name): float(own.groupby("fraction")["value"].mean().iloc[-1])
+        for name, own in points.groupby(hue, sort=False)
+    }
+    low, high = axes.get_ylim()
+    for name, place in apart(ends, 0.08 * (high - low)).items():
+        how = {"color": styles[name].colour, "weight": "bold", "in_layout": True}
+        say(axes, labels[name], (1.0, place), (5, 0), "left", **how)
+
+
+def apart(places: dict[str, float], room: float) -> dict[str, float]:
+    """The same places, moved as little as it takes to be `room` from one another, in order."""
+    names = sorted(places, key=lambda name: places[name])
+    moved = [places[name] for name in names]
+    for _ in range(50):
+        for i in range(len(moved) - 1):
+            short = room - (moved[i + 1] - moved[i])
+            if short > 0:
+                moved[i] -= short / 2
+                moved[i + 1] += short / 2
+    return dict(zip(names, moved, strict=True))

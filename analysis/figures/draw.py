@@ -1,0 +1,144 @@
+"""The figures of the paper from our records, as files: which picture is drawn for which name.
+
+Every experiment has one (`repro figure T9`), `scorecard` and `parity` stand for all of them, and
+`collapse RUN...` overlays any runs (`analysis/figures/runs.py`). The same records give the same
+bytes in every format.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from analysis.evidence.frame import Evidence, all_runs_of, load_evidence
+from analysis.evidence.side_by_side import side_by_side
+from analysis.figures.ablation import draw_ablation, variable_of
+from analysis.figures.collapse import draw_collapse
+from analysis.figures.columns import draw_columns
+from analysis.figures.cost import draw_throughput, draw_time_and_memory
+from analysis.figures.curves import draw_curves
+from analysis.figures.parity import Point, draw_parity, parity_points
+from analysis.figures.rows import draw_rows
+from analysis.figures.runs import draw_runs, find_shown
+from analysis.figures.scorecard import draw_scorecard
+from analysis.figures.style import styled, write
+from analysis.verdicts.claims import judge_ours
+from repro.errors import UserError, nearest
+from repro.harness.experiments.experiment import Experiment, experiment_ids, select
+from repro.harness.experiments.folders import results_dir
+
+SCORECARD, PARITY, COLLAPSE = "scorecard", "parity", "collapse"
+DRAWINGS: dict[str, Callable[[Experiment, Evidence], Figure]] = {
+    "F7": draw_collapse,
+    "F6L": draw_curves,
+    "AD_fig_rn50": draw_curves,
+    "AE_fig_byol": draw_curves,
+    "F5": draw_throughput,
+    "T8": draw_time_and_memory,
+    "F4": draw_columns,
+}
+
+
+def draw(words: Sequence[str], scale: str, formats: Sequence[str]) -> Iterator[str]:
+    """Draw what the words of `repro figure` name into results/figures; yields what to print.
+
+    Of `all`, experiments without a finished run are left out, with a line on standard error.
+
+    Raises:
+        UserError: an unknown name, scale or format, no run to draw.
+    """
+    if words[:1] == [COLLAPSE]:
+        yield from _draw_runs(words[1:], formats)
+        return
+    evidence = load_evidence(scale)
+    folder = results_dir() / "figures" / scale
+    everything = "all" in words
+    if everything and not evidence.records:
+        raise UserError(f"no finished run at scale {scale}; repro run T7 --scale {scale}")
+    names = [*experiment_ids(), "all", SCORECARD, PARITY, COLLAPSE]
+    if unknown := [word for word in words if word.partition(":")[0] not in names[:-1]]:
+        raise UserError(f"no figure '{unknown[0]}'; nearest: {nearest(unknown[0], names)}")
+    tasks: list[Callable[[], list[Path]]] = []
+    for experiment, _ in select([word for word in words if word not in (SCORECARD, PARITY)]):
+        if everything and not _has_runs(experiment, evidence):
+            print(f"{experiment.id}: no finished run at scale {scale}, left out", file=sys.stderr)
+            continue
+        tasks.append(partial(save, experiment, evidence, formats, folder))
+    if everything or SCORECARD in words:
+        tasks.append(partial(save_scorecard, evidence, formats, folder))
+    if PARITY in words or (everything and _parity_points(evidence)):
+        tasks.append(partial(save_parity, evidence, formats, folder))
+    for paths in side_by_side(tasks):
+        yield from map(str, paths)
+
+
+def save(
+    experiment: Experiment, evidence: Evidence, formats: Sequence[str], folder: Path
+) -> list[Path]:
+    """`folder/<id>.<format>` for every format; returns the paths.
+
+    Raises:
+        UserError: an unknown format, or no finished run to draw.
+    """
+    if not _has_runs(experiment, evidence):
+        raise UserError(
+            f"{experiment.id}: no finished run at scale {evidence.scale}; "
+            f"repro run {experiment.id} --scale {evidence.scale}"
+        )
+    with styled():
+        figure = _drawing(experiment)(experiment, evidence)
+        return write(figure, experiment.id, formats, folder)
+
+
+def save_scorecard(evidence: Evidence, formats: Sequence[str], folder: Path) -> list[Path]:
+    """All claims of all experiments, as `folder/scorecard.<format>`."""
+    experiments = map(evidence.experiment, experiment_ids())
+    verdicts = [verdict for one in experiments for verdict in judge_ours(one, evidence)]
+    with styled():
+        return write(draw_scorecard(verdicts), SCORECARD, formats, folder)
+
+
+def save_parity(evidence: Evidence, formats: Sequence[str], folder: Path) -> list[Path]:
+    """All accuracies of all experiments, as `folder/parity.<format>`.
+
+    Raises:
+        UserError: nothing that the paper prints has been measured.
+    """
+    points = _parity_points(evidence)
+    if not points:
+        raise UserError(
+            f"{PARITY}: no accuracy has been measured at scale {evidence.scale}; "
+            f"repro run T7 --scale {evidence.scale}"
+        )
+    with styled():
+        return write(draw_parity(points, evidence.scale), PARITY, formats, folder)
+
+
+def _draw_runs(words: Sequence[str], formats: Sequence[str]) -> Iterator[str]:
+    """The paths of the picture, then what the sentinel says of every run."""
+    if not words:
+        raise UserError(f"figure {COLLAPSE}: name runs; repro figure {COLLAPSE} 'F7-*-s0'")
+    runs = find_shown(words)
+    with styled():
+        paths = write(draw_runs(runs), COLLAPSE, formats, results_dir() / "figures")
+    yield from map(str, paths)
+    yield from (run.words() for run in runs)
+
+
+def _parity_points(evidence: Evidence) -> list[Point]:
+    return parity_points(map(evidence.experiment, experiment_ids()), evidence)
+
+
+def _drawing(experiment: Experiment) -> Callable[[Experiment, Evidence], Figure]:
+    """The experiment's own picture, a curve over its one variable, or one line a row."""
+    if experiment.id in DRAWINGS:
+        return DRAWINGS[experiment.id]
+    return draw_rows if variable_of(experiment) is None else draw_ablation
+
+
+def _has_runs(experiment: Experiment, evidence: Evidence) -> bool:
+    return any(all_runs_of(experiment, row, evidence) for row in experiment.rows)

@@ -1,0 +1,164 @@
+"""All claims of the paper as one picture: a tile a claim, a line an experiment.
+
+Colour and sign say the verdict; the small number is the claim's own, of C.T7.3 the 3.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch, Polygon
+
+from analysis.figures.style import SMALL, WIDTH
+from analysis.verdicts.claims import ClaimVerdict
+from repro.harness.experiments.experiment import load
+
+LINE = 0.205  # inches; what follows is in units of it down, and of about as much across
+HEADING = 1.25
+WIDE, TALL, STEP = 1.3, 0.84, 1.42  # a tile, and from one to the next
+ACROSS = 3  # entries of the legend in a line
+TITLES = ("Tables", "Figures", "App. C", "App. D", "App. E", "App. F")
+OVERCLAIM = "overclaim"
+GROUPS = ("T", "F", "AC", "AD", "AE", "AF")
+LEFT = 17.8  # where tiles begin, right of the names of experiments
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How a kind of verdict is drawn; `ink` is the colour of sign and number on it."""
+
+    words: str
+    sign: str
+    colour: str
+    ink: str = "white"
+    edge: str = "none"
+
+
+# From dark to light in grey, too; what is not decided is light.
+MARKS: Mapping[str, Mark] = {
+    "confirmed": Mark("confirmed", "✓", "#0173b2"),
+    "contradicted": Mark("contradicted", "✗", "#9b2f00"),
+    "undecided": Mark("undecided", "?", "#eebf74", "black"),
+    "too few": Mark("too few seeds yet", "–", "#d9d9d9", "black"),
+    "not judged": Mark("not judged at this scale", "=", "white", "0.3", "0.6"),
+    "not run": Mark("not run", "", "white", "0.5", "0.8"),
+}
+
+
+def kind_of(verdict: ClaimVerdict) -> str:
+    """Which of `MARKS` a verdict is drawn as."""
+    words = verdict.verdict
+    if verdict.holds is not None:
+        return "confirmed" if verdict.holds else "contradicted"
+    if words.startswith("undecided"):
+        return "undecided"
+    if re.match(r"\d+ of \d+ seeds", words):
+        return "too few"
+    return "not judged" if words.startswith(("not judged", "nothing printed")) else "not run"
+
+
+def draw_scorecard(verdicts: Sequence[ClaimVerdict]) -> Figure:
+    """One tile a claim, grouped by experiment, with the verdicts counted above."""
+    by_experiment: dict[str, list[ClaimVerdict]] = {}
+    for verdict in sorted(verdicts, key=lambda v: _order(v.experiment)):
+        by_experiment.setdefault(verdict.experiment, []).append(verdict)
+    entries = _entries(verdicts)
+    top = 2.2 + math.ceil(len(entries) / ACROSS)
+    headings = len({_group(name) for name in by_experiment})
+    height = top + len(by_experiment) + HEADING * headings
+    widest = max((len(own) for own in by_experiment.values()), default=0)
+    across = max(LEFT + STEP * widest + 0.4, 2 * LEFT)
+    figure = Figure(figsize=(WIDTH, LINE * height))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, across), ylim=(height, 0))
+    axes.axis("off")
+    title = f"{len(verdicts)} claims of the paper"
+    axes.text(0.3, 0.8, title, fontsize=10.5, weight="bold", va="center")
+    for place, (kind, words) in enumerate(entries):
+        x, y = 0.3 + (place % ACROSS) * across / ACROSS, 2.0 + place // ACROSS
+        _tile(axes, x, y, kind, "")
+        axes.text(x + STEP + 0.2, y, words, fontsize=7.8, va="center")
+    line, last = top, ""
+    for name, own in by_experiment.items():
+        if _group(name) != last:
+            last = _group(name)
+            words = TITLES[GROUPS.index(last)]
+            axes.text(0.3, line + 0.35, words, fontsize=8.5, weight="bold", va="center")
+            line += HEADING
+        _experiment(axes, line, name, own)
+        line += 1
+    return figure
+
+
+def _entries(verdicts: Sequence[ClaimVerdict]) -> list[tuple[str, str]]:
+    """The legend: kinds of tiles, each with how many claims are of it."""
+    kinds = [kind_of(verdict) for verdict in verdicts]
+    entries = [(k, f"{kinds.count(k)} {MARKS[k].words}") for k in MARKS if k in kinds]
+    overclaims = sum(verdict.on_paper == OVERCLAIM for verdict in verdicts)
+    if overclaims:
+        entries.append((OVERCLAIM, f"{overclaims} overclaims of the paper"))
+    return entries
+
+
+def _experiment(axes: Axes, line: float, name: str, verdicts: Sequence[ClaimVerdict]) -> None:
+    axes.text(0.3, line, name, fontsize=7.8, va="center")
+    axes.text(4.2, line, _shortened(load(name).title), va="center", **SMALL)
+    for place, verdict in enumerate(verdicts):
+        x = LEFT + STEP * place
+        _tile(axes, x, line, kind_of(verdict), _number(verdict))
+        if verdict.on_paper == OVERCLAIM:
+            _ear(axes, x, line)
+
+
+def _tile(axes: Axes, x: float, y: float, kind: str, number: str) -> None:
+    """A rounded box with the sign of its verdict and, right of it, the claim's number."""
+    mark = MARKS.get(kind, MARKS["not run"])
+    box = FancyBboxPatch(
+        (x, y - TALL / 2), WIDE, TALL, boxstyle="round,pad=0,rounding_size=0.12",
+        fc=mark.colour, ec=mark.edge, lw=0.7,
+    )  # fmt: skip
+    axes.add_patch(box)
+    how: dict[str, Any] = {"color": mark.ink, "ha": "center", "va": "center_baseline"}
+    where = (0.36 if number and mark.sign else 0.5) * WIDE
+    if mark.sign:
+        axes.text(x + where, y, mark.sign, fontsize=8, weight="bold", **how)
+    if number:
+        where = (0.76 if mark.sign else 0.5) * WIDE
+        axes.text(x + where, y, number, fontsize=5.8, **how)
+    if kind == OVERCLAIM:
+        _ear(axes, x, y)
+
+
+def _ear(axes: Axes, x: float, y: float) -> None:
+    """A dog-ear: the paper's own numbers do not bear this claim out."""
+    top, size = y - TALL / 2 - 0.03, 0.45
+    corner = x + WIDE + 0.03
+    ear = [(corner, top), (corner - size, top), (corner, top + size)]
+    axes.add_patch(Polygon(ear, fc="black", ec="white", lw=0.5, zorder=3))
+
+
+def _number(verdict: ClaimVerdict) -> str:
+    """Of C.T7.3 the 3, of C.T8.1_300 the 1."""
+    return verdict.id.rpartition(".")[2].partition("_")[0]
+
+
+def _group(name: str) -> str:
+    letters = re.match(r"[A-Z]+", name)
+    word = letters.group() if letters else name
+    return next((g for g in reversed(GROUPS) if word.startswith(g)), "T")
+
+
+def _order(name: str) -> tuple[int, int, str]:
+    """Tables before figures before appendices, T2 before T10."""
+    number = re.fullmatch(r"[TF](\d+)\w?", name)
+    return GROUPS.index(_group(name)), int(number[1]) if number else 0, name
+
+
+def _shortened(title: str, most: int = 44) -> str:
+    return title if len(title) <= most else title[: most - 1].rstrip() + "…"

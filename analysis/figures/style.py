@@ -1,0 +1,184 @@
+"""What all pictures share: style, colours with line styles and markers, panels, words, files.
+
+Colours are seaborn's "colorblind" ones. A colour never says anything alone: a line style, a marker
+or a word beside it says it too, so that a picture in grey tells the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import PercentFormatter
+
+from analysis.evidence.frame import Evidence
+from analysis.evidence.stats import mean_interval
+from analysis.verdicts.comparisons import SEEDS_NEEDED
+from repro.errors import UserError, nearest
+from repro.harness.experiments.experiment import Metric
+
+FORMATS = ("png", "svg", "pdf")
+WIDTH = 7.2  # inches: both columns of a paper
+GREY = "0.4"
+PAPER_COLOUR = "0.35"
+OUR_COLOUR = "#0173b2"
+SMALL: dict[str, Any] = {"color": GREY, "fontsize": 7.5}
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "svg.hashsalt": "dino",  # the same ids, hence the same bytes, every time
+    "savefig.dpi": 200,
+}
+# No dates: the same records give the same bytes.
+SAVING: dict[str, dict[str, Any]] = {
+    "png": {"pil_kwargs": {"compress_level": 3}},  # as small as 6, in less time
+    "svg": {"metadata": {"Date": None}},
+    "pdf": {"metadata": {"CreationDate": None}},
+}
+HALO = [withStroke(linewidth=2, foreground="white")]
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1, 1.3)), (0, (6, 1.5, 1.2, 1.5)))
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "h")
+# What the collapse sentinel reports, drawn where it set in.
+ONSETS = {"uniform": "^", "one_dimension": "v", "constant": "X", "nan": "*"}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one of several lines is told from the others, in colour and in grey."""
+
+    colour: Any
+    dashes: Any
+    marker: str
+
+
+def looks(names: Sequence[str]) -> dict[str, Look]:
+    """A look for every name, all different for up to 40 of them."""
+    colours = sns.color_palette("colorblind")
+    return {
+        name: Look(colours[i % len(colours)], DASHES[i % len(DASHES)], MARKERS[i % len(MARKERS)])
+        for i, name in enumerate(dict.fromkeys(names))
+    }
+
+
+def styled() -> Any:
+    """The context in which a picture is drawn and written."""
+    return mpl.rc_context({**sns.axes_style("ticks"), **STYLE})
+
+
+def panels(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, Any]:
+    """A figure of `height` inches and its array of panels."""
+    figure = Figure(figsize=(WIDTH, height), dpi=STYLE["savefig.dpi"])
+    grid = figure.subplots(rows, columns, squeeze=False, **options)
+    for axes in grid.flat:
+        sns.despine(ax=axes)
+    return figure, grid
+
+
+def write(figure: Figure, name: str, formats: Sequence[str], folder: Path) -> list[Path]:
+    """`folder/<name>.<format>` for every format; returns the paths.
+
+    Raises:
+        UserError: another format than png, svg and pdf.
+    """
+    for one in formats:
+        if one not in FORMATS:
+            raise UserError(
+                f"--format {one}: no such figure format; nearest: {nearest(one, FORMATS)}"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(axes.get_subplotspec() for axes in figure.axes):
+        # Once for all formats: a figure with an engine of its own is laid out for each of them.
+        ConstrainedLayoutEngine().execute(figure)
+    paths = []
+    for one in formats:
+        path = folder / f"{name}.{one}"
+        figure.savefig(path, **SAVING[one])
+        paths.append(path)
+    return paths
+
+
+def say(
+    axes: Axes,
+    words: str,
+    place: tuple[float, float],
+    offset: tuple[float, float] = (0, 0),
+    side: str = "left",
+    **how: Any,
+) -> None:
+    """Small grey words beside a point, `offset` in points, kept apart from the lines below them.
+
+    They take no room of their own: words that leave the panel say `in_layout=True`.
+    """
+    style: dict[str, Any] = {"textcoords": "offset points", "ha": side, "va": "center", **SMALL}
+    style |= {"in_layout": False, "path_effects": HALO, **how}
+    axes.annotate(words, place, xytext=offset, **style)
+
+
+def lines(axes: Axes, points: pd.DataFrame, hue: str, styles: dict[str, Look], **how: Any) -> None:
+    """One line a value of `hue`: the mean over seeds, and their range as a band."""
+    for name, own in points.groupby(hue, sort=False):
+        look = styles[str(name)]
+        seeds = own.groupby("fraction")["value"].agg(["mean", "min", "max"])
+        style = {"color": look.colour, "ls": look.dashes, "lw": 1.6}
+        axes.plot(seeds.index, seeds["mean"], **style | how)
+        if own["seed"].nunique() > 1:
+            band = {"color": look.colour, "alpha": 0.2, "lw": 0}
+            axes.fill_between(seeds.index, seeds["min"], seeds["max"], **band)
+
+
+def reading_band(
+    axes: Axes, points: pd.DataFrame, hue: str, styles: dict[str, Look], error: float
+) -> None:
+    """How far the paper's curves may be from where they were read off the page."""
+    if not error:
+        return
+    for name, own in points.groupby(hue, sort=False):
+        x, y = own["fraction"].to_numpy(), own["value"].to_numpy()
+        axes.fill_between(x, y - error, y + error, color=styles[str(name)].colour, alpha=0.2, lw=0)
+
+
+def whiskers(
+    axes: Axes, x: float, values: Sequence[float], upright: bool = True, **how: Any
+) -> None:
+    """The 95 % interval of the mean; none below the number of seeds that a verdict needs."""
+    if len(values) >= SEEDS_NEEDED:
+        interval = mean_interval(values)
+        ends = [interval.low, interval.high]
+        pair = ([x, x], ends) if upright else (ends, [x, x])
+        axes.plot(*pair, **{"color": "black", "lw": 1.0, "zorder": 2.5, **how})
+
+
+def axis_label(metric: Metric) -> str:
+    """A metric with its unit, but for those whose titles have it (im/s)."""
+    return f"{metric.title} ({metric.unit})" if metric.unit not in ("", "1/s") else metric.title
+
+
+def share_of_training(axes: Axes) -> None:
+    axes.set(xlabel="share of training", xlim=(0, 1))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+
+
+def ours(evidence: Evidence) -> str:
+    return f"ours, {evidence.scale} scale"
+
+
+def seeds_of(numbers: Sequence[int]) -> str:
+    """How many seeds, of several lines or points: "3 seeds", "1 to 3 seeds"."""
+    low, high = min(numbers), max(numbers)
+    if low == high:
+        return f"{low} seed{'s' if low > 1 else ''}"
+    return f"{low} to {high} seeds"

@@ -1,0 +1,158 @@
+"""What opens behind a cell of the report, as JSON in which whatever many share stands once."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from analysis.evidence.frame import Record, curve
+from analysis.explain import Explainer
+from analysis.report.data import Section, hardware_of
+from analysis.tables.notes import code_of, plain
+from repro.harness.experiments.keys import addresses
+
+CURVES = ("knn", "student_knn", "entropy", "kl", "loss", "output_spread")
+UNSAFE = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
+
+
+def panels(
+    sections: Sequence[Section], runs: Iterable[Record], explainer: Explainer
+) -> dict[str, Any]:
+    """{scale, cells: {address: ...}, runs: {id: ...}, labels, distances, epochs}.
+
+    A cell names its runs by id and its config difference by place in `distances`, a curve its
+    epochs by place in `epochs`. `labels` are those of the rows, whose tables need not print them.
+    """
+    resting = _claims_by_address(sections)
+    distances, epochs = Shared(), Shared()
+    cells = {}
+    for section in sections:
+        entries = (entry for line in section.printed.lines for entry in line.entries)
+        for entry in entries:
+            if entry.address:
+                cells[entry.address] = _cell(
+                    entry.address, entry.text, section, explainer, resting, distances
+                )
+    return {
+        "scale": explainer.evidence.scale,
+        "cells": cells,
+        "runs": {run["id"]: _run(run, epochs) for run in runs},
+        "labels": {
+            f"{section.experiment.id}:{row.name}": row.label
+            for section in sections
+            for row in section.experiment.rows
+        },
+        "distances": distances.values,
+        "epochs": epochs.values,
+    }
+
+
+class Shared:
+    """Different lists, each once; `values` is read after the last was placed."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, int] = {}
+
+    def place(self, value: list[Any]) -> int:
+        return self._places.setdefault(json.dumps(value, ensure_ascii=False), len(self._places))
+
+    @property
+    def values(self) -> list[Any]:
+        return [json.loads(value) for value in self._places]
+
+
+def embedded(data: Mapping[str, Any]) -> Markup:
+    """JSON that no parser of HTML takes for the end of its script element."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(text.translate(UNSAFE))  # noqa: S704  nothing in it can end the element
+
+
+def _cell(
+    address: str,
+    shown: str,
+    section: Section,
+    explainer: Explainer,
+    resting: Mapping[str, list[str]],
+    distances: Shared,
+) -> dict[str, Any]:
+    found = explainer.cell(address)
+    name, row_name, key = address.split(":")
+    row, metric = section.experiment.row(row_name), section.experiment.metric(key)
+    distance = [
+        [key, plain(pair["ours"]), plain(pair["paper"])]
+        for key, pair in found["config_difference"].items()
+    ]
+    claims = resting[f"{name}.{row_name}.{key}"] + resting[f"{name}.{row_name}"]
+    reported = found["reported"]
+    kept = ("n", "spread", "verdict", "rule", "flips", "tier", "others", "sources")
+    return {key: found[key] for key in kept} | {
+        "experiment": name,
+        "row": row.label,
+        "metric": metric.title,
+        "unit": metric.unit,
+        "shown": shown,
+        "reported": None if reported is None else f"{reported:.{metric.decimals}f}",
+        "mean": _short(found["mean"], 6),
+        "interval": found["interval"] and [_short(bound, 6) for bound in found["interval"]],
+        "difference": _short(found["difference"]),
+        "clean": _short(found["clean"]),
+        "runs": [_value(run) for run in found["runs"]],
+        "distance": distances.place(distance),
+        "deviations": [entry["id"] for entry in found["deviations"]],
+        "claims": list(dict.fromkeys(claims)),
+    }
+
+
+def _value(run: dict[str, Any]) -> dict[str, Any]:
+    """What one seed gave; of a run folder its name, since paths are a machine's own."""
+    origin = Path(run["from"])
+    return {
+        "id": run["id"],
+        "seed": run["seed"],
+        "value": _short(run["value"], 6),
+        "code": code_of(run),
+        "sha": run["git_sha"],
+        "hardware": hardware_of(run),
+        "evaluation": run["evaluation"],
+        "from": f"results/runs/{origin.name}" if origin.is_absolute() else str(origin),
+        "log": run["log"],
+    }
+
+
+def _run(run: Record, epochs: Shared) -> dict[str, Any]:
+    curves = {}
+    for name in CURVES:
+        points = [(e, v) for e, v in curve(run, name) if math.isfinite(v)]
+        if points:
+            place = epochs.place([_short(e) for e, _ in points])
+            curves[name] = [place, [_short(v) for _, v in points]]
+    return {
+        "slug": run["slug"],
+        "seed": run["seed"],
+        "sentinel": run["sentinel"]["state"],
+        "meaning": run["sentinel"]["meaning"],
+        "seconds": _short(run["times"].get("wall_seconds"), 3),
+        "images": run["counts"].get("images_seen"),
+        "log_K": _short(run["metrics"].get("log_K")),
+        "curves": curves,
+    }
+
+
+def _claims_by_address(sections: Sequence[Section]) -> dict[str, list[str]]:
+    """Ids of the claims that rest on a row or a cell, by dotted address."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for section in sections:
+        for claim in section.experiment.claims:
+            for address, _ in addresses(claim.kind, claim.body):
+                found[address].append(claim.id)
+    return found
+
+
+def _short(value: float | None, digits: int = 4) -> float | None:
+    return None if value is None else float(f"{value:.{digits}g}")

@@ -1,0 +1,222 @@
+"""What the report shows, collected from one body of evidence: sections, counts, cost, provenance.
+
+`analysis/report/cells.py` makes what opens behind a cell, `analysis/report/page.py` the page.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
+
+from analysis.evidence.frame import PAPER, Evidence, Record, all_runs_of, cell, resolve, resolve_row
+from analysis.figures.scorecard import MARKS, OVERCLAIM, Mark, kind_of
+from analysis.tables.formats import described, groups, spans
+from analysis.tables.notes import code_of
+from analysis.tables.table import Line, Printed, build
+from analysis.verdicts.claims import ClaimVerdict, judge_reported
+from repro.harness.experiments.experiment import Claim, Experiment, experiment_ids
+from repro.harness.experiments.keys import addresses
+from repro.harness.experiments.paper import Anchor, Inconsistency, read_paper
+
+PARTS = {"T": "Tables", "F": "Figures", "A": "Appendix"}  # by the first letter of an id
+PACKAGES = ("python", "torch", "torchvision", "timm", "numpy")
+
+
+@dataclass(frozen=True)
+class ShownClaim:
+    """A verdict with its sign; `printed` is the verdict on the paper's own numbers.
+
+    `cells` and `rows` are what it rests on: of a cell also whether there is a number behind it, of
+    a row also the first of its cells that has one.
+    """
+
+    verdict: ClaimVerdict
+    kind: str
+    printed: ClaimVerdict
+    cells: list[tuple[str, bool]]
+    rows: list[tuple[str, str]]
+
+    @property
+    def mark(self) -> Mark:
+        return MARKS[self.kind]
+
+    @property
+    def number(self) -> str:
+        """The claim's own, 6b of C.T7.6b."""
+        return self.verdict.id.rpartition(".")[2]
+
+    @property
+    def overclaim(self) -> bool:
+        return self.verdict.on_paper == OVERCLAIM
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What runs have cost and which code and machine made them; in the order of the page."""
+
+    runs: int
+    seeds: list[int]
+    hours: float
+    images: int
+    hardware: list[str]
+    code: list[str]
+    packages: list[str]
+    days: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """One experiment of the page."""
+
+    experiment: Experiment
+    printed: Printed
+    claims: list[ShownClaim]
+    cost: Cost
+    sources: list[str]
+    inconsistencies: list[Inconsistency]
+
+    @property
+    def part(self) -> str:
+        return PARTS[self.experiment.id[0]]
+
+    @property
+    def spans(self) -> list[tuple[str, int]]:
+        return spans(self.printed.headings)
+
+    @property
+    def groups(self) -> list[tuple[str, list[Line]]]:
+        return groups(self.printed.lines)
+
+    @property
+    def described(self) -> int:
+        """How many columns come before the numbers."""
+        return described(self.printed)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return count(self.claims)
+
+
+def sections_of(evidence: Evidence) -> list[Section]:
+    """All experiments: tables before figures before appendices, Table 2 before Table 10."""
+    names = sorted(experiment_ids(), key=_place)
+    return [_section(evidence.experiment(name), evidence) for name in names]
+
+
+def _section(experiment: Experiment, evidence: Evidence) -> Section:
+    paper = read_paper()
+    runs = unique(chain(*(all_runs_of(experiment, row, evidence) for row in experiment.rows)))
+    printed = build(experiment, evidence)
+    on_paper = judge_reported(experiment, Evidence(PAPER, {}))
+    shown = zip(experiment.claims, printed.claims, on_paper, strict=True)
+    return Section(
+        experiment=experiment,
+        printed=printed,
+        claims=[_shown(claim, ours, theirs, evidence) for claim, ours, theirs in shown],
+        cost=cost_of(runs),
+        sources=[paper.sources.get(name, name) for name in experiment.source],
+        inconsistencies=paper.concerning(experiment),
+    )
+
+
+def _shown(
+    claim: Claim, ours: ClaimVerdict, printed: ClaimVerdict, evidence: Evidence
+) -> ShownClaim:
+    named = dict(addresses(claim.kind, claim.body))
+    found = [resolve(address, evidence) for address, is_cell in named.items() if is_cell]
+    return ShownClaim(
+        verdict=ours,
+        kind=kind_of(ours),
+        printed=printed,
+        cells=[(f"{c.experiment}:{c.row}:{c.metric}", bool(c.values)) for c in found],
+        rows=[
+            (address, _first_measured(address, evidence))
+            for address, is_cell in named.items()
+            if not is_cell
+        ],
+    )
+
+
+def _first_measured(address: str, evidence: Evidence) -> str:
+    experiment, row = resolve_row(address, evidence)
+    found = (cell(experiment, row, metric.key, evidence) for metric in experiment.metrics)
+    return next((f"{c.experiment}:{c.row}:{c.metric}" for c in found if c.values), "")
+
+
+def cost_of(runs: Sequence[Record]) -> Cost:
+    times = [run["times"] for run in runs]
+    made = sorted(t["ended"] for t in times if t.get("ended"))
+    days = list(dict.fromkeys(f"{datetime.fromtimestamp(t, UTC):%Y-%m-%d}" for t in made))
+    return Cost(
+        runs=len(runs),
+        seeds=sorted({run["seed"] for run in runs}),
+        hours=sum(t.get("wall_seconds") or 0 for t in times) / 3600,
+        images=sum(run["counts"].get("images_seen", 0) for run in runs),
+        hardware=counted(hardware_of(run["env"]) for run in runs),
+        code=counted(code_of(run["env"]) for run in runs),
+        packages=counted(_packages(run["env"]) for run in runs),
+        days=" to ".join(dict.fromkeys([days[0], days[-1]])) if days else "",
+    )
+
+
+def hardware_of(env: Record) -> str:
+    """The machine of a run in words; what a record does not name is left out."""
+    known = env.get("hardware") or {}
+    if known.get("gpu"):
+        return str(known["gpu"])
+    said = [str(known["cpu"])] if known.get("cpu") else []
+    said += [f"{known['threads']} of {known['cores']} cores"] if known.get("threads") else []
+    return ", ".join(said) or "not recorded"
+
+
+def _packages(env: Record) -> str:
+    return ", ".join(f"{name} {env[name]}" for name in PACKAGES if env.get(name)) or "not recorded"
+
+
+def counted(words: Iterable[str]) -> list[str]:
+    """Each once, the most frequent first, with its number where there are several."""
+    found = sorted(Counter(words).items(), key=lambda item: (-item[1], item[0]))
+    return [f"{word} ({n})" if len(found) > 1 else word for word, n in found]
+
+
+def count(claims: Iterable[ShownClaim]) -> dict[str, int]:
+    """Claims by kind of verdict, in the order of `MARKS`, without the kinds that have none."""
+    kinds = Counter(claim.kind for claim in claims)
+    return {kind: kinds[kind] for kind in MARKS if kinds[kind]}
+
+
+def unique(runs: Iterable[Record]) -> list[Record]:
+    return list({run["id"]: run for run in runs}.values())
+
+
+def coverage(sections: Sequence[Section]) -> dict[str, int]:
+    """How much of the paper has been measured, in cells and experiments."""
+    cells = [section.printed.tidy for section in sections]
+    return {
+        "experiments": len(sections),
+        "experiments_measured": sum(bool((frame["n"] > 0).any()) for frame in cells),
+        "reported": sum(int(frame["reported"].notna().sum()) for frame in cells),
+        "both": sum(int((frame["reported"].notna() & (frame["n"] > 0)).sum()) for frame in cells),
+        "measured": sum(int((frame["n"] > 0).sum()) for frame in cells),
+    }
+
+
+def all_runs(sections: Sequence[Section], evidence: Evidence) -> list[Record]:
+    """Every run behind the page, each once."""
+    rows = [(section.experiment, row) for section in sections for row in section.experiment.rows]
+    return unique(chain(*(all_runs_of(experiment, row, evidence) for experiment, row in rows)))
+
+
+def anchors() -> list[tuple[Anchor, str]]:
+    """What others measured, with its source in words."""
+    paper = read_paper()
+    return [(anchor, paper.sources[anchor.source]) for anchor in paper.anchors]
+
+
+def _place(name: str) -> tuple[int, int, str]:
+    number = re.match(r"[TF](\d+)", name)
+    return list(PARTS).index(name[0]), int(number[1]) if number else 0, name

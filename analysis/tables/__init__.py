@@ -1,0 +1,1 @@
+"""The paper's own tables, with notes, in five formats."""

@@ -1,0 +1,215 @@
+"""A table written for a terminal, Markdown, LaTeX, CSV or HTML; same input, same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from itertools import groupby, pairwise
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+from pylatexenc.latexencode import (
+    RULE_DICT,
+    UnicodeToLatexConversionRule,
+    UnicodeToLatexEncoder,
+)
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from analysis.evidence.frame import load_evidence
+from analysis.tables.table import Heading, Line, Printed, build
+from analysis.verdicts.checklist import verdict_table
+from analysis.verdicts.comparisons import NOT_RUN
+from repro.errors import UserError, nearest
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+REMARKS = 2  # the last columns of a table are words: sentinel and verdict
+SIGNS = {ord("✓"): r"\ensuremath{\checkmark}", ord("✗"): r"\ensuremath{\times}"}
+
+
+def write(printed: Printed, fmt: str) -> str:
+    """`printed` as text in one of terminal, md, tex, csv, html."""
+    writers: dict[str, Callable[[Printed], str]] = {
+        "terminal": terminal,
+        "md": markdown,
+        "tex": latex,
+        "csv": lambda p: p.tidy.to_csv(index=False, lineterminator="\n"),
+        "html": html,
+    }
+    return writers[fmt](printed)
+
+
+def spans(headings: tuple[Heading, ...]) -> list[tuple[str, int]]:
+    """The upper line of the head: (words, columns); descriptive columns stand alone."""
+    merged: list[tuple[str, int]] = []
+    for heading in headings:
+        if merged and heading.over and merged[-1][0] == heading.over:
+            merged[-1] = (heading.over, merged[-1][1] + 1)
+        else:
+            merged.append((heading.over, 1))
+    return merged
+
+
+def groups(lines: tuple[Line, ...]) -> list[tuple[str, list[Line]]]:
+    """Neighbouring rows under one sub-heading."""
+    return [(group, list(rows)) for group, rows in groupby(lines, key=lambda line: line.group)]
+
+
+def terminal(printed: Printed) -> str:
+    """Styled where standard output is a terminal, plain and uncut elsewhere."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=220, no_color=True)
+    table = Table(title=printed.title, title_justify="left", pad_edge=False)
+    for heading in printed.headings:
+        table.add_column(
+            Text(f"{heading.over}\n{heading.title}" if heading.over else heading.title)
+        )
+    for group, lines in groups(printed.lines):
+        if group:
+            table.add_section()
+            table.add_row(Text(group, style="italic"))
+        for line in lines:
+            table.add_row(*(Text(e.text, style="bold" if e.best else "") for e in line.entries))
+    with console.capture() as capture:
+        console.print(table)
+        for note in printed.notes:
+            console.print(Text(note, style="dim"))
+        _print_claims(console, printed)
+    return capture.get()
+
+
+def _print_claims(console: Console, printed: Printed) -> None:
+    """Those with evidence in full; the others in a line, or they would fill the screen."""
+    waiting = [claim for claim in printed.claims if claim.verdict == NOT_RUN]
+    if len(waiting) < len(printed.claims):
+        console.print(verdict_table([c for c in printed.claims if c.verdict != NOT_RUN]))
+    if waiting:
+        names = ", ".join(claim.id for claim in waiting)
+        see = f"repro check {waiting[0].experiment} says what is missing"
+        console.print(Text(f"Claims without evidence yet: {names} ({see}).", style="dim"))
+
+
+def markdown(printed: Printed) -> str:
+    notes = "\n".join(f"- {note}" for note in printed.notes)
+    claims = "\n".join(
+        f"- **{c.id}: {c.verdict}.** {c.statement}  \n  {c.detail}; rule: {c.rule}."
+        + (f" Turns: {c.flips}." if c.flips else "")
+        for c in printed.claims
+    )
+    return f"### {printed.title}\n\n{markdown_body(printed)}\n\n{notes}\n\nClaims:\n\n{claims}\n"
+
+
+def markdown_body(printed: Printed) -> str:
+    """One head line (Markdown has no spans), sub-headings as rows of their own."""
+    columns = [_markdown(f"{h.over} {h.title}".strip()) for h in printed.headings]
+    rows = []
+    for group, lines in groups(printed.lines):
+        if group:
+            rows.append([f"*{_markdown(group)}*", *[""] * (len(columns) - 1)])
+        rows += [[_markdown(e.text, e.best) for e in line.entries] for line in lines]
+    frame = pd.DataFrame(rows, columns=columns)
+    return str(frame.to_markdown(index=False, disable_numparse=True))
+
+
+def latex(printed: Printed) -> str:
+    """A table environment with booktabs rules, then its notes and claims as lists."""
+    upper = spans(printed.headings)
+    ends = [0]
+    for _, width in upper:
+        ends.append(ends[-1] + width)
+    rules = [(a + 1, b) for (a, b), (over, _) in zip(pairwise(ends), upper, strict=True) if over]
+    before = described(printed)
+    text: str = (
+        _latex_templates()
+        .get_template("table.tex.j2")
+        .render(
+            title=printed.title,
+            label=printed.tidy["experiment"].iloc[0],
+            headings=printed.headings,
+            spans=upper,
+            rules=rules,
+            groups=groups(printed.lines),
+            described=before,
+            measured=len(printed.headings) - before - REMARKS,
+            remarks=REMARKS,
+            notes=printed.notes,
+            claims=printed.claims,
+        )
+    )
+    return text
+
+
+def html(printed: Printed) -> str:
+    page: str = (
+        html_templates()
+        .get_template("page.html.j2")
+        .render(
+            printed=printed,
+            spans=spans(printed.headings),
+            groups=groups(printed.lines),
+            described=described(printed),
+        )
+    )
+    return page
+
+
+@cache
+def html_templates() -> jinja2.Environment:
+    return jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True)
+
+
+@cache
+def _latex_templates() -> jinja2.Environment:
+    """Marks that LaTeX leaves alone: \\VAR{...} and \\BLOCK{...}."""
+    environment = jinja2.Environment(
+        block_start_string=r"\BLOCK{",
+        block_end_string="}",
+        variable_start_string=r"\VAR{",
+        variable_end_string="}",
+        comment_start_string=r"\#{",
+        comment_end_string="}",
+        trim_blocks=True,
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=False,  # noqa: S701  LaTeX, not HTML; `tex` escapes
+        undefined=jinja2.StrictUndefined,
+    )
+    ours = UnicodeToLatexConversionRule(RULE_DICT, SIGNS)
+    encoder = UnicodeToLatexEncoder(conversion_rules=[ours, "defaults"])
+
+    def tex(words: object) -> str:
+        text = str(encoder.unicode_to_latex(str(words)))
+        # Behind the end of a row, a bracket would be read as the row's extra height.
+        return text.replace("[", "{[}", 1) if text.startswith("[") else text
+
+    environment.filters["tex"] = tex
+    return environment
+
+
+def described(printed: Printed) -> int:
+    """How many columns come before the numbers."""
+    measured = [i for i, heading in enumerate(printed.headings) if heading.over]
+    return measured[0] if measured else len(printed.headings) - REMARKS
+
+
+def _markdown(text: str, bold: bool = False) -> str:
+    escaped = text.replace("|", r"\|")
+    return f"**{escaped}**" if bold else escaped
+
+
+FORMATS = ("terminal", "md", "tex", "csv", "html")
+
+
+def render_tables(ids: list[str], scale: str, fmt: str) -> list[str]:
+    """Experiments' tables at one scale, as text in one of `FORMATS`.
+
+    Raises:
+        UserError: unknown experiment, scale or format.
+    """
+
+    if fmt not in FORMATS:
+        raise UserError(f"--format {fmt}: no such table format; nearest: {nearest(fmt, FORMATS)}")
+    evidence = load_evidence(scale)
+    return [write(build(evidence.experiment(name), evidence), fmt) for name in ids]

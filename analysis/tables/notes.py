@@ -1,0 +1,184 @@
+"""What stands below a table: floors, spread, tiers, the paper's own caveats, what differs from its
+protocol, which code made the numbers, and how to make them again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import Any
+
+import numpy as np
+
+from analysis.evidence.frame import (
+    PAPER,
+    Evidence,
+    Record,
+    all_runs_of,
+    cell,
+    clean_cell,
+    config_of,
+    row_distance,
+)
+from analysis.verdicts.ladder import column_spread
+from repro.harness.experiments.experiment import Experiment, run_name
+from repro.harness.experiments.folders import experiments_dir
+from repro.harness.experiments.ledger import concerned, read_ledger
+from repro.harness.experiments.paper import read_paper
+
+
+def notes_of(experiment: Experiment, evidence: Evidence, borrowed: bool) -> list[str]:
+    """Sentences, in the order of the page.
+
+    Args:
+        borrowed: whether an interval of the table has another spread than its row's own.
+    """
+    runs = {
+        run["id"]: run for row in experiment.rows for run in all_runs_of(experiment, row, evidence)
+    }
+    name, scale = experiment.id, evidence.scale
+    notes = []
+    if runs:
+        notes.append("Ours: mean ± half-width of its 95 % interval over seeds (number of seeds).")
+        notes += _spreads(experiment, evidence) if borrowed else []
+        notes += _difference(scale)
+        notes.append(_floors(list(runs.values())))
+        notes += _clean_tiers(experiment, evidence)
+    notes += _of_the_paper(experiment)
+    if scale != PAPER:
+        notes.append(_deviations(experiment, scale))
+    notes += _ledger(experiment, scale)
+    if runs:
+        notes.append(_provenance(list(runs.values())))
+    notes.append(
+        f"Again: repro run {name} --scale {scale} --seeds 3 trains what is missing; "
+        f"repro table {name} --scale {scale} prints this from the records alone."
+    )
+    return notes
+
+
+def _spreads(experiment: Experiment, evidence: Evidence) -> list[str]:
+    said = []
+    for metric in experiment.metrics:
+        few = (cell(experiment, row, metric.key, evidence).values for row in experiment.rows)
+        spread = column_spread(experiment, metric, evidence)
+        if spread and any(len(values) in (1, 2) for values in few):
+            said.append(f"{metric.title}: {spread.source}")
+    return [f"† One or two seeds: their spread is that of the column. {'; '.join(said)}."]
+
+
+def _difference(scale: str) -> list[str]:
+    if scale == PAPER:
+        return ["Δ: ours minus the paper's."]
+    why = "at this scale data and networks are others, so that it is shown, not judged"
+    return [f"Δ: ours minus the paper's; {why}."]
+
+
+def _floors(runs: list[Record]) -> str:
+    random, pixels = (
+        np.mean([run["metrics"][key] for run in runs]) for key in ("knn_random", "knn_pixels")
+    )
+    return (
+        f"k-NN floors on this data: random initialisation {random:.1f} %, "
+        f"raw pixels {pixels:.1f} % (mean of {len(runs)} runs)."
+    )
+
+
+def _clean_tiers(experiment: Experiment, evidence: Evidence) -> list[str]:
+    """What the official columns would read by the benchmarks' own definitions."""
+    notes = []
+    for metric in experiment.metrics:
+        said = []
+        for row in experiment.rows:
+            c = clean_cell(experiment, row, metric.key, evidence)
+            if c and c.mean is not None:
+                said.append(f"{row.label} {c.mean:.{metric.decimals}f} ({len(c.values)})")
+        if said:
+            notes.append(
+                f"{metric.title}: official tier, as the authors' script evaluates; clean tier, the "
+                f"benchmark's own definition (number of seeds): {', '.join(said)}."
+            )
+    return notes
+
+
+def _of_the_paper(experiment: Experiment) -> list[str]:
+    """How the reported numbers were read, where they disagree with others, and who else tried."""
+    paper = read_paper()
+    notes = []
+    read = [m for m in experiment.metrics if m.reading]
+    if read:
+        said = ", ".join(f"{m.title} ± {m.reading:g} {m.unit}" for m in read)
+        notes.append(f"The paper's numbers are read off a figure: {said}.")
+    if experiment.source_note:
+        notes.append(f"The paper's numbers: {experiment.source_note}.")
+    notes += [f"{one.id} {one.what}. Here: {one.handling}." for one in paper.concerning(experiment)]
+    for row in experiment.rows:
+        for metric in experiment.metrics:
+            for value, anchor in paper.anchors_of(f"{experiment.id}.{row.name}.{metric.key}"):
+                beside = "".join(f", {key} {number:g}" for key, number in anchor.beside.items())
+                what = f"{row.label}, {metric.title} {value:g}{beside}: {anchor.what}"
+                notes.append(f"Others: {what} ({paper.sources[anchor.source]}).")
+    return notes
+
+
+def _deviations(experiment: Experiment, scale: str) -> str:
+    """The config keys in which rows at this scale differ from the paper's rows, by section."""
+    rows = [row for row in experiment.rows if not row.why_not(scale)]
+    variants = experiment.runs_a_row
+    distances = [row_distance(experiment, row, scale, name) for row in rows for name in variants]
+    keys = dict.fromkeys(key for distance in distances for key in distance)
+    groups: dict[str, list[str]] = defaultdict(list)
+    for key in keys:
+        section, _, name = key.partition(".")
+        pairs = [distance.get(key) for distance in distances]
+        if all(pair == pairs[0] for pair in pairs) and pairs[0] is not None:
+            ours, paper = (plain(value) for value in pairs[0])
+            groups[section].append(f"{name} {ours} ({paper})")
+        else:
+            groups[section].append(f"{name} (in some rows)")
+    listed = "; ".join(f"{section}: {', '.join(names)}" for section, names in groups.items())
+    return f"Differs from the paper's protocol in {len(keys)} keys, ours (paper's): {listed}."
+
+
+def _ledger(experiment: Experiment, scale: str) -> list[str]:
+    """The entries of the deviation ledger that concern rows of this table at this scale.
+
+    Those that are not about any experiment in particular and hold for all rows share a line.
+    """
+    trained = [row for row in experiment.rows if not row.why_not(scale)]
+    configs = {
+        run_name(row, variant): config_of(experiment, row, scale, variant)
+        for row in trained
+        for variant in experiment.runs_a_row
+    }
+    everywhere, notes = [], []
+    for entry, names in concerned(read_ledger(experiments_dir()), experiment.id, configs):
+        if len(names) == len(configs) and not entry.experiments:
+            everywhere.append(f"{entry.id} {entry.topic}")
+        else:
+            where = "all rows" if len(names) == len(configs) else ", ".join(names)
+            notes.append(f"{entry.id} ({where}) {entry}.")
+    if everywhere:
+        listed = ", ".join(everywhere)
+        notes.insert(0, f"Deviations of all rows (experiments/base/deviations.yaml): {listed}.")
+    return notes
+
+
+def _provenance(runs: list[Record]) -> str:
+    versions = Counter(code_of(run["env"]) for run in runs)
+    listed = ", ".join(f"{version} ({n})" for version, n in sorted(versions.items()))
+    return f"Made by {len(runs)} runs of code version {listed}."
+
+
+def code_of(env: Record) -> str:
+    """The version that a run or an evaluation was made by."""
+    version = (env.get("git_sha") or "unknown")[:10]
+    return f"{version} with uncommitted changes" if env.get("dirty") else version
+
+
+def plain(value: Any) -> str:
+    """A value of a config as people write it."""
+    if isinstance(value, list):
+        return " to ".join(f"{v:g}" for v in value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)

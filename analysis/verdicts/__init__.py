@@ -1,0 +1,1 @@
+"""What the evidence says of claims and of cells, and how many seeds would decide."""

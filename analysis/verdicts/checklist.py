@@ -1,0 +1,98 @@
+"""Verdicts as a test runner shows its tests: a line a claim, then what failed, then a summary."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from analysis.verdicts.claims import ClaimVerdict
+from repro.harness.experiments.experiment import load
+from repro.terminal import count
+
+SIGNS = {True: ("✓", "green"), False: ("✗", "red"), None: ("·", "yellow")}
+WORDS = {True: "hold", False: "do not", None: "are open"}
+
+
+def print_checklist(verdicts: Sequence[ClaimVerdict], verbose: bool = False) -> None:
+    """One line a claim, grouped by experiment; the evidence of contradicted claims, or of all."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, no_color=True, soft_wrap=True)
+    for name, group in groupby(verdicts, key=lambda v: v.experiment):
+        console.print(Text(f"{name}  {load(name).title}", style="bold"))
+        for v in group:
+            sign, colour = SIGNS[v.holds]
+            console.print(
+                Text.assemble(
+                    (f"  {sign} ", colour),
+                    f"{v.id:<14}",
+                    (f"{v.verdict:<28}", colour),
+                    v.statement,
+                ),
+                overflow="fold" if verbose else "ellipsis",
+                no_wrap=console.is_terminal and not verbose,
+            )
+            if verbose:
+                _print_evidence(console, v)
+    contradicted = [v for v in verdicts if v.holds is False]
+    if contradicted and not verbose:
+        console.print(
+            Text(f"\n{count(len(contradicted), 'claim')} not borne out", style="bold red")
+        )
+        for v in contradicted:
+            console.print(Text(f"{v.id}: {v.statement} ({v.where})", style="bold"))
+            _print_evidence(console, v)
+    console.print(Text(summary(verdicts), style="bold"))
+
+
+def summary(verdicts: Sequence[ClaimVerdict]) -> str:
+    """Counts of what holds, then of every verdict."""
+    held = Counter(v.holds for v in verdicts)
+    three = ", ".join(f"{held[holds]} {word}" for holds, word in WORDS.items())
+    words = Counter(v.verdict for v in verdicts).most_common()
+    return f"{count(len(verdicts), 'claim')}: {three} ({', '.join(f'{n} {w}' for w, n in words)})"
+
+
+def _print_evidence(console: Console, v: ClaimVerdict) -> None:
+    lines = {"evidence": v.detail, "rule": v.rule, "turns": v.flips, "note": v.note}
+    for name, words in lines.items():
+        if words:
+            console.print(Text(f"      {name}: {words}", style="dim"))
+
+
+def verdict_table(verdicts: Sequence[ClaimVerdict]) -> Table:
+    """Claims with their evidence, for below a table."""
+    table = Table("claim", "verdict", "statement and evidence", show_lines=True)
+    for v in verdicts:
+        said = Text.assemble(v.statement, "\n", (v.detail, "dim"))
+        table.add_row(v.id, Text(v.verdict, style=SIGNS[v.holds][1]), said)
+    return table
+
+
+def write_junit(verdicts: Sequence[ClaimVerdict], path: Path) -> None:
+    """JUnit XML: a suite an experiment; contradicted claims fail, undecided ones are skipped."""
+    root = Element("testsuites", name="claims")
+    for name, group in groupby(verdicts, key=lambda v: v.experiment):
+        claims = list(group)
+        held = Counter(v.holds for v in claims)
+        suite = SubElement(root, "testsuite", name=name, tests=str(len(claims)), errors="0")
+        suite.attrib |= {"failures": str(held[False]), "skipped": str(held[None])}
+        for v in claims:
+            case = SubElement(suite, "testcase", classname=name, name=f"{v.id}: {v.statement}")
+            evidence = f"{v.detail}; rule: {v.rule}"
+            if v.holds is None:
+                SubElement(case, "skipped", message=v.verdict).text = evidence
+            elif v.holds:
+                SubElement(case, "system-out").text = f"{v.verdict}; {evidence}"
+            else:
+                SubElement(case, "failure", message=v.verdict).text = evidence
+    path.parent.mkdir(parents=True, exist_ok=True)
+    indent(root)
+    ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)

@@ -1,0 +1,186 @@
+"""Verdicts on single cells: is our mean the paper's number?
+
+| verdict                   | rule, at protocol distance zero                                    |
+| ------------------------- | ------------------------------------------------------------------ |
+| reproduced                | TOST at 5 % against the margin, Holm over the experiment's cells   |
+| reproduced+               | 95 % interval wholly above reported + margin (still a discrepancy) |
+| consistent (underpowered) | reported lies in the 95 % prediction interval of a further seed    |
+| differs                   | 90 % interval wholly outside reported +- margin                    |
+| undecided at n seeds      | none of these                                                      |
+| invalid                   | runs whose loss was not finite (at any distance), or made by code  |
+|                           | that was not committed                                             |
+
+The first that applies is given: a number that could be a further seed of ours does not differ.
+All but one need 3 seeds. With one or two, "consistent (underpowered)" is all that can be said, with
+the spread of `column_spread`; otherwise the verdict is "k of 3 seeds".
+At any other protocol distance an absolute number means nothing: "n/a at this scale".
+The margin is one point of accuracy: the spread of honest full repetitions of DINO. Half a unit of
+the last printed digit is added, since the paper's number is rounded.
+Throughput is a property of the machine and is never judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from analysis.evidence.frame import (
+    NOT_MEASURED,
+    Cell,
+    Evidence,
+    Record,
+    cell,
+    row_distance,
+    runs_of,
+)
+from analysis.evidence.stats import (
+    Spread,
+    equivalent_from,
+    format_p,
+    holm,
+    holm_steps,
+    mean_interval,
+    p_equivalent,
+    pooled,
+    prediction_interval,
+    sampling_floor,
+)
+from analysis.verdicts.comparisons import SEEDS_NEEDED
+from repro.harness.experiments.experiment import Experiment, Metric, Row
+
+MARGINS = {"%": 1.0}  # by unit of the metric
+ALPHA = 0.05
+NOT_HERE = "n/a at this scale"
+
+
+@dataclass(frozen=True)
+class CellVerdict:
+    """`flips` says at which margin the verdict would turn; empty where nothing was tested."""
+
+    verdict: str
+    rule: str
+    flips: str = ""
+
+
+def margin_of(metric: Metric) -> float | None:
+    """How far from the paper's printed number our mean may lie; None where nothing is judged."""
+    if metric.unit not in MARGINS:
+        return None
+    return MARGINS[metric.unit] + 0.5 * 10.0**-metric.decimals
+
+
+def judge_cells(experiment: Experiment, evidence: Evidence) -> dict[tuple[str, str], CellVerdict]:
+    """The verdict on every cell of one experiment, by (row, metric)."""
+    verdicts: dict[tuple[str, str], CellVerdict] = {}
+    tested: dict[tuple[str, str], tuple[Cell, float]] = {}
+    for row in experiment.rows:
+        for metric in experiment.metrics:
+            key = (row.name, metric.key)
+            c = cell(experiment, row, metric.key, evidence)
+            untested = _untested(experiment, row, metric, c, evidence)
+            if untested:
+                verdicts[key] = untested
+            else:
+                margin = margin_of(metric)
+                assert margin is not None, f"{c.address} is tested without a margin"
+                tested[key] = (c, margin)
+
+    raw = [
+        p_equivalent(list(c.values.values()), _reported(c), margin) for c, margin in tested.values()
+    ]
+    steps = holm_steps(raw)
+    for (key, (c, margin)), p, step in zip(tested.items(), holm(raw), steps, strict=True):
+        verdicts[key] = judge_cell(list(c.values.values()), _reported(c), margin, p, step)
+    return verdicts
+
+
+def judge_cell(
+    values: list[float], reported: float, margin: float, p: float, step: int = 1
+) -> CellVerdict:
+    """One cell from the values of its seeds and the p of equivalence after Holm.
+
+    Args:
+        step: by how much Holm multiplied p.
+    """
+    inner, interval = mean_interval(values, 0.90), mean_interval(values)
+    outside = inner.high < reported - margin or inner.low > reported + margin
+    further_seed = prediction_interval(values)
+    flips = f"equivalent at any margin from {equivalent_from(values, reported, ALPHA / step):.2f}"
+    if p < ALPHA:
+        rule = f"TOST within {margin:g}: {format_p(p)} after Holm"
+        return CellVerdict("reproduced", rule, flips)
+    if interval.low > reported + margin:
+        rule = f"95 % interval wholly above reported + {margin:g}"
+        return CellVerdict("reproduced+", rule, flips)
+    if further_seed.low <= reported <= further_seed.high:
+        rule = (
+            f"TOST within {margin:g}: {format_p(p)}; reported lies in the 95 % prediction interval"
+        )
+        return CellVerdict("consistent (underpowered)", rule, flips)
+    if outside:
+        rule = f"90 % interval wholly outside reported +- {margin:g}"
+        return CellVerdict("differs", rule, flips)
+    rule = "neither equivalent, nor outside the margin, nor a plausible further seed"
+    return CellVerdict(f"undecided at {len(values)} seeds", rule, flips)
+
+
+def column_spread(experiment: Experiment, metric: Metric, evidence: Evidence) -> Spread | None:
+    """What seeds of one column vary by, pooled over its healthy rows: for rows of one or two seeds.
+
+    A collapsed row varies in a way of its own and stays out. An accuracy varies at least as much
+    as counting right answers among the run's own test images does (other benchmarks, named behind
+    an @, count otherwise).
+    """
+    groups, floors = [], []
+    for row in experiment.rows:
+        values = cell(experiment, row, metric.key, evidence).values
+        runs = runs_of(experiment, row, evidence, metric.variant)
+        healthy = {s: v for s, v in values.items() if runs[s]["sentinel"]["state"] == "healthy"}
+        groups.append(list(healthy.values()))
+        images = [runs[seed]["counts"].get("test_images") for seed in healthy]
+        counted = metric.unit == "%" and "@" not in row.of.get(metric.key, metric.of)
+        if counted and not metric.minus and all(images):
+            floors += [sampling_floor(healthy[s], n) for s, n in zip(healthy, images, strict=True)]
+    floor = max(floors, default=0.0)
+    return pooled(groups, floor)
+
+
+def _untested(
+    experiment: Experiment, row: Row, metric: Metric, c: Cell, evidence: Evidence
+) -> CellVerdict | None:
+    """The verdict on a cell that no test can decide, with the reason; None for any other cell."""
+    runs = runs_of(experiment, row, evidence, metric.variant)
+    used = {seed: runs[seed] for seed in c.values}
+    n = len(c.values)
+    if c.missing:
+        word = "not measured" if c.missing == NOT_MEASURED else "not run"
+        return CellVerdict(word, c.missing)
+    if evidence.scale == "smoke":
+        return CellVerdict("not evidence (smoke)", "smoke runs show no science")
+    if failed := _seeds(used, lambda run: run["sentinel"]["state"] == "nan"):
+        return CellVerdict("invalid", f"the loss was not finite (seeds {failed})")
+    if c.reported is None:
+        return CellVerdict("nothing printed", "the paper prints no such number")
+    if row_distance(experiment, row, evidence.scale, metric.variant):
+        return CellVerdict(NOT_HERE, "absolute numbers are judged only at protocol distance zero")
+    if dirty := _seeds(used, lambda run: bool(run["env"].get("dirty"))):
+        return CellVerdict("invalid", f"made by uncommitted code (seeds {dirty})")
+    if margin_of(metric) is None:
+        return CellVerdict("not judged", f"no margin is set for numbers in {metric.unit}")
+    if n < SEEDS_NEEDED:
+        spread = column_spread(experiment, metric, evidence)
+        further = prediction_interval(list(c.values.values()), spread=spread)
+        if further.low <= c.reported <= further.high:
+            rule = f"reported lies in the 95 % prediction interval; spread: {further.source}"
+            return CellVerdict("consistent (underpowered)", rule)
+        return CellVerdict(f"{n} of {SEEDS_NEEDED} seeds", f"{SEEDS_NEEDED} seeds are needed")
+    return None
+
+
+def _seeds(runs: Mapping[int, Record], wanted: Callable[[Record], bool]) -> str:
+    return ", ".join(str(seed) for seed, run in runs.items() if wanted(run))
+
+
+def _reported(c: Cell) -> float:
+    assert c.reported is not None, f"{c.address} is judged without a reported number"
+    return c.reported

@@ -1,0 +1,276 @@
+"""How many seeds a table needs: `repro plan T7 --power`, before GPU-hours are spent.
+
+For every claim that compares cells: how far apart they are, how much that varies between seeds, and
+the number of seeds with which the verdict would fall in `POWER` of all repetitions, at the level
+that Holm leaves to the first of the table's comparisons. For cells that are judged against the
+paper's own number: the same for equivalence within the margin, if there is no true difference.
+
+The spread is measured where three seeds exist, else pooled over the column's healthy rows; where
+nothing has been run at all it is that of counting on ImageNet's 50,000 validation images, a lower
+bound. The gap is ours where it was measured, else the paper's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+from scipy.integrate import fixed_quad
+from scipy.special import ndtr, stdtrit
+from scipy.stats import chi
+
+from analysis.evidence.frame import (
+    Evidence,
+    cell,
+    resolve,
+    resolve_metric,
+    resolve_row,
+    row_distance,
+)
+from analysis.evidence.stats import estimate, paired, sampling_floor
+from analysis.verdicts.comparisons import SEEDS_NEEDED, far_from_the_paper
+from analysis.verdicts.ladder import ALPHA, column_spread, margin_of
+from analysis.verdicts.predicates import comparison_steps
+from repro.harness.experiments.experiment import Experiment
+from repro.terminal import count, print_table
+
+POWER = 0.8
+STAIRS = (3, 5, 8, 10, 20, 50)  # seeds
+MOST = 200  # seeds; more will never be run
+POINTS = 150  # of the quadrature
+REACH = 10.0  # of a chi variable to either side of its middle
+Array = npt.NDArray[np.float64]
+VALIDATION_IMAGES = 50_000
+COMPARISONS = ("greater", "no_worse", "best", "order")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One comparison. `needed` is None where no number of seeds up to `MOST` is enough."""
+
+    claim: str
+    what: str
+    gap: float
+    sd: float
+    spread: str
+    margin: float | None  # of an equivalence
+    seeds: int
+    power: float  # with 3 seeds
+    needed: int | None
+
+
+def power_of_difference(gap: float, sd: float, n: int, alpha: float) -> float:
+    """Chance that a two-sided t test of n paired differences finds a true mean `gap`, in its sign.
+
+    The mean must exceed t s / sqrt(n). Integrated over s, since scipy's and statsmodels' noncentral
+    t lose all digits at large effects.
+
+    Args:
+        alpha: two-sided level.
+    """
+    if n < 2:
+        return 0.0
+    if sd == 0:
+        return 1.0 if gap > 0 else 0.0
+    error, t = sd / math.sqrt(n), float(stdtrit(n - 1, 1 - alpha / 2))
+    return _over_spreads(lambda share: ndtr(gap / error - t * share), n - 1, math.inf)
+
+
+def power_of_equivalence(margin: float, sd: float, n: int, alpha: float, gap: float = 0.0) -> float:
+    """Chance that TOST at level `alpha` finds a true difference `gap` to be within the margin.
+
+    The mean must fall within margin - t s / sqrt(n) of zero.
+    """
+    if n < 2:
+        return 0.0
+    if sd == 0:
+        return 1.0 if abs(gap) < margin else 0.0
+    error, t = sd / math.sqrt(n), float(stdtrit(n - 1, 1 - alpha))
+
+    def passes(share: Array) -> Array:
+        room = margin - t * error * share
+        return cast(Array, ndtr((room - gap) / error) - ndtr((-room - gap) / error))
+
+    return _over_spreads(passes, n - 1, margin / (t * error))
+
+
+def _over_spreads(passes: Callable[[Array], Array], df: int, widest: float) -> float:
+    """The mean of `passes(s / sd)` over the estimates s that `df` degrees of freedom give.
+
+    s / sd is a chi variable over the root of df, independent of the mean; beyond `widest` nothing
+    passes.
+    """
+    root = math.sqrt(df)
+    upper = min(widest * root, root + REACH)
+    lower = max(0.0, root - REACH)
+    if upper <= lower:
+        return 0.0
+    return float(fixed_quad(lambda c: passes(c / root) * chi.pdf(c, df), lower, upper, n=POINTS)[0])
+
+
+def seeds_needed(power: Callable[[int], float], target: float = POWER) -> int | None:
+    """The fewest seeds, at least 3, with which `power(n)` reaches the target."""
+    if power(MOST) < target:
+        return None
+    low, high = SEEDS_NEEDED, MOST
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power(middle) >= target else (middle + 1, high)
+    return low
+
+
+def plan_power(experiment: Experiment, evidence: Evidence) -> list[Planned]:
+    """Every comparison of the claims of one experiment, then its cells against the paper's."""
+    steps = [
+        (claim.id, *step)
+        for claim in experiment.claims
+        for step in _steps(claim.kind, claim.body)
+        if all(_trainable(address, evidence) for address in step[:2])
+    ]
+    claims = len({name for name, *_ in steps})
+    planned = [_comparison(*step, ALPHA / max(1, claims), evidence) for step in steps]
+    return [p for p in planned if p is not None] + _cells(experiment, evidence)
+
+
+def _needed(p: Planned) -> str:
+    if p.needed:
+        return str(p.needed)
+    against = p.margin is None and p.gap <= 0
+    return "never: the gap is the other way" if against else f"more than {MOST}"
+
+
+def _steps(kind: str, body: Mapping[str, Any]) -> list[tuple[str, str, float, bool]]:
+    """(a, b, margin, equivalence?) of a claim's comparisons; other kinds need no power."""
+    if kind == "all_of":
+        return [step for part in body["claims"] for step in _steps(part["kind"], part)]
+    if kind == "close":
+        return [(body["a"], body["b"], float(body["margin"]), True)]
+    if kind in COMPARISONS:
+        return [(*step, False) for step in comparison_steps(kind, body)]
+    return []
+
+
+def _trainable(address: str, evidence: Evidence) -> bool:
+    _, row = resolve_row(address.rpartition(".")[0], evidence)
+    return not row.why_not(evidence.scale)
+
+
+def _comparison(
+    claim: str, a: str, b: str, margin: float, close: bool, alpha: float, evidence: Evidence
+) -> Planned | None:
+    if close and far_from_the_paper([a, b], evidence):
+        return None  # a margin in points is not judged at another protocol
+    first, second = resolve(a, evidence), resolve(b, evidence)
+    values = list(paired(first.values, second.values).values())
+    if first.reported is None or second.reported is None:
+        if not values:
+            return None
+        printed = 0.0
+    else:
+        printed = first.reported - second.reported
+    gap = sum(values) / len(values) if values else printed
+    sd, spread = _spread_of_difference(a, values, evidence)
+    if close:
+        return _planned(claim, f"{a} = {b}", 0.0, sd, spread, margin, len(values), alpha)
+    return _planned(claim, f"{a} > {b}", gap + margin, sd, spread, None, len(values), alpha)
+
+
+def _spread_of_difference(
+    address: str, values: list[float], evidence: Evidence
+) -> tuple[float, str]:
+    """Of a difference between two rows: its own, else root two times that of the column."""
+    if len(values) >= SEEDS_NEEDED:
+        return estimate(values).sd, f"of {len(values)} differences"
+    experiment, _ = resolve_row(address.rpartition(".")[0], evidence)
+    metric = resolve_metric(address, evidence)
+    spread = column_spread(experiment, metric, evidence)
+    if spread:
+        return math.sqrt(2) * spread.sd, spread.source
+    return math.sqrt(2) * _least(resolve(address, evidence).reported), "sampling of ImageNet alone"
+
+
+def _least(reported: float | None) -> float:
+    return sampling_floor(reported if reported is not None else 50.0, VALIDATION_IMAGES)
+
+
+def _cells(experiment: Experiment, evidence: Evidence) -> list[Planned]:
+    judged = []
+    for row in experiment.rows:
+        for metric in experiment.metrics:
+            c, margin = cell(experiment, row, metric.key, evidence), margin_of(metric)
+            if c.reported is None or margin is None or row.why_not(evidence.scale):
+                continue
+            if not row_distance(experiment, row, evidence.scale, metric.variant):
+                judged.append((c, metric, margin))
+    planned = []
+    for c, metric, margin in judged:
+        values = list(c.values.values())
+        if len(values) >= SEEDS_NEEDED:
+            sd, words = estimate(values).sd, f"of {len(values)} seeds"
+        elif spread := column_spread(experiment, metric, evidence):
+            sd, words = spread.sd, spread.source
+        else:
+            sd, words = _least(c.reported), "sampling of ImageNet alone"
+        what = f"{c.address} = {c.reported:g}"
+        planned.append(_planned("", what, 0.0, sd, words, margin, len(values), ALPHA / len(judged)))
+    return planned
+
+
+def _planned(
+    claim: str,
+    what: str,
+    gap: float,
+    sd: float,
+    spread: str,
+    margin: float | None,
+    n: int,
+    alpha: float,
+) -> Planned:
+    def power(seeds: int) -> float:
+        if margin is not None:
+            return power_of_equivalence(margin, sd, seeds, alpha)
+        return power_of_difference(gap, sd, seeds, alpha)
+
+    return Planned(
+        claim, what, gap, sd, spread, margin, n, power(SEEDS_NEEDED), seeds_needed(power)
+    )
+
+
+def print_power(experiment: Experiment, planned: Sequence[Planned], scale: str) -> None:
+    """A line a comparison, and the number of seeds that decides all that can be decided."""
+    rows = [
+        (
+            p.claim or "cell",
+            p.what,
+            f"{p.gap:+.2f}" if p.margin is None else f"± {p.margin:g}",
+            f"{p.sd:.2f}",
+            str(p.seeds),
+            f"{100 * p.power:.0f} %",
+            _needed(p),
+            p.spread,
+        )
+        for p in planned
+    ]
+    title = f"{experiment.id} at {scale} scale: seeds for a power of {100 * POWER:.0f} %"
+    if not rows:
+        print(f"{title}: nothing to compare: no claim of this experiment is a test between rows")
+        return
+    head = (
+        "claim",
+        "comparison",
+        "gap or margin",
+        "sd",
+        "seeds now",
+        "power at 3",
+        "needed",
+        "sd from",
+    )
+    print_table(title, head, rows)
+    decided = (
+        f"{n} seeds {sum(p.needed is not None and p.needed <= n for p in planned)}" for n in STAIRS
+    )
+    print(f"Decided, of {count(len(planned), 'comparison')}, with {', '.join(decided)}.")

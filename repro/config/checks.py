@@ -1,0 +1,252 @@
+"""Combinations of config keys that cannot train, each with its reason and what to do.
+
+They are refused when a config is composed, before anything is planned or submitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from repro.config.schema import (
+    PHOTOGRAPHS,
+    Family,
+    LossKind,
+    Operation,
+    OptimiserName,
+    RunConfig,
+    TeacherKind,
+)
+from repro.errors import UserError
+
+
+def check(config: RunConfig) -> None:
+    """Refuse a combination that cannot train, before anything starts.
+
+    Raises:
+        UserError: one line that names the keys, their values and the fix.
+    """
+    problems = list(_problems(config))
+    if problems:
+        raise UserError("; ".join(problems))
+
+
+def _problems(c: RunConfig) -> Iterator[str]:
+    def inside(key: str, value: float, low: float, high: float) -> str | None:
+        return None if low <= value <= high else f"{key}={value} is not within {low} and {high}"
+
+    for key, pair, length in (
+        ("views.global_scale", c.views.global_scale, 2),
+        ("views.local_scale", c.views.local_scale, 2),
+        ("views.blur_sigma", c.views.blur_sigma, 2),
+        ("views.blur", c.views.blur, 3),
+    ):
+        if len(pair) != length:
+            yield f"{key}={list(pair)} must have {length} values"
+            return
+
+    positive = {
+        "data.resolution": c.data.resolution,
+        "data.tile": c.data.tile,
+        "data.train_tiles": c.data.train_tiles,
+        "data.test_tiles": c.data.test_tiles,
+        "views.global_size": c.views.global_size,
+        "model.dim": c.model.dim,
+        "model.depth": c.model.depth,
+        "model.heads": c.model.heads,
+        "model.patch_size": c.model.patch_size,
+        "head.layers": c.head.layers,
+        "head.hidden_dim": c.head.hidden_dim,
+        "head.bottleneck_dim": c.head.bottleneck_dim,
+        "head.prototypes": c.head.prototypes,
+        "train.epochs": c.train.epochs,
+        "train.batch_size": c.train.batch_size,
+        "eval.knn_k": c.eval.knn_k,
+        "eval.every_epochs": c.eval.every_epochs,
+        "eval.batch_size": c.eval.batch_size,
+        "eval.knn_temp": c.eval.knn_temp,
+        "loss.student_temp": c.loss.student_temp,
+        "target.sinkhorn_iterations": c.target.sinkhorn_iterations,
+        "predictor.layers": c.predictor.layers,
+        "predictor.hidden_dim": c.predictor.hidden_dim,
+        "queue.size": c.queue.size,
+        "resources.ranks": c.resources.ranks,
+        "resources.accumulate": c.resources.accumulate,
+        "optim.clip_norm": c.optim.clip_norm,
+    }
+    for key, value in positive.items():
+        if value <= 0:
+            yield f"{key}={value} must be greater than 0"
+    for key, value in {
+        "views.local_number": c.views.local_number,
+        "optim.lr": c.optim.lr,
+        "optim.min_lr": c.optim.min_lr,
+        "optim.warmup_epochs": c.optim.warmup_epochs,
+        "optim.weight_decay": c.optim.weight_decay,
+        "optim.weight_decay_end": c.optim.weight_decay_end,
+        "target.temp": c.target.temp,
+        "target.temp_start": c.target.temp_start,
+        "target.temp_warmup_epochs": c.target.temp_warmup_epochs,
+        "head.freeze_last_layer_epochs": c.head.freeze_last_layer_epochs,
+        "seed": c.seed,
+        "resources.threads": c.resources.threads,
+        "resources.data_workers": c.resources.data_workers,
+    }.items():
+        if value < 0:
+            yield f"{key}={value} must not be negative"
+    probabilities = {
+        "views.flip": c.views.flip,
+        "views.jitter": c.views.jitter,
+        "views.grey": c.views.grey,
+        "views.solarise": c.views.solarise,
+        "target.centre_momentum": c.target.centre_momentum,
+        "teacher.momentum": c.teacher.momentum,
+        "teacher.momentum_end": c.teacher.momentum_end,
+        "model.drop_path": c.model.drop_path,
+    }
+    probabilities |= {f"views.blur[{i}]": p for i, p in enumerate(c.views.blur)}
+    for key, value in probabilities.items():
+        if problem := inside(key, value, 0, 1):
+            yield problem
+    if problem := inside("views.hue", c.views.hue, 0, 0.5):
+        yield problem
+    for key, (low, high) in {
+        "views.global_scale": c.views.global_scale,
+        "views.local_scale": c.views.local_scale,
+    }.items():
+        if not 0 < low <= high <= 1:
+            yield f"{key}=[{low}, {high}] must satisfy 0 < low <= high <= 1"
+    if not 0 < c.views.blur_sigma[0] <= c.views.blur_sigma[1]:
+        yield f"views.blur_sigma={list(c.views.blur_sigma)} must satisfy 0 < low <= high"
+
+    if c.views.local_number > 0:
+        if c.views.local_size > c.views.global_size:
+            yield (
+                f"views.local_size={c.views.local_size} is larger than "
+                f"views.global_size={c.views.global_size}: local crops must not exceed global ones"
+            )
+        if c.views.local_scale[1] > c.views.global_scale[1]:
+            yield (
+                f"views.local_scale={list(c.views.local_scale)} reaches beyond "
+                f"views.global_scale={list(c.views.global_scale)}"
+            )
+    if c.model.family is Family.vit:
+        sizes = {"data.resolution": c.data.resolution, "views.global_size": c.views.global_size}
+        if c.views.local_number > 0:
+            sizes["views.local_size"] = c.views.local_size
+        for key, size in sizes.items():
+            if c.model.patch_size > 0 and size % c.model.patch_size:
+                yield f"{key}={size} is not a multiple of model.patch_size={c.model.patch_size}"
+        if c.model.heads > 0 and c.model.dim % c.model.heads:
+            yield f"model.dim={c.model.dim} is not a multiple of model.heads={c.model.heads}"
+    if not c.data.made_here and c.data.eval_resize < c.data.resolution:
+        yield (
+            f"data.eval_resize={c.data.eval_resize} is smaller than "
+            f"data.resolution={c.data.resolution}: the evaluation crop would not fit"
+        )
+    if c.optim.warmup_epochs > c.train.epochs:
+        yield (
+            f"optim.warmup_epochs={c.optim.warmup_epochs} is longer than "
+            f"train.epochs={c.train.epochs}"
+        )
+    if c.target.temp_warmup_epochs > c.train.epochs:
+        yield (
+            f"target.temp_warmup_epochs={c.target.temp_warmup_epochs} is longer than "
+            f"train.epochs={c.train.epochs}"
+        )
+    if not c.head.norm_last_layer and c.head.freeze_last_layer_epochs >= c.train.epochs:
+        yield (
+            f"head.norm_last_layer=false frees the prototypes' norm, but "
+            f"head.freeze_last_layer_epochs={c.head.freeze_last_layer_epochs} freezes them for all "
+            f"{c.train.epochs} epochs"
+        )
+    yield from _method_problems(c)
+    yield from _division_problems(c)
+
+
+def _method_problems(c: RunConfig) -> Iterator[str]:
+    """Parts of a method that do not fit each other."""
+    operation, loss = c.target.operation, c.loss.kind
+    if c.head.prototypes < 2:
+        yield f"head.prototypes={c.head.prototypes}: K must be at least 2 to tell images apart"
+    if operation is not Operation.softmax and loss is not LossKind.cross_entropy:
+        yield (
+            f"target.operation={operation.name} makes probabilities, but loss.kind={loss.name} "
+            "compares vectors; use loss.kind=cross_entropy or target.operation=softmax"
+        )
+    if operation is not Operation.softmax and c.target.centering:
+        yield (
+            f"target.operation={operation.name} replaces centering (Table 15); set "
+            "target.centering=false"
+        )
+    balances = operation in (Operation.sinkhorn_knopp, Operation.softmax_batch)
+    cold = min(c.target.temp, c.target.temp_start) == 0
+    if cold and c.target.sharpening and (balances or c.target.temp != c.target.temp_start):
+        yield (
+            f"target.temp_start={c.target.temp_start:g}, target.temp={c.target.temp:g}: hard "
+            "targets (0) need target.operation=softmax and the same temperature throughout"
+        )
+    contrastive = loss in (LossKind.info_nce, LossKind.nt_xent)
+    if balances and c.train.batch_size < 2:
+        yield f"train.batch_size={c.train.batch_size}: {operation.name} needs several images"
+    if contrastive and not c.queue.used and c.train.batch_size < 2:
+        yield f"train.batch_size={c.train.batch_size}: loss.kind={loss.name} has no negatives"
+    if c.queue.used and not (loss is LossKind.info_nce or operation is Operation.sinkhorn_knopp):
+        yield (
+            "queue.used=true serves loss.kind=info_nce and target.operation=sinkhorn_knopp only, "
+            f"not loss.kind={loss.name} with target.operation={operation.name}"
+        )
+    if c.queue.used and c.data.made_here:
+        images = PHOTOGRAPHS * c.data.train_tiles
+        if c.queue.size > images:
+            yield (
+                f"queue.size={c.queue.size} is larger than the data set of {images} images: it "
+                "would hold the very images it is compared with"
+            )
+    if operation is Operation.labels or loss is LossKind.nt_xent:
+        method = "labels as targets" if operation is Operation.labels else "loss.kind=nt_xent"
+        if c.teacher.kind is not TeacherKind.student_copy:
+            yield (
+                f"teacher.kind={c.teacher.kind.name}: {method} has no teacher; "
+                "set teacher.kind=student_copy, which evaluations then read"
+            )
+        if c.predictor.used:
+            yield f"predictor.used=true: {method} has no teacher whose output it could predict"
+    if operation is Operation.labels and c.head.l2_bottleneck:
+        yield "target.operation=labels needs head.l2_bottleneck=false: classes, not prototypes"
+    if c.optim.name is OptimiserName.lars and c.optim.weight_decay == 0:
+        yield "optim.name=lars adapts decayed layers only: set optim.weight_decay above 0"
+
+
+def _division_problems(c: RunConfig) -> Iterator[str]:
+    """What a batch's division over ranks and parts, or batch norm, cannot have."""
+    ranks, parts = c.resources.ranks, c.resources.accumulate
+    if ranks < 1 or parts < 1:
+        return
+    batch = c.train.batch_size
+    if batch % (ranks * parts):
+        yield (
+            f"train.batch_size={batch} is not a multiple of resources.ranks={ranks} x "
+            f"resources.accumulate={parts}"
+        )
+    normed = [
+        name
+        for name, used in (
+            ("head.batch_norm=true", c.head.batch_norm and c.head.layers > 1),
+            ("predictor.batch_norm=true", c.predictor.used and c.predictor.batch_norm),
+            ("model.family=resnet", c.model.family is Family.resnet),
+        )
+        if used
+    ]
+    if normed and parts > 1:
+        yield (
+            f"resources.accumulate={parts} with {normed[0]}: batch norm would see a part of the "
+            "batch at a time, another computation; use more ranks instead"
+        )
+    together = 1 if c.train.sync_batch_norm else ranks
+    if normed and batch // together < 2:
+        yield f"train.batch_size={batch} with {normed[0]}: batch norm needs at least 2 images"
+    if c.loss.kind is LossKind.nt_xent and parts > 1:
+        yield (
+            f"resources.accumulate={parts} with loss.kind=nt_xent: its negatives are the batch "
+            "itself; use more ranks instead"
+        )

@@ -1,0 +1,317 @@
+"""The typed description of one run. Hydra composes it (`compose.py`); the science reads it.
+
+Every field that can change a number belongs to a run's identity. What cannot (where the run
+executes, where files lie, how often it reports) sits in a section derived from `NotIdentity`
+and is left out of the run id by that type, not by a list of names.
+
+Defaults are the authors' (`main_dino.py` of facebookresearch/dino, ViT-S/16 on ImageNet) unless a
+comment says otherwise. Fractions of training are in epochs, as in the paper.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class NotIdentity:
+    """Marks a section whose values never change a run's numbers, hence never its id."""
+
+
+@dataclass
+class Part:
+    """Marks a section that a method may leave out; unused, it is no part of a run's identity."""
+
+    used: bool = False
+
+
+class DataKind(Enum):
+    photographs = "photographs"  # scikit-image's bundled photographs, cut into tiles
+    composites = "composites"  # shapes textured by one photograph, pasted on another
+    folder = "folder"  # an ImageFolder tree: ROOT/train/CLASS/*.jpg and ROOT/val/CLASS/*.jpg
+    torchvision = "torchvision"  # a torchvision dataset by class name, downloaded by torchvision
+
+
+class Family(Enum):
+    vit = "vit"
+    resnet = "resnet"
+
+
+class TeacherKind(Enum):
+    """Figure 6 (right): where the teacher's weights come from."""
+
+    momentum = "momentum"
+    student_copy = "student_copy"
+    previous_iteration = "previous_iteration"
+    previous_epoch = "previous_epoch"
+
+
+class Operation(Enum):
+    """Table 15: how a teacher output becomes a target (beside centering, which is a shift)."""
+
+    softmax = "softmax"  # over prototypes, image by image (DINO)
+    sinkhorn_knopp = "sinkhorn_knopp"  # alternately over prototypes and images (SwAV)
+    softmax_batch = "softmax_batch"  # over images, then normalised for each image
+    labels = "labels"  # no teacher: the image's class (supervised training)
+
+
+class LossKind(Enum):
+    """Tables 7 and 14: what the student minimises."""
+
+    cross_entropy = "cross_entropy"  # DINO, SwAV, supervised training
+    mse = "mse"  # on l2-normalised outputs: BYOL
+    info_nce = "info_nce"  # against the teacher's outputs of other images: MoCo-v2
+    nt_xent = "nt_xent"  # against the student's own outputs of other images: SimCLR
+
+
+class Activation(Enum):
+    gelu = "gelu"
+    relu = "relu"
+
+
+class OptimiserName(Enum):
+    adamw = "adamw"  # ViT
+    sgd = "sgd"  # convnets, with momentum 0.9
+    lars = "lars"  # convnets with large batches
+
+
+class ClipKind(Enum):
+    per_tensor = "per_tensor"  # the authors' code: every tensor's gradient to norm <= clip
+    global_norm = "global_norm"
+    none = "none"
+
+
+class CodePath(Enum):
+    """`reference`: the authors' arithmetic; `fast`: the same mathematics, other rounding."""
+
+    fast = "fast"
+    reference = "reference"
+
+
+class Precision(Enum):
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+class Device(Enum):
+    auto = "auto"  # cuda where there is one, else cpu
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@dataclass
+class DataConfig:
+    kind: DataKind = DataKind.folder
+    name: str = "imagenet"  # names the data set in records; for torchvision, the class name
+    resolution: int = 224  # evaluation crop; also the side of a photograph's tile
+    eval_resize: int = 256  # shorter side before the evaluation crop (folders, torchvision)
+    # photographs and composites: side in pixels before resizing to `resolution`; how many images of
+    # each photograph from its left half (train) and from its right half (test)
+    tile: int = 32
+    train_tiles: int = 256
+    test_tiles: int = 64
+    reduced_decoding: bool = False  # JPEGs at 1/2 to 1/8 where all crops allow: large photographs
+    skip_unreadable: bool = False  # leave unreadable images out, and count them in the record
+
+    @property
+    def made_here(self) -> bool:
+        """Whether its images are cut from the bundled photographs, 16 classes of `train_tiles`."""
+        return self.kind in (DataKind.photographs, DataKind.composites)
+
+
+@dataclass
+class ViewsConfig:
+    """Multi-crop (Sec. 3.1) and BYOL's augmentations (App. C)."""
+
+    global_size: int = 224
+    global_scale: tuple[float, float] = (0.4, 1.0)
+    local_number: int = 8
+    local_size: int = 96
+    local_scale: tuple[float, float] = (0.05, 0.4)
+    flip: float = 0.5
+    jitter: float = 0.8
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.2
+    hue: float = 0.1
+    grey: float = 0.2
+    blur: tuple[float, float, float] = (1.0, 0.1, 0.5)  # global 1, global 2, locals
+    blur_sigma: tuple[float, float] = (0.1, 2.0)  # pixels
+    solarise: float = 0.2  # second global view only
+
+
+@dataclass
+class ModelConfig:
+    family: Family = Family.vit
+    name: str = "vit_small"  # for people; for resnet, timm's model name
+    dim: int = 384
+    depth: int = 12
+    heads: int = 6
+    patch_size: int = 16
+    drop_path: float = 0.1  # student only
+
+
+@dataclass
+class HeadConfig:
+    """Projection head (Sec. 3.1, App. C): MLP, l2 bottleneck, weight-normalised prototypes."""
+
+    layers: int = 3  # linear layers of the MLP; the prototypes are one more
+    hidden_dim: int = 2048
+    activation: Activation = Activation.gelu
+    l2_bottleneck: bool = True  # false: the MLP itself ends in K outputs, without prototypes
+    bottleneck_dim: int = 256
+    prototypes: int = 65536  # K, the output dimension; with labels, the number of classes instead
+    norm_last_layer: bool = True  # keep the prototypes' norm frozen at 1
+    freeze_last_layer_epochs: int = 1
+    batch_norm: bool = False
+
+
+@dataclass
+class TargetConfig:
+    """Centering and sharpening of the teacher output (Sec. 3.1, Sec. 5.3, App. B and D)."""
+
+    operation: Operation = Operation.softmax
+    sinkhorn_iterations: int = 3
+    centering: bool = True
+    centre_momentum: float = 0.9
+    sharpening: bool = True  # false: the teacher's temperature is the student's
+    temp_start: float = 0.04
+    temp: float = 0.04  # 0: hard targets, the largest output takes all
+    temp_warmup_epochs: int = 0
+
+
+@dataclass
+class TeacherConfig:
+    kind: TeacherKind = TeacherKind.momentum
+    momentum: float = 0.996
+    momentum_end: float = 1.0
+
+
+@dataclass
+class LossConfig:
+    kind: LossKind = LossKind.cross_entropy
+    student_temp: float = 0.1  # the temperature of the contrastive losses, too
+
+
+@dataclass
+class PredictorConfig(Part):
+    """An MLP on the student's projection only (BYOL; Tables 7 and 14)."""
+
+    layers: int = 2
+    hidden_dim: int = 4096
+    batch_norm: bool = True
+    activation: Activation = Activation.relu
+
+
+@dataclass
+class QueueConfig(Part):
+    """Earlier teacher outputs: negatives of InfoNCE, further images of Sinkhorn-Knopp."""
+
+    size: int = 65536
+
+
+@dataclass
+class OptimConfig:
+    """AdamW with the linear scaling rule and cosine schedules (Sec. 3.2)."""
+
+    name: OptimiserName = OptimiserName.adamw
+    lr: float = 5e-4  # per 256 images of a batch
+    min_lr: float = 1e-6  # not scaled
+    warmup_epochs: int = 10
+    weight_decay: float = 0.04
+    weight_decay_end: float = 0.4
+    clip: ClipKind = ClipKind.per_tensor
+    clip_norm: float = 3.0
+
+
+@dataclass
+class TrainConfig:
+    epochs: int = 100
+    batch_size: int = 512  # images per optimiser step
+    precision: Precision = Precision.fp32
+    sync_batch_norm: bool = True  # batch statistics over all ranks; false: over each rank's images
+
+
+@dataclass
+class EvalConfig:
+    """Weighted k-NN (Sec. 4.1, App. F.1)."""
+
+    knn_k: int = 20
+    knn_temp: float = 0.07
+    every_epochs: int = 10  # k-NN of teacher and student during training, and at the end
+    batch_size: int = 128
+
+
+@dataclass
+class Resources(NotIdentity):
+    device: Device = Device.auto
+    threads: int = 0  # CPU threads of a run; 0: the backend divides the machine's cores
+    ranks: int = 1  # processes that share a batch, one a GPU
+    accumulate: int = 1  # parts in which a rank works through its share of a batch
+    data_workers: int = 0  # processes that decode images (folders, torchvision)
+    path: CodePath = CodePath.fast
+    compile: bool = False  # the ViT's blocks by torch.compile; a minute at every start
+    recompute: bool = False  # activations in the backward pass: less memory, a third more work
+
+
+@dataclass
+class Paths(NotIdentity):
+    data: str = ""  # root of a folder or torchvision data set
+    benchmarks: dict[str, str] = field(default_factory=dict)  # folders by name, e.g. voc12
+
+
+@dataclass
+class Reporting(NotIdentity):
+    checkpoint_seconds: int = 60  # at an epoch's end, if the last checkpoint is older
+    heartbeat_seconds: int = 5
+    tensorboard: bool = False  # event files beside the JSON lines
+    wandb: bool = False  # to Weights & Biases, with the login of the machine
+    feature_space: bool = False  # test features at every evaluation, for repro eval features
+
+
+@dataclass
+class Protocols(NotIdentity):
+    """Evaluations after training (Sec. 4, App. A, D, F). They say nothing of the training, and each
+    leaves its settings beside its numbers.
+    """
+
+    linear_epochs: int = 100
+    finetune_epochs: int = 300  # Table 6; the paper names none, DeiT's recipe has 300
+    finetune_batch: int = 768
+    finetune_lr: float = 7.5e-6  # for 512 images, as DeiT counts; for CIFAR (issue 81)
+    # What stands for a benchmark at this scale, e.g. voc12: composites; by default itself.
+    stand_ins: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Label(NotIdentity):
+    """What the run was made for; a run shared by two tables keeps its first label."""
+
+    scale: str = "paper"
+    experiment: str = ""
+    row: str = ""
+
+
+@dataclass
+class RunConfig:
+    data: DataConfig = field(default_factory=DataConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    target: TargetConfig = field(default_factory=TargetConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    predictor: PredictorConfig = field(default_factory=PredictorConfig)
+    queue: QueueConfig = field(default_factory=QueueConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    seed: int = 0
+    resources: Resources = field(default_factory=Resources)
+    paths: Paths = field(default_factory=Paths)
+    reporting: Reporting = field(default_factory=Reporting)
+    protocols: Protocols = field(default_factory=Protocols)
+    label: Label = field(default_factory=Label)
+
+
+PHOTOGRAPHS = 16  # that scikit-image bundles and repro/data/photographs.py uses

@@ -1,0 +1,205 @@
+"""Batches of views and of evaluation images from images that are decoded one at a time.
+
+Every image's randomness derives from (seed, step, image), so the number of decoding processes never
+changes a result, and both paths draw the same crops and colours. Evaluation: resize, centre crop,
+normalise (App. F.1).
+
+Shapes: N images, B images of a batch, R the evaluation resolution.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+from torchvision import transforms as T
+
+from repro.config.schema import CodePath, DataConfig, Resources, ViewsConfig
+from repro.data.pictures import UnreadableError, decoding, to_rgb
+from repro.data.views import fast as fast_views
+from repro.data.views.kinds import view_kinds
+from repro.data.views.reference import BICUBIC, to_tensor, view_transform
+from repro.distributed import share
+from repro.errors import UserError
+from repro.randomness import image_seed, seed_everything
+
+MakeViews = Callable[[Image.Image], list[Tensor]]
+Work = list[list[tuple[int, int]]]  # batches of (place of an image, seed)
+
+
+@dataclass(frozen=True)
+class FileSplit:
+    """Images behind a function that opens one of them."""
+
+    open: Callable[[int], Image.Image]  # pixels may still be undecoded
+    describe: Callable[[int], str]  # how an error names image i
+    kept: Sequence[int]  # positions of the readable images
+    labels_N: Tensor
+    config: DataConfig
+    resources: Resources
+
+    def subset(self, places: list[int]) -> FileSplit:
+        kept = [self.kept[place] for place in places]
+        return replace(self, kept=kept, labels_N=self.labels_N[places])
+
+    def fingerprint(self) -> str:
+        """Of names, sizes and times of the files, and of resizing; pixels are not read."""
+        found = hashlib.sha256(f"{self.config.eval_resize}/{self.config.resolution}".encode())
+        for place in self.kept:
+            name = self.describe(place)
+            stat = Path(name).stat() if Path(name).is_file() else None
+            found.update(f"{name}/{stat and (stat.st_size, stat.st_mtime_ns)}\n".encode())
+        return found.hexdigest()
+
+    def evaluation_batches(
+        self, size: int, part: tuple[int, int] = (0, 1), first: int = 0
+    ) -> Iterator[Tensor]:
+        resize = T.Resize(self.config.eval_resize, interpolation=BICUBIC)
+        crop = T.Compose([resize, T.CenterCrop(self.config.resolution), to_tensor()])
+        work = [(i, 0) for i in share(torch.arange(len(self.labels_N)), part)[first:].tolist()]
+        batches = [work[i : i + size] for i in range(0, len(work), size)]
+        for (images,) in self._load(batches, _one_by_one([crop]), [1]):
+            yield images
+
+    def view_batches(
+        self,
+        batches: list[Tensor],
+        config: ViewsConfig,
+        seed: int,
+        first_step: int,
+        part: tuple[int, int] = (0, 1),
+    ) -> Iterator[list[Tensor]]:
+        work = _seeded([share(batch, part) for batch in batches], seed, first_step)
+        groups = [2, config.local_number] if config.local_number else [2]
+        yield from self._load(work, self._make_views(config), groups)
+
+    def transformed_batches(
+        self,
+        batches: list[Tensor],
+        transform: Callable[[Image.Image], Tensor],
+        seed: int,
+        first_step: int,
+    ) -> Iterator[Tensor]:
+        work = _seeded(batches, seed, first_step)
+        for (images,) in self._load(work, _one_by_one([transform]), [1]):
+            yield images
+
+    def _make_views(self, config: ViewsConfig) -> MakeViews:
+        transforms = [view_transform(kind, config) for kind in view_kinds(config)]
+        if self.resources.path is CodePath.fast:
+            reduced = self.config.reduced_decoding
+            return lambda image: fast_views.make_views(image, transforms, reduced)
+        return _one_by_one(transforms)
+
+    def _load(self, work: Work, make_views: MakeViews, groups: list[int]) -> Iterator[list[Tensor]]:
+        """Batches of views, [views of a group x B, 3, side, side] for each group of equal size."""
+        loader = DataLoader(
+            _Views(self, make_views),
+            batch_sampler=work,
+            num_workers=self.resources.data_workers,
+            collate_fn=_Collate(groups),
+            pin_memory=torch.cuda.is_available(),
+        )
+        for batch in loader:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
+def _seeded(batches: list[Tensor], seed: int, first_step: int) -> Work:
+    """Each image with the seed of its transformations at its step."""
+    return [
+        [(place, image_seed(seed, place, first_step + offset)) for place in batch.tolist()]
+        for offset, batch in enumerate(batches)
+    ]
+
+
+def _one_by_one(transforms: Sequence[Callable[[Image.Image], Tensor]]) -> MakeViews:
+    def make_views(image: Image.Image) -> list[Tensor]:
+        with decoding():
+            decoded = to_rgb(image)
+        return [transform(decoded) for transform in transforms]
+
+    return make_views
+
+
+class _Views(TorchDataset[Any]):
+    """(image index, seed) -> the views of that image, or the error that stopped it."""
+
+    def __init__(self, split: FileSplit, make_views: MakeViews) -> None:
+        self.split, self.make_views = split, make_views
+
+    def __getitem__(self, item: tuple[int, int]) -> list[Tensor] | UserError:
+        index, seed = item
+        place = self.split.kept[index]
+        seed_everything(seed)
+        try:
+            with decoding():
+                image = self.split.open(place)
+            return self.make_views(image)
+        except UnreadableError as error:
+            # Returned, not raised: the loader would bury it in a worker's traceback.
+            return _unreadable(self.split.describe(place), error)
+
+
+@dataclass(frozen=True)
+class _Collate:
+    """Views of several images, view-major, one tensor for each size of view."""
+
+    groups: list[int]
+
+    def __call__(self, items: list[list[Tensor] | UserError]) -> list[Tensor] | UserError:
+        for item in items:
+            if isinstance(item, UserError):
+                return item
+        views, batches, first = cast(list[list[Tensor]], items), [], 0
+        for group in self.groups:
+            of_size = [image[v] for v in range(first, first + group) for image in views]
+            batches.append(torch.stack(of_size))
+            first += group
+        return batches
+
+
+def _unreadable(name: str, error: UnreadableError) -> UserError:
+    return UserError(
+        f"unreadable image {name} ({error}); mend or remove it, or set "
+        "data.skip_unreadable=true to leave such images out and count them"
+    )
+
+
+def file_split(
+    open_: Callable[[int], Image.Image],
+    describe: Callable[[int], str],
+    labels: Sequence[int],
+    config: DataConfig,
+    resources: Resources,
+) -> tuple[FileSplit, int]:
+    """The split and how many unreadable images were left out of it."""
+    kept = list(range(len(labels)))
+    if config.skip_unreadable:
+
+        def readable(place: int) -> bool:
+            try:
+                with decoding():
+                    to_rgb(open_(place))
+            except UnreadableError:
+                return False
+            return True
+
+        with ThreadPoolExecutor() as pool:
+            good = list(pool.map(readable, kept))
+        kept = [place for place, ok in zip(kept, good, strict=True) if ok]
+    if not kept:
+        raise UserError(f"{config.name}: none of its {len(labels)} images is readable")
+    kept_labels = torch.tensor([labels[i] for i in kept])
+    split = FileSplit(open_, describe, kept, kept_labels, config, resources)
+    return split, len(labels) - len(kept)

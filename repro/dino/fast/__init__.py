@@ -1,0 +1,1 @@
+"""The fast path: the same mathematics with other rounding (parity class B)."""

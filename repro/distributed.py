@@ -1,0 +1,160 @@
+"""Several processes that share a batch, one a GPU (Sec. 3.2: 16 GPUs), as torchrun starts them.
+
+Rank r works on images r x B/R to (r + 1) x B/R of each batch. What the method computes over a batch
+(centre, Sinkhorn-Knopp, negatives) is reduced or gathered over the ranks here, so that R ranks take
+the step that one process takes on the same batch. With one process every function is the identity.
+
+Departure from the authors' code: theirs gives every rank the same seed, so that crops and drop path
+repeat across ranks; here a rank's drop path has a stream of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as differentiable
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from repro.config.schema import Device
+from repro.errors import UserError
+
+
+def ranks() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+@contextmanager
+def joined(wanted: int, device: str) -> Iterator[None]:
+    """The process group of this job for the time of a run, if the job has several processes.
+
+    torchrun sets WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT.
+
+    Raises:
+        UserError: the job has another number of processes than `resources.ranks` asks for.
+    """
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started != wanted:
+        raise UserError(
+            f"resources.ranks={wanted}, but this job has {started} processes; start it with "
+            f"torchrun --nproc-per-node {wanted}, or set resources.ranks={started}"
+        )
+    if wanted == 1:
+        yield
+        return
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def synchronise_batch_norm(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network with batch statistics over all ranks; itself with a single process.
+
+    Raises:
+        UserError: several ranks on a CPU, where torch does not synchronise.
+    """
+    normed = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules())
+    if ranks() == 1 or not normed:
+        return network
+    if device.type != "cuda":
+        raise UserError(
+            f"resources.ranks={ranks()}: torch synchronises batch norm on GPUs only; set "
+            "train.sync_batch_norm=false or resources.ranks=1"
+        )
+    convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
+    return convert(network)
+
+
+def replicate(student: nn.Module) -> nn.Module:
+    """The student in torch's DDP, which averages its gradients; itself with a single process."""
+    if ranks() == 1:
+        return student
+    device = next(student.parameters()).device
+    ids = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(student, device_ids=ids)
+
+
+def gradients_at(replica: nn.Module, last: bool) -> AbstractContextManager[None]:
+    """Where a batch comes in parts: average gradients over the ranks after the last part only."""
+    if last or not isinstance(replica, DistributedDataParallel):
+        return nullcontext()
+    waiting: AbstractContextManager[None] = replica.no_sync()
+    return waiting
+
+
+def share(batch: Tensor, part: tuple[int, int]) -> Tensor:
+    """The rows of `batch` that rank `part[0]` of `part[1]` works on; equal shares, in order."""
+    return batch.tensor_split(part[1])[part[0]]
+
+
+def mean(values: Tensor) -> Tensor:
+    """The mean of a tensor over all ranks."""
+    if ranks() == 1:
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total / ranks()
+
+
+def gather(values: Tensor, dim: int = 0) -> Tensor:
+    """All ranks' tensors (of one shape) one after another along `dim`; carries no gradient."""
+    if ranks() == 1:
+        return values
+    pieces = [torch.empty_like(values) for _ in range(ranks())]
+    dist.all_gather(pieces, values.contiguous())
+    return torch.cat(pieces, dim=dim)
+
+
+def gather_shares(rows: Tensor, total: int) -> Tensor:
+    """All `total` rows from the ranks' shares (see `share`), which may differ by one in length."""
+    if ranks() == 1:
+        return rows
+    longest = -(-total // ranks())
+    padded = torch.cat([rows, rows.new_zeros(longest - len(rows), *rows.shape[1:])])
+    pieces = torch.split(gather(padded), longest)
+    lengths = [len(share(torch.empty(total), (r, ranks()))) for r in range(ranks())]
+    return torch.cat([piece[:n] for piece, n in zip(pieces, lengths, strict=True)])
+
+
+def gather_with_gradient(values: Tensor, dim: int = 0) -> Tensor:
+    """`gather` through which every rank's loss reaches every rank's tensor."""
+    if ranks() == 1:
+        return values
+    all_gather: Callable[[Tensor], tuple[Tensor, ...]] = differentiable.all_gather
+    return torch.cat(all_gather(values.contiguous()), dim=dim)
+
+
+def logsumexp(values_NK: Tensor) -> Tensor:
+    """log sum exp over the images of all ranks, [1, K]."""
+    local = values_NK.logsumexp(dim=0, keepdim=True)
+    return local if ranks() == 1 else gather(local).logsumexp(dim=0, keepdim=True)
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is raised on any rank: a decision that all of them must share."""
+    if ranks() == 1:
+        return flag
+    raised = torch.tensor(float(flag), device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(raised, op=dist.ReduceOp.MAX)
+    return bool(raised)
+
+
+def choose_device(device: Device) -> torch.device:
+    """Raises UserError where cuda is asked for and there is none."""
+    if device is Device.cuda and not torch.cuda.is_available():
+        raise UserError("resources.device=cuda, but torch sees no GPU; use auto or cpu")
+    if device is Device.auto:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device.value)

@@ -1,0 +1,99 @@
+"""Files that a crash, a full disk or a reader at the wrong moment cannot spoil.
+
+A JSON file is replaced atomically and synced: a reader sees the old or the new, never half. Lines
+are appended in one write; a last line without its newline is still being written, or torn, and
+does not count. JSON has no NaN: non-finite floats are written as null.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+from repro.errors import UserError
+
+TAIL_BYTES = 65536
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file atomically: indented, keys sorted, synced."""
+    text = json.dumps(_finite(value), indent=2, sort_keys=True, allow_nan=False)
+    replace_text(path, text + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def json_line(value: dict[str, Any]) -> str:
+    return json.dumps(_finite(value), allow_nan=False) + "\n"
+
+
+def append_lines(path: Path, lines: list[dict[str, Any]]) -> None:
+    with path.open("a") as file:
+        file.write("".join(json_line(line) for line in lines))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        return cast(dict[str, Any], json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from None
+
+
+def read_tail(path: Path) -> str:
+    """The end of a text file that may be large and growing; it may begin inside a line."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+        return file.read().decode(errors="replace")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return []
+    lines = text[: text.rfind("\n") + 1].splitlines()
+    values = []
+    for number, line in enumerate(lines, 1):
+        try:
+            values.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}: line {number} is not valid JSON ({error})") from None
+    return values
+
+
+def tail(path: Path) -> list[str]:
+    """The end of a text file, by lines; empty if there is none."""
+    try:
+        return read_tail(path).splitlines()
+    except OSError:
+        return []

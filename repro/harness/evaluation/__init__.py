@@ -1,0 +1,1 @@
+"""The stage after training: which protocol gives which number, on which checkpoint."""

@@ -1,0 +1,91 @@
+"""Which evaluations a run is asked for: from the columns of an experiment to files in a run folder.
+
+A column of a table names a number: `knn` and other numbers of the training itself, `linear`, or
+`jaccard@voc12`, a number of a protocol on a benchmark (`protocol_names.py`). A request for one,
+`linear` or `attention@voc12`, is a file in the run's `evaluations`
+folder, so that a job that receives a run folder finds all it needs there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from repro.config.schema import RunConfig
+from repro.files import read_json, write_json
+from repro.harness.evaluation.names import PROTOCOLS
+from repro.harness.runs.store import RunFolder
+
+LOW_SHOT = {"1pct": 0.01, "10pct": 0.1}  # of the run's own training images (App. A)
+REQUEST = ".request.json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """`protocol` on the benchmark `data` (empty: the run's own data), for which `source` stands at
+    this scale, in the folder `root`.
+    """
+
+    protocol: str
+    data: str = ""
+    source: str = ""
+    root: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"{self.protocol}@{self.data}" if self.data else self.protocol
+
+    def same_numbers(self, made: Mapping[str, Any]) -> bool:
+        """Whether an evaluation made for the request `made` answers this one; folders may move."""
+        ours = asdict(self) | {"settings": dict(self.settings)}
+        return all(made.get(key) == ours[key] for key in ours if key != "root")
+
+
+def request(name: str, config: RunConfig) -> Request:
+    """What `linear` or `attention@voc12` means for a run of this scale and cluster."""
+    protocol, _, data = name.partition("@")
+    settings = {key: getattr(config.protocols, key) for key in PROTOCOLS[protocol].settings}
+    benchmark, folders = benchmark_of(data), config.paths.benchmarks
+    source = config.protocols.stand_ins.get(benchmark, benchmark)
+    root = folders.get(source, folders.get(benchmark, ""))
+    return Request(protocol, data, source, root, settings)
+
+
+def benchmark_of(data: str) -> str:
+    """copydays of copydays-224 (its images at that size), places205 of places205-1pct."""
+    return data.partition("-")[0]
+
+
+def without_data(wanted: Request) -> bool:
+    """Whether the benchmark has neither a stand-in at this scale nor a folder on this cluster."""
+    benchmark = benchmark_of(wanted.data)
+    return bool(benchmark) and not (
+        wanted.root or benchmark in LOW_SHOT or wanted.source != benchmark
+    )
+
+
+def ask(folder: RunFolder, names: Iterable[str], config: RunConfig) -> None:
+    """Leave requests in a run folder; those without data are left out."""
+    for name in names:
+        wanted = request(name, config)
+        if without_data(wanted):
+            continue
+        file = _file(folder, name)
+        if read_json(file) != asdict(wanted):
+            file.parent.mkdir(exist_ok=True)
+            write_json(file, asdict(wanted))
+
+
+def asked(folder: RunFolder) -> dict[str, Request]:
+    """The requests in a run folder, by name."""
+    files = sorted((folder.path / "evaluations").glob(f"*{REQUEST}"))
+    found = (read_json(file) for file in files)
+    requests = [Request(**content) for content in found if content]
+    return {one.name: one for one in requests}
+
+
+def _file(folder: RunFolder, name: str) -> Path:
+    return folder.path / "evaluations" / f"{name}{REQUEST}"

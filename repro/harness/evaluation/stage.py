@@ -1,0 +1,162 @@
+"""The stage after training: the paper's protocols on a run's last checkpoint.
+
+Idempotent and separate from training: every run gets k-NN, and what it is asked for
+(`requests.py`). An evaluation whose `evaluations/NAME.json` answers the request is not made again,
+and any finished run with a checkpoint can be evaluated later, by a job of its own, by the worker
+that trained it or by `repro eval`. Its failure leaves `NAME.failure.json` and the run done.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repro.errors import UserError
+from repro.files import read_json, write_json
+from repro.harness.evaluation.requests import Request, asked
+from repro.harness.runs.environment import environment
+from repro.harness.runs.store import RunBusy, RunFolder, hold
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from repro.config.schema import RunConfig
+
+AFTER_TRAINING = ("knn",)  # protocols that every run gets; the others are asked for
+PATIENCE = 600.0  # seconds to wait for another process that evaluates the same run
+
+
+def missing(folder: RunFolder, further: Iterable[Request] = ()) -> list[str]:
+    """Evaluations still to be made of a finished run; none if its checkpoints are gone.
+
+    Args:
+        further: requests that the folder does not hold yet.
+    """
+    if folder.result() is None or not has_checkpoint(folder):
+        return []
+    requests = wanted_of(folder) | {one.name: one for one in further}
+    return [name for name, wanted in requests.items() if not _answered(folder, wanted)]
+
+
+def wanted_of(folder: RunFolder) -> dict[str, Request]:
+    """What every run gets and what this one was asked for, by name."""
+    return {name: Request(name) for name in AFTER_TRAINING} | asked(folder)
+
+
+def has_checkpoint(folder: RunFolder) -> bool:
+    return any((folder.path / "checkpoints").glob("*.pt"))
+
+
+def failure(folder: RunFolder) -> dict[str, Any] | None:
+    """Why an evaluation failed when it was last tried, as `worker.describe` tells it."""
+    for name in missing(folder):
+        if found := read_json(_failure_file(folder, name)):
+            return found | {"protocol": name}
+    return None
+
+
+def evaluate(folder: RunFolder, again: Sequence[str] = ()) -> bool:
+    """Make the evaluations that are missing, or those of `again`; whether all succeeded.
+
+    Failures are written, not raised, and hold back no other evaluation.
+    """
+    from repro.harness.runs.failures import describe
+
+    files = folder.path / "evaluations"
+    files.mkdir(exist_ok=True)
+    try:
+        with hold(files / ".lock", f"{folder.path}: another process evaluates it", PATIENCE):
+            wanted, fine = wanted_of(folder), True
+            for name in again or missing(folder):
+                try:
+                    _make(folder, wanted[name])
+                except Exception as error:  # noqa: BLE001  whatever happened, the folder must tell
+                    found = describe(error, (folder.last_step() or {"step": 0})["step"])
+                    with suppress(OSError):
+                        write_json(_failure_file(folder, name), found)
+                        folder.event("evaluation_failed", protocol=name, line=found["line"])
+                    print(f"evaluation {name} failed ({found['kind']}): {found['line']}")
+                    fine = False
+    except RunBusy as busy:
+        print(busy)
+        return False
+    return fine
+
+
+def _make(folder: RunFolder, wanted: Request) -> None:
+    from repro.distributed import choose_device
+    from repro.harness.evaluation.protocols import Subject, measure
+
+    begun = time.monotonic()
+    config = folder.config()
+    # One process, whatever number trained.
+    config = replace(config, resources=replace(config.resources, ranks=1, accumulate=1))
+    device = choose_device(config.resources.device)
+    backbone, step = _backbone(folder, config, device)
+    cache = None if config.data.made_here else folder.path.parents[1] / "features"
+    subject = Subject(backbone, config, device, cache)
+    metrics = measure(wanted, subject)
+    content = {
+        "protocol": wanted.protocol,
+        "request": asdict(wanted),
+        "step": step,
+        "metrics": metrics,
+        "details": subject.details,
+        "env": {k: v for k, v in environment(device.type).items() if k != "diff"},
+        "wall_seconds": time.monotonic() - begun,
+    }
+    write_json(folder.path / "evaluations" / f"{wanted.name}.json", content)
+    _failure_file(folder, wanted.name).unlink(missing_ok=True)
+    folder.event("evaluated", protocol=wanted.name)
+    print(f"evaluated {wanted.name} in {content['wall_seconds']:.1f} s: {in_words(metrics)}")
+
+
+def in_words(metrics: Mapping[str, float]) -> str:
+    """Accuracies in percent; rates, penalties, speed and memory as they are."""
+
+    def words(key: str, value: float) -> str:
+        plain = key.partition("@")[0].endswith(("rate", "penalty", "per_second", "GB"))
+        return f"{key} {value:g}" if plain else f"{key} {value:.1f} %"
+
+    return ", ".join(words(key, value) for key, value in metrics.items())
+
+
+def _answered(folder: RunFolder, wanted: Request) -> bool:
+    """Whether its numbers are there, made with the settings that are asked for.
+
+    Evaluations made before requests existed are those of plain k-NN.
+    """
+    made = read_json(folder.path / "evaluations" / f"{wanted.name}.json")
+    return made is not None and wanted.same_numbers(made.get("request", asdict(Request("knn"))))
+
+
+def _backbone(folder: RunFolder, config: RunConfig, device: torch.device) -> tuple[nn.Module, int]:
+    """The teacher's backbone of the last checkpoint, and the step it was saved at.
+
+    Raises:
+        UserError: no checkpoint can be read.
+    """
+    from repro.dino.backbones import build_backbone
+    from repro.dino.fast.kernels import choose_kernels
+    from repro.harness.runs import checkpoint
+
+    state = checkpoint.load(folder.path / "checkpoints")
+    if state is None:
+        raise UserError(f"{folder.path / 'checkpoints'}: no readable checkpoint to evaluate")
+    kernels = choose_kernels(config, device)
+    backbone = build_backbone(config.model, config.views.global_size, kernels=kernels)
+    prefix = "backbone."
+    tensors = {
+        k.removeprefix(prefix): v for k, v in state["teacher"].items() if k.startswith(prefix)
+    }
+    backbone.load_state_dict(tensors)
+    return backbone.to(device), state["step"]
+
+
+def _failure_file(folder: RunFolder, name: str) -> Path:
+    return folder.path / "evaluations" / f"{name}.failure.json"

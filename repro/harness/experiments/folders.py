@@ -1,0 +1,29 @@
+"""Where experiments/ and results/ are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import repro
+from repro.errors import UserError
+
+
+def experiments_dir() -> Path:
+    """`experiments/` of the nearest parent of the working directory, else of this repository."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "experiments" / "base" / "run.yaml").is_file():
+            return folder / "experiments"
+    installed = Path(repro.__file__).resolve().parents[1] / "experiments"
+    if not installed.is_dir():
+        raise UserError(
+            f"no experiments/base/run.yaml in {here} or above it; run repro inside the repository"
+        )
+    return installed
+
+
+def results_dir() -> Path:
+    """`results/` beside `experiments/`, unless REPRO_RESULTS points elsewhere."""
+    elsewhere = os.environ.get("REPRO_RESULTS")
+    return Path(elsewhere).absolute() if elsewhere else experiments_dir().parent / "results"

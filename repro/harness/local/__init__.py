@@ -1,0 +1,1 @@
+"""This machine: a bounded pool of workers and what it shows."""

@@ -1,0 +1,308 @@
+"""The local backend: a bounded pool of worker processes, first in first out.
+
+One process a run, in a session of its own, so that Ctrl-C in a terminal reaches the pool alone; the
+pool passes it on as SIGTERM and waits for the checkpoints. A worker that notices that its pool is
+gone saves a checkpoint and stops, so a killed pool leaves no process behind.
+
+Two pools may be given the same runs at the same moment: a run's lock decides who trains it, and
+the other waits for the result.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from repro.config.schema import Device
+from repro.errors import UserError
+from repro.hardware import available_cores, visible_gpus
+from repro.harness.evaluation import stage as evaluation
+from repro.harness.evaluation.requests import ask
+from repro.harness.local.display import Display
+from repro.harness.runs.failures import describe_death
+from repro.harness.runs.planned import PlannedRun
+from repro.harness.runs.store import RunFolder, create_runs
+from repro.harness.worker.run import BUSY, POOL_VARIABLE, STOPPED, THREADS_VARIABLE, trains_only
+
+POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How every run given to `dispatch` ended; each run is in exactly one list."""
+
+    already_done: list[RunFolder] = field(default_factory=list)
+    done: list[RunFolder] = field(default_factory=list)
+    failed: list[RunFolder] = field(default_factory=list)
+    cancelled: list[RunFolder] = field(default_factory=list)
+    interrupted: list[RunFolder] = field(default_factory=list)  # stopped or never begun; resumable
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for one worker at a time: its share of the cores, and its GPU where there is one."""
+
+    threads: int
+    gpu: str | None
+
+    def environment(self) -> dict[str, str]:
+        threads = str(self.threads)
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", THREADS_VARIABLE)
+        gpu = {} if self.gpu is None else {"CUDA_VISIBLE_DEVICES": self.gpu}
+        # Threads that wait for each other spin for milliseconds by default. Where two pools share
+        # the cores, they spin for threads that cannot run, and all are 5 to 20 times slower.
+        spin = {"GOMP_SPINCOUNT": "3000"}
+        return {**spin, **os.environ, **dict.fromkeys(names, threads), **gpu}
+
+
+@dataclass(frozen=True)
+class Job:
+    folder: RunFolder
+    slot: Slot
+    process: subprocess.Popen[bytes]
+    log_start: int  # where this attempt's part of log.txt begins
+
+
+def dispatch(
+    planned: Sequence[PlannedRun],
+    runs: Path,
+    workers: int | None = None,
+    threads: int | None = None,
+    console: Console | None = None,
+    gpus: Sequence[str] | None = None,
+) -> Outcome:
+    """Train the planned runs on this machine and wait for them; finished ones are skipped.
+
+    SIGINT or SIGTERM stops the pool with every run resumable; a second one kills the workers.
+
+    Args:
+        runs: the folder of run folders.
+        workers: runs at a time; by default one a GPU (as many GPUs as ranks), or as many as there
+            are cores and runs.
+        threads: CPU threads of a worker; by default the cores are divided.
+        console: where to show progress; by default standard output.
+        gpus: which to use, as CUDA_VISIBLE_DEVICES names them; by default all.
+
+    Raises:
+        UserError: the runs folder cannot be written, or no longer.
+    """
+    folders = create_runs(runs.resolve(), [(run.slug, run.config) for run in planned])
+    for run, folder in zip(planned, folders, strict=True):
+        ask(folder, run.wanted, run.config)
+    outcome = Outcome()
+    queue: deque[RunFolder] = deque()
+    for folder in folders:
+        if is_settled(folder):
+            outcome.already_done.append(folder)
+            continue
+        # Asking for a run again overrides an earlier cancel, but not one still to take effect.
+        if folder.state(time.time()) != "running":
+            folder.clear_cancel()
+        queue.append(folder)
+    if not queue:
+        return outcome
+    if all(run.config.resources.device is Device.cpu for run in planned):
+        gpus = []
+    gpus = visible_gpus() if gpus is None else gpus
+    gpus = group_gpus(gpus, max(run.config.resources.ranks for run in planned))
+    slots = make_slots(len(queue), gpus, workers, threads)
+    with Display(len(folders), len(outcome.already_done), len(slots), console) as display:
+        pool = Pool(queue, slots, display, outcome)
+        try:
+            with _signals(pool):
+                pool.work()
+        except OSError as error:  # e.g. a full disk; the workers have been stopped
+            raise UserError(f"{error.filename or runs}: {error.strerror}") from None
+    return outcome
+
+
+@dataclass
+class Pool:
+    """The runs that wait, those in training here, and those in training elsewhere."""
+
+    queue: deque[RunFolder]
+    free: list[Slot]
+    display: Display
+    outcome: Outcome
+    jobs: list[Job] = field(default_factory=list)
+    elsewhere: list[RunFolder] = field(default_factory=list)
+    patient: bool = False  # further signals do not kill: a batch system sends several
+    asked: int = 0  # how often a signal asked to stop
+    passed_on: int = 0  # how many of those the workers were told of
+
+    def work(self) -> None:
+        """Until every run ended, or everything stopped after a signal."""
+        try:
+            while self.queue or self.jobs or self.elsewhere:
+                if self.asked > self.passed_on:
+                    self._stop()
+                self._start()
+                self._collect()
+                self._watch_elsewhere()
+                self.display.refresh()
+                time.sleep(POLL_SECONDS)
+        finally:  # an error in here must not leave workers behind
+            for job in self.jobs:
+                job.process.terminate()
+            for job in self.jobs:
+                job.process.wait()
+
+    def on_signal(self, *_: object) -> None:
+        # The loop does the rest: a worker that is just being started must hear of it too.
+        self.asked = 1 if self.patient else self.asked + 1
+
+    def _stop(self) -> None:
+        """First let the workers save a checkpoint; kill them when asked again."""
+        self.passed_on = self.asked
+        for folder in [*self.queue, *self.elsewhere]:
+            self._end(folder, "interrupted")
+        self.queue.clear()
+        self.elsewhere.clear()
+        for job in self.jobs:
+            job.process.send_signal(signal.SIGTERM if self.asked == 1 else signal.SIGKILL)
+        if self.jobs and self.asked == 1:
+            self.display.say("stopping: runs save their checkpoints; once more kills them")
+
+    def _start(self) -> None:
+        while self.queue and self.free and not self.asked:
+            folder = self.queue.popleft()
+            if is_settled(folder):
+                self._end(folder, "done")
+            elif folder.cancel_requested():
+                folder.update_run(state="cancelled")
+                self._end(folder, "cancelled")
+            elif folder.state(time.time()) == "running":
+                self._wait_for(folder)
+            else:
+                slot = self.free.pop(0)
+                environment = slot.environment() | {POOL_VARIABLE: str(os.getpid())}
+                worker = start_worker(folder, environment, folder.path / "log.txt")
+                self.jobs.append(Job(folder, slot, *worker))
+                self.display.started(folder)
+
+    def _collect(self) -> None:
+        for job in [job for job in self.jobs if job.process.poll() is not None]:
+            self.jobs.remove(job)
+            self.free.append(job.slot)
+            self._settle(job, job.process.returncode)
+
+    def _settle(self, job: Job, code: int) -> None:
+        folder = job.folder
+        run = folder.read_run()
+        mine = run.get("pid") == job.process.pid
+        if folder.result() is not None:
+            self._end(folder, "done")
+        elif code == BUSY or (folder.is_locked() and not mine):
+            self._wait_for(folder)
+        elif code == STOPPED:
+            self._end(folder, run["state"])
+        elif mine and run["state"] == "failed":
+            self._end(folder, "failed")
+        elif self.asked and code < 0:
+            # Killed by us, or told to stop before it could listen.
+            folder.update_run(state="interrupted")
+            self._end(folder, "interrupted")
+        else:
+            self._record_death(job, code)
+            self._end(folder, "failed")
+
+    def _record_death(self, job: Job, code: int) -> None:
+        last_step = job.folder.last_step() or {"step": 0}
+        died = describe_death(job.folder.path / "log.txt", job.log_start, code)
+        try:
+            job.folder.fail(died | {"step": last_step["step"]})
+        except OSError as error:
+            self.display.say(f"{job.folder.path}: cannot write why it failed: {error.strerror}")
+
+    def _wait_for(self, folder: RunFolder) -> None:
+        self.elsewhere.append(folder)
+        self.display.started(folder, elsewhere=True)
+
+    def _watch_elsewhere(self) -> None:
+        """A run that another process let go of has ended, or is ours to continue."""
+        for folder in list(self.elsewhere):
+            state = folder.state(time.time())
+            if state == "running":
+                continue
+            self.elsewhere.remove(folder)
+            if state in ("done", "failed", "cancelled"):
+                self._end(folder, state)
+            else:
+                self.queue.appendleft(folder)
+
+    def _end(self, folder: RunFolder, state: str) -> None:
+        ended: list[RunFolder] = getattr(self.outcome, state)
+        ended.append(folder)
+        self.display.ended(folder, state)
+
+
+def is_settled(folder: RunFolder) -> bool:
+    """Whether a worker would find nothing to do."""
+    return folder.result() is not None and (trains_only() or not evaluation.missing(folder))
+
+
+def make_slots(
+    count: int, gpus: Sequence[str], workers: int | None = None, threads: int | None = None
+) -> list[Slot]:
+    """Places for `count` runs: one a GPU, or as many as cores; the cores are divided."""
+    cores = available_cores()
+    number = workers or len(gpus) or min(count, cores)
+    share = threads or max(1, cores // number)
+    return [Slot(share, gpus[i % len(gpus)] if gpus else None) for i in range(number)]
+
+
+def group_gpus(gpus: Sequence[str], ranks: int) -> list[str]:
+    """GPUs together for runs of several ranks, as CUDA_VISIBLE_DEVICES wants them.
+
+    Raises:
+        UserError: fewer GPUs than ranks.
+    """
+    if gpus and len(gpus) < ranks:
+        raise UserError(
+            f"resources.ranks={ranks}: this machine has {len(gpus)} GPU(s); use fewer ranks, with "
+            "resources.accumulate for the same batch"
+        )
+    starts = range(0, len(gpus) - ranks + 1, ranks)
+    return [",".join(gpus[start : start + ranks]) for start in starts]
+
+
+def start_worker(
+    folder: RunFolder, environment: Mapping[str, str], log: Path
+) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a worker of a run, and where its part of the log begins, to which it appends."""
+    with log.open("ab") as output:
+        start = output.tell()
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "repro.harness.worker", str(folder.path)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+        return process, start
+
+
+@contextmanager
+def _signals(pool: Pool) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread can listen
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, pool.on_signal) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,1 @@
+"""Which runs are needed, what they cost, and sending them."""

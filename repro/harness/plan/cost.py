@@ -1,0 +1,230 @@
+"""What runs will cost, before they start: their arithmetic over the rate of finished ones.
+
+The work of a run is the floating-point operations of its training: backbone and head forward and
+backward (three forward passes) of the student on all views, one forward of the teacher on the
+global views. Rates come from finished runs of the same scale; where there is none, from the
+benchmark of a training step (`make bench`, `make bench-gpu`); without that, the paper scale has the
+times of Table 8: hours on 16 V100 GPUs for eight of its rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from repro.config.schema import PHOTOGRAPHS, HeadConfig, ModelConfig, OptimiserName, RunConfig
+from repro.files import read_json
+from repro.harness.experiments.experiment import Row, load, row_config
+from repro.harness.runs.records import read_records
+from repro.harness.runs.store import RunFolder, find_runs
+from repro.kept import is_remembered, remembered, save
+from repro.terminal import duration
+
+IMAGES = {
+    "imagenet": 1_281_167,
+    "gldv2": 1_200_000,
+}  # training images of data sets that need not be opened to know
+TABLE_8_GPUS = 16  # "two 8-GPU machines"
+TABLE_8 = {"time_h_100ep": "100ep", "time_h_300ep": "300ep"}
+GLOBAL_VIEWS = 2
+CHECKPOINTS = 2  # last and previous
+MOST_UNKNOWN = 50  # runs whose configs `status` reads, at 20 ms each, to tell what is left
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of all runs that are still to do; each training process counts."""
+
+    cpu_hours: float  # hours of one core; 0 where only GPU times are known
+    gpu_hours: float  # hours of one GPU; 0 for runs without
+    basis: str  # what the estimate rests on
+    disk: int  # bytes of their folders
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Operations an hour, of one core and of one GPU; a missing one is 0."""
+
+    core: float
+    gpu: float
+    basis: str
+
+
+def estimate(todo: Mapping[str, RunConfig], scale: str, results: Path) -> Cost | None:
+    """The cost of `todo`, configs by run id; None where nothing comparable is known."""
+    works = [remembered(f"run {name}", partial(work, todo[name])) for name in todo]
+    space = sum(map(disk, todo.values()))
+    rates = _rates_of_finished(scale, results) or _rates_of_benchmarks(scale, results)
+    if rates is None and scale == "paper":
+        rates = _rates_of_table_8()
+    save()
+    if rates is None or None in works:
+        return None
+    total = sum(w for w in works if w is not None)
+    cpu = total / rates.core if rates.core else 0.0
+    gpu = total / rates.gpu if rates.gpu else 0.0
+    return Cost(cpu, gpu, rates.basis, space)
+
+
+def hours_left(unfinished: Sequence[tuple[RunFolder, str, float]], results: Path) -> str:
+    """In words, what (folder, scale, share still to do) will take; empty where nothing is known."""
+    unknown = sum(not is_remembered(f"run {folder.id}") for folder, _, _ in unfinished)
+    if unknown > MOST_UNKNOWN:
+        return ""
+    hours: dict[str, float] = {}
+    for scale in {scale for _, scale, _ in unfinished}:
+        rates = _rates_of_finished(scale, results) or _rates_of_benchmarks(scale, results)
+        if rates is None:
+            return ""
+        for folder, its_scale, share in unfinished:
+            if its_scale == scale:
+                done = remembered(f"run {folder.id}", partial(_work_of, folder.config)) or 0.0
+                unit, rate = ("GPU", rates.gpu) if rates.gpu else ("core", rates.core)
+                hours[unit] = hours.get(unit, 0.0) + share * done / rate
+    save()
+    return " and ".join(f"about {duration(n)} of {unit}s left" for unit, n in hours.items())
+
+
+def work(config: RunConfig) -> float | None:
+    """Floating-point operations of a training; None where the number of images is not known."""
+    if config.data.made_here:
+        images = PHOTOGRAPHS * config.data.train_tiles
+    elif config.data.name in IMAGES:
+        images = IMAGES[config.data.name]
+    else:
+        return None
+    return float(config.train.epochs * images * work_of_an_image(config))
+
+
+def work_of_an_image(config: RunConfig) -> int:
+    """Floating-point operations that one image costs in a training step."""
+    views = config.views
+
+    def forward(size: int) -> int:
+        backbone, dim, _ = _backbone(config.model, views.global_size, size)
+        return backbone + _head(dim, config.head)[0]
+
+    taught = GLOBAL_VIEWS * forward(views.global_size)
+    local = views.local_number * forward(views.local_size) if views.local_number else 0
+    return 3 * (taught + local) + taught
+
+
+def disk(config: RunConfig) -> int:
+    """Bytes of a run's folder: two checkpoints with student, teacher and the optimiser's state."""
+    size = config.views.global_size
+    _, dim, backbone = _backbone(config.model, size, size)
+    copies = 4 if config.optim.name is OptimiserName.adamw else 3
+    return CHECKPOINTS * 4 * copies * (backbone + _head(dim, config.head)[1])
+
+
+def _backbone(model: ModelConfig, global_size: int, size: int) -> tuple[int, int, int]:
+    """Of a view of `size`: operations, feature width, parameters; counted without any data."""
+
+    def count() -> tuple[int, int, int]:
+        import torch
+        from torch.utils.flop_counter import FlopCounterMode
+
+        from repro.dino.backbones import build_backbone, feature_dim
+
+        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            backbone = build_backbone(model, global_size).eval()
+            backbone(torch.empty(1, 3, size, size))
+        weights = sum(p.numel() for p in backbone.parameters())
+        return int(counter.get_total_flops()), feature_dim(backbone), weights
+
+    operations, dim, weights = remembered(f"backbone {model} {global_size} {size}", count)
+    return operations, dim, weights
+
+
+def _head(dim: int, head: HeadConfig) -> tuple[int, int]:
+    """Operations of one view's features through the head, and its parameters."""
+
+    def count() -> tuple[int, int]:
+        import torch
+        from torch.utils.flop_counter import FlopCounterMode
+
+        from repro.dino.heads import DinoHead
+
+        with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            layers = DinoHead(dim, head).eval()
+            layers(torch.empty(1, dim))
+        return int(counter.get_total_flops()), sum(p.numel() for p in layers.parameters())
+
+    operations, weights = remembered(f"head {dim} {head}", count)
+    return operations, weights
+
+
+def _rates_of_finished(scale: str, results: Path) -> Rates | None:
+    """Medians over the finished runs of this scale known here, published or not."""
+    cores: list[float] = []
+    gpus: list[float] = []
+    for done, seconds, hardware in _finished(scale, results):
+        if done and seconds:
+            processes = hardware.get("ranks", 1) if hardware["gpu"] else hardware["threads"]
+            (gpus if hardware["gpu"] else cores).append(3600 * done / (seconds * processes))
+    if not cores and not gpus:
+        return None
+    basis = f"{len(cores) + len(gpus)} finished"
+    return Rates(median(cores) if cores else 0.0, median(gpus) if gpus else 0.0, basis)
+
+
+def _finished(scale: str, results: Path) -> Iterable[tuple[float | None, float, dict[str, Any]]]:
+    """(work, wall seconds, hardware) of each."""
+    from repro.config.compose import from_plain
+
+    seen = set()
+    published = results / "published" / scale / "records.jsonl"
+    for record in read_records(published):
+        seen.add(record["id"])
+        source = f"{published}: {record['id']}"
+        config = partial(from_plain, record["config"], source)
+        done = remembered(f"run {record['id']}", partial(_work_of, config))
+        yield done, record["times"]["wall_seconds"], record["env"]["hardware"]
+    for folder in find_runs(results / "runs"):
+        result, env = folder.result(), read_json(folder.path / "env.json")
+        if folder.id in seen or result is None or env is None:
+            continue
+        if folder.read_run().get("scale") == scale:
+            done = remembered(f"run {folder.id}", partial(_work_of, folder.config))
+            yield done, result["wall_seconds"], env["hardware"]
+
+
+def _work_of(config: Callable[[], RunConfig]) -> float | None:
+    return work(config())
+
+
+def _rates_of_benchmarks(scale: str, results: Path) -> Rates | None:
+    """From the training steps of the benchmark suite, the fastest of each device.
+
+    Only a GPU's tell of the paper scale: nobody trains it on a CPU.
+    """
+    rates = {"cpu": 0.0, "cuda": 0.0}
+    for device in rates:
+        try:
+            measured = json.loads((results / "benchmarks" / f"{device}.json").read_text())
+        except (OSError, ValueError):
+            continue
+        for entry in measured["benchmarks"]:
+            kind = "paper" if scale == "paper" else "laptop"
+            if entry.get("scale") == kind and not (device == "cpu" and kind == "paper"):
+                rates[device] = max(rates[device], 3600 * entry["work_rate"])
+    if not any(rates.values()):
+        return None
+    return Rates(rates["cpu"], rates["cuda"], "the benchmark of a training step")
+
+
+def _rates_of_table_8() -> Rates:
+    table = load("T8")
+
+    def rate(row: Row, metric: str, variant: str) -> float:
+        done = work(row_config(table, row, "paper", 0, variant))
+        assert done is not None, "Table 8 trains on ImageNet"
+        return done / (row.reported[metric] * TABLE_8_GPUS)
+
+    rates = [rate(row, *cell) for row in table.rows for cell in TABLE_8.items()]
+    return Rates(0.0, median(rates), "the times of Table 8 on V100 GPUs")

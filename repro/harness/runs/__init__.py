@@ -1,0 +1,1 @@
+"""What lies in `results/runs`: run folders, their states, failures and records."""

@@ -1,0 +1,321 @@
+"""Run folders: atomic files, states, records. Files are the truth; nothing else is asked.
+
+results/runs/<slug>-<id>/
+  config.yaml    fully resolved               run.json      state, attempts, pid, host, times
+  env.json       versions, code, hardware     metrics.jsonl one line a step or evaluation
+  events.jsonl   what happened, append-only   heartbeat     mtime = alive
+  checkpoints/   last and previous            log.txt       the worker's output
+  lock           held by the worker for its whole life; the kernel drops it when it dies
+  cancel         a marker: the worker should stop
+  failure.json   kind, line, traceback, host, step of the last failure
+  result.json    final metrics, written last: it exists = the run is done
+  evaluations/   NAME.json of each evaluation of the last checkpoint, NAME.request.json of those
+                 that were asked for (evaluation.py, requests.py)
+  features/      test features at each evaluation, with reporting.feature_space (journal.py)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from repro.config.identity import run_id
+from repro.errors import UserError
+from repro.files import (
+    append_lines,
+    json_line,
+    read_json,
+    read_lines,
+    read_tail,
+    replace_text,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from repro.config.schema import RunConfig
+
+STATES = ("queued", "running", "interrupted", "cancelled", "failed", "lost", "done")
+GRACE = 60.0  # seconds without a heartbeat after which a run of another machine is lost
+LOCK_PATIENCE = 0.5  # seconds; a reader that asks `is_locked` holds the lock for an instant
+_FOLDER_NAME = re.compile(r"(?P<slug>[^.].*)-(?P<id>[0-9a-f]{10})")
+
+
+class RunBusy(Exception):
+    """Another live process holds this run."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder. Methods read and write its files and keep nothing in memory."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name.rpartition("-")[2]
+
+    @property
+    def slug(self) -> str:
+        return self.path.name.rpartition("-")[0]
+
+    def config(self) -> RunConfig:
+        """Raises: UserError if config.yaml is missing or no longer fits the schema."""
+        import yaml
+
+        from repro.config.compose import from_plain
+
+        file = self.path / "config.yaml"
+        try:
+            values = yaml.safe_load(file.read_text())
+        except FileNotFoundError:
+            raise UserError(f"{file}: missing; remove this folder and submit again") from None
+        return from_plain(values, str(file))
+
+    def read_run(self) -> dict[str, Any]:
+        return read_json(self.path / "run.json") or {}
+
+    def update_run(self, **changes: Any) -> None:
+        write_json(self.path / "run.json", self.read_run() | changes)
+
+    def event(self, event: str, /, **fields: Any) -> None:
+        """Append one line to events.jsonl: {"time": seconds since 1970, "event": ..., fields}."""
+        append_lines(self.path / "events.jsonl", [{"time": time.time(), "event": event, **fields}])
+
+    def append_metrics(self, events: list[dict[str, Any]]) -> None:
+        """Append the events of `Trainer.run()`, one line each, and sync them to the disk."""
+        if events:
+            append_lines(self.path / "metrics.jsonl", events)
+
+    def truncate_metrics(self, step: int) -> None:
+        """Drop the lines later than `step`, and a torn last line; called before a resume."""
+        kept = [event for event in self.metrics() if event["step"] <= step]
+        replace_text(self.path / "metrics.jsonl", "".join(json_line(event) for event in kept))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All metric lines in order, without a last line that is still being written."""
+        return read_lines(self.path / "metrics.jsonl")
+
+    def last_step(self) -> dict[str, Any] | None:
+        """The latest `step` line, from the end of the file: a long run's file is large."""
+        try:
+            text = read_tail(self.path / "metrics.jsonl")
+        except FileNotFoundError:
+            return None
+        for line in reversed(text[: text.rfind("\n") + 1].splitlines()):
+            # The first line may be cut by the seek; it is reached only if no other is a step.
+            with suppress(json.JSONDecodeError):
+                event = json.loads(line)
+                if event["kind"] == "step":
+                    return cast(dict[str, Any], event)
+        return None
+
+    def beat(self) -> None:
+        (self.path / "heartbeat").touch()
+
+    def heartbeat_age(self, now: float) -> float | None:
+        """Seconds since the last heartbeat; None if there never was one."""
+        try:
+            return now - (self.path / "heartbeat").stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Mark the run done. A finished run is never overwritten.
+
+        An earlier attempt's failure.json goes; events.jsonl still tells of it.
+        """
+        assert self.result() is None, f"{self.path}: this run is already done"
+        (self.path / "failure.json").unlink(missing_ok=True)
+        self.update_run(state="done", ended=time.time())
+        write_json(self.path / "result.json", result)
+
+    def fail(self, failure: dict[str, Any]) -> None:
+        write_json(self.path / "failure.json", failure)
+        self.update_run(state="failed", ended=time.time())
+
+    def result(self) -> dict[str, Any] | None:
+        return read_json(self.path / "result.json")
+
+    def failure(self) -> dict[str, Any] | None:
+        return read_json(self.path / "failure.json")
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run; raises RunBusy if another live process does."""
+        with hold(self.path / "lock", f"{self.path}: another process is training this run"):
+            yield
+
+    def is_locked(self) -> bool:
+        try:
+            handle = os.open(self.path / "lock", os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(handle)
+        return False
+
+    def evaluations(self) -> dict[str, dict[str, Any]]:
+        """What each finished evaluation left, by its name."""
+        files = sorted((self.path / "evaluations").glob("*.json"))
+        return {f.stem: read_json(f) or {} for f in files if "." not in f.stem}
+
+    def request_cancel(self) -> None:
+        (self.path / "cancel").touch()
+
+    def cancel_requested(self) -> bool:
+        return (self.path / "cancel").exists()
+
+    def clear_cancel(self) -> None:
+        (self.path / "cancel").unlink(missing_ok=True)
+
+    def state(self, now: float, grace: float = GRACE) -> str:
+        """One of `STATES`, from the files alone.
+
+        A worker of this machine that died is `lost` at once, since the kernel has dropped its
+        lock; one of another machine, whose locks may not reach us, after `grace` seconds.
+        """
+        run = self.read_run()
+        if (self.path / "result.json").exists():
+            return "done"
+        if self.is_locked():
+            return "running"
+        if self.read_run() != run or (self.path / "result.json").exists():
+            return self.state(now, grace)  # it started or ended while we looked
+        recorded = cast(str, run.get("state", "queued"))
+        if recorded == "running" and run.get("host") != socket.gethostname():
+            age = self.heartbeat_age(now)
+            if age is not None and age < grace:
+                return "running"
+        if recorded in ("running", "done"):
+            return "lost"
+        if recorded == "queued" and self.cancel_requested():
+            return "cancelled"
+        return recorded
+
+
+def create_run(runs: Path, slug: str, config: RunConfig) -> RunFolder:
+    """The folder of this run, made if there is none; an existing one is returned untouched.
+
+    Raises:
+        UserError: the disk is full or the folder is not writable.
+    """
+    return create_runs(runs, [(slug, config)])[0]
+
+
+def create_runs(runs: Path, wanted: Sequence[tuple[str, RunConfig]]) -> list[RunFolder]:
+    """The folders of these (slug, config), in order; what exists is returned untouched.
+
+    Each is complete from the moment it is visible: filled under another name, then renamed.
+
+    Raises:
+        UserError: the disk is full or the folder is not writable.
+    """
+    identities = [run_id(config) for _, config in wanted]
+    known = {folder.id: folder for folder in find_runs(runs)}
+    try:
+        if not set(identities) <= known.keys():
+            runs.mkdir(parents=True, exist_ok=True)
+            with (runs / ".lock").open("w") as guard:
+                # Two submissions at one moment may carry different slugs for one id.
+                fcntl.flock(guard, fcntl.LOCK_EX)
+                known = {folder.id: folder for folder in find_runs(runs)}
+                for identity, (slug, config) in zip(identities, wanted, strict=True):
+                    if identity not in known:
+                        known[identity] = _make_run(runs, f"{slug}-{identity}", config)
+    except OSError as error:
+        raise UserError(
+            f"{runs}: cannot create a run folder: {error.strerror}; "
+            "free space, change its permissions, or set REPRO_RESULTS to another folder"
+        ) from None
+    return [known[identity] for identity in identities]
+
+
+def refresh_resources(folder: RunFolder, config: RunConfig) -> None:
+    """Take over what is no part of a run's identity: resources, folders of data, reporting.
+
+    A run in training keeps what it has.
+    """
+    if folder.is_locked():
+        return
+    old = folder.config()
+    kept = replace(old, resources=config.resources, paths=config.paths, reporting=config.reporting)
+    if kept != old:
+        replace_text(folder.path / "config.yaml", config_text(kept))
+
+
+def find_runs(runs: Path) -> list[RunFolder]:
+    """All run folders, by name."""
+    if not runs.is_dir():
+        return []
+    return [RunFolder(p) for p in sorted(runs.iterdir()) if _FOLDER_NAME.fullmatch(p.name)]
+
+
+def find_run(runs: Path, identity: str) -> RunFolder | None:
+    """The folder of the run with this id, whatever its slug."""
+    return next((folder for folder in find_runs(runs) if folder.id == identity), None)
+
+
+def config_text(config: RunConfig) -> str:
+    """The content of a config.yaml."""
+    import yaml
+
+    from repro.config.compose import to_plain
+
+    # libyaml where there is one: thousands of runs are submitted at once.
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return str(yaml.dump(to_plain(config), Dumper=dumper, sort_keys=False))
+
+
+def _make_run(runs: Path, name: str, config: RunConfig) -> RunFolder:
+    temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=runs))
+    try:
+        temporary.chmod(0o755)  # mkdtemp's 0700 would hide the run from colleagues
+        (temporary / "checkpoints").mkdir()
+        replace_text(temporary / "config.yaml", config_text(config))
+        run = {"state": "queued", "attempts": 0, "created": time.time(), "seed": config.seed}
+        labels = config.label
+        run |= {"experiment": labels.experiment, "row": labels.row, "scale": labels.scale}
+        write_json(temporary / "run.json", run)
+        final = temporary.rename(runs / name)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return RunFolder(final)
+
+
+@contextmanager
+def hold(path: Path, complaint: str, patience: float = LOCK_PATIENCE) -> Iterator[None]:
+    """Hold a lock file; raises RunBusy with `complaint` if another live process does."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        if not _acquire(handle, patience):
+            raise RunBusy(complaint)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _acquire(handle: int, patience: float) -> bool:
+    deadline = time.monotonic() + patience
+    while True:
+        with suppress(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)

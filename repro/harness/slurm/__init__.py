@@ -1,0 +1,1 @@
+"""A SLURM cluster: what is sent, what a job does there, what SLURM says."""

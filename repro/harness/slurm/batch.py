@@ -1,0 +1,294 @@
+"""Runs -> SLURM jobs, through submitit: arrays of trainings, and of their evaluations behind them.
+
+Runs with the same needs share an array, split where the cluster's MaxArraySize or its limit on
+submitted jobs says so. Task i of an evaluation array waits for task i of its training array alone
+(`aftercorr`), so that a failed row holds back only its own evaluations. submitit writes the script
+and the pickle, which holds the name of a function and one path; results never travel in pickles.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import submitit
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+from repro.errors import UserError
+from repro.files import write_json
+from repro.harness.evaluation.requests import ask
+from repro.harness.experiments.clusters import SlurmCluster
+from repro.harness.runs.planned import PlannedRun
+from repro.harness.runs.store import RunFolder, create_runs, refresh_resources
+from repro.harness.slurm import client as slurm
+from repro.harness.slurm import job
+from repro.harness.slurm.needs import More, Needs, needs_of, parameters_of
+from repro.harness.slurm.snapshot import snapshot
+from repro.harness.slurm.submissions import EVALUATE, TRAIN, Array, Submission, new_submission
+
+DEFAULT_ARRAY = 1000  # tasks, where the cluster does not tell its MaxArraySize (by default 1001)
+JOBS = {TRAIN: job.train, EVALUATE: job.evaluate}
+REFUSALS = ("limit", "temporarily unable", "try again")  # of sbatch: it would take fewer, or later
+KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")  # settings, not traces of a job
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What became of a submission; `refused` holds the ids of runs that SLURM did not take."""
+
+    submission: Submission
+    refused: tuple[str, ...]
+    why: str
+
+
+def send(
+    train: Sequence[PlannedRun],
+    evaluate: Sequence[PlannedRun],
+    cluster: SlurmCluster,
+    results: Path,
+    had: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    more: More,
+) -> Sent:
+    """Submit training jobs with their evaluations, and evaluations of runs already trained.
+
+    The caller holds the lock of all submissions and has made sure that nobody else has these runs.
+
+    Args:
+        had: by stage and run id, the needs of its last job, below which a retry does not go.
+
+    Raises:
+        UserError: no SLURM here, or SLURM refuses for a reason that waiting does not mend.
+    """
+    _check_place()
+    folders = _folders([*train, *evaluate], cluster, results)
+    submission = new_submission(results, cluster.name, snapshot(results))
+    sender = _Sender(cluster, submission, folders, _room(cluster), _array_size(cluster))
+    groups = [
+        (stage, needs, _tasks(group, cluster, needs))
+        for stage, runs in ((TRAIN, train), (EVALUATE, evaluate))
+        for needs, group in _grouped(runs, cluster, had[stage], more, stage).items()
+    ]
+    share = cluster.parallel / max(1, sum(len(tasks) for _, _, tasks in groups))
+    for stage, needs, tasks in groups:
+        sender.send(stage, tasks, needs, share)
+    submission.complete = True
+    submission.save()
+    return Sent(submission, tuple(sender.refused), sender.why)
+
+
+@dataclass
+class _Sender:
+    """One submission on its way: what SLURM has taken of it, and what it refused."""
+
+    cluster: SlurmCluster
+    submission: Submission
+    folders: Mapping[str, RunFolder]
+    room: int  # jobs that the profile still lets me have in the queue
+    size: int  # of the largest array
+    refused: list[str] = field(default_factory=list)  # ids of runs
+    why: str = ""
+
+    def send(self, stage: str, tasks: list[list[str]], needs: Needs, share: float) -> None:
+        """All these tasks, in as many arrays as the limits ask for; `share` of them at a time."""
+        jobs = 2 if stage == TRAIN else 1  # a training brings its evaluation
+        while tasks:
+            number = min(len(tasks), self.size, self.room // jobs)
+            sent = self._send_some(stage, tasks[:number], needs, share)
+            self.room -= sent * jobs
+            tasks = tasks[sent:]
+            if sent < number or number == 0:
+                limit = f"max_jobs: {self.cluster.max_jobs} of the profile {self.cluster.name}"
+                self.why = self.why or limit
+                self.refused += [run for task in tasks for run in task]
+                return
+
+    def _send_some(self, stage: str, tasks: list[list[str]], needs: Needs, share: float) -> int:
+        """How many of the tasks SLURM took: all, or as many as its limits allow."""
+        while tasks:
+            array = Array(self._next_name(), stage, tasks, asdict(needs))
+            at_a_time = _at_a_time(len(tasks), share)
+            refusal = self._send_array(array, needs, at_a_time, None)
+            if not refusal:
+                if stage == TRAIN:
+                    self._send_evaluations(array, needs, at_a_time)
+                return len(tasks)
+            self.why = refusal
+            tasks = tasks[: len(tasks) // 2]
+        return 0
+
+    def _send_evaluations(self, trained: Array, needs: Needs, at_a_time: int) -> None:
+        """Those behind an array of trainings; where SLURM refuses, they are offered later."""
+        needs = replace(needs, ranks=1, minutes=self.cluster.evaluation_minutes)
+        array = Array(self._next_name(), EVALUATE, trained.tasks, asdict(needs))
+        kind = "aftercorr" if len(trained.tasks) > 1 else "afterok"
+        self._send_array(array, needs, at_a_time, f"{kind}:{trained.job}")
+
+    def _send_array(
+        self, array: Array, needs: Needs, at_a_time: int, dependency: str | None
+    ) -> str:
+        """One sbatch call, claimed before and numbered after it; what SLURM said if it refused."""
+        submission, cluster = self.submission, self.cluster
+        submission.arrays.append(array)
+        submission.save()
+        paths = [self._path(array, index) for index in range(len(array.tasks))]
+        code = Path(submission.code)
+        parameters = parameters_of(array.name, needs, at_a_time, cluster, code, dependency)
+        try:
+            folder = submission.folder / "jobs"
+            jobs = _submit(folder, cluster, parameters, JOBS[array.stage], paths)
+        except (FailedJobError, FailedSubmissionError) as error:
+            submission.arrays.remove(array)
+            line = _complaint(str(error))
+            refused_for_now = any(word in line.lower() for word in REFUSALS)
+            submission.complete = not refused_for_now
+            submission.save()
+            if refused_for_now:
+                return line
+            raise UserError(f"cluster {cluster.name}: sbatch refused: {line}") from None
+        array.job = jobs[0].partition("_")[0]
+        submission.save()
+        return ""
+
+    def _next_name(self) -> str:
+        return f"repro-{self.submission.id}-{len(self.submission.arrays)}"
+
+    def _path(self, array: Array, index: int) -> str:
+        """The one path that a job receives."""
+        runs = array.tasks[index]
+        if len(runs) == 1:
+            return str(self.folders[runs[0]].path)
+        path = self.submission.folder / "packs" / f"{array.name}-{index}.json"
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, {"runs": [str(self.folders[run].path) for run in runs]})
+        return str(path)
+
+
+def _submit(
+    folder: Path,
+    cluster: SlurmCluster,
+    parameters: dict[str, Any],
+    function: Callable[[str], None],
+    paths: Sequence[str],
+) -> list[str]:
+    """The numbers SLURM gave to jobs that call `function` with a path each."""
+    with _no_trace_of_a_job():
+        executor = submitit.SlurmExecutor(folder, python=cluster.python or None)
+        executor.update_parameters(**parameters)
+        return [str(sent.job_id) for sent in executor.map_array(function, list(paths))]
+
+
+def script(runs: Sequence[PlannedRun], cluster: SlurmCluster, results: Path) -> str:
+    """The batch script that would be submitted first for these runs: an array of trainings."""
+    needs, group = next(iter(_grouped(runs, cluster, {}, More(), TRAIN).items()))
+    tasks = _tasks(group, cluster, needs)[: _array_size(cluster)]
+    at_a_time = _at_a_time(len(tasks), cluster.parallel / ceil(len(runs) / len(tasks[0])))
+    code = results / "code" / "HASH"
+    parameters = parameters_of("repro-SUBMISSION-0", needs, at_a_time, cluster, code, None)
+
+    class Writer(submitit.SlurmExecutor):
+        """Writes the script also where there is no srun."""
+
+        @classmethod
+        def affinity(cls) -> int:
+            return 1
+
+    writer = Writer(results / "submissions" / "SUBMISSION" / "jobs", python=cluster.python or None)
+    writer.update_parameters(**parameters)
+    if len(tasks) > 1:
+        writer.parameters["map_count"] = len(tasks)  # as its map_array does
+    text: str = writer._make_submission_file_text(writer._submitit_command_str, "")
+    return text
+
+
+def _grouped(
+    runs: Sequence[PlannedRun],
+    cluster: SlurmCluster,
+    had: Mapping[str, Mapping[str, Any]],
+    more: More,
+    stage: str,
+) -> dict[Needs, list[str]]:
+    groups: dict[Needs, list[str]] = defaultdict(list)
+    for run in runs:
+        needs = needs_of(cluster.placed(run.config), cluster, had.get(run.id, {}), more, stage)
+        groups[needs].append(run.id)
+    return groups
+
+
+def _tasks(runs: Sequence[str], cluster: SlurmCluster, needs: Needs) -> list[list[str]]:
+    """The runs of each job: one, or several small ones."""
+    size = cluster.packed if needs.ranks == 1 else 1
+    return [list(runs[start : start + size]) for start in range(0, len(runs), size)]
+
+
+def _at_a_time(tasks: int, share: float) -> int:
+    """The throttle of an array of so many tasks, of which this share may run together."""
+    return max(1, int(share * tasks))
+
+
+def _folders(
+    runs: Sequence[PlannedRun], cluster: SlurmCluster, results: Path
+) -> dict[str, RunFolder]:
+    """The runs' folders by id, with this cluster's resources in them, and no longer cancelled."""
+    placed = [(run.slug, cluster.placed(run.config)) for run in runs]
+    folders = create_runs((results / "runs").resolve(), placed)
+    for run, folder, (_, config) in zip(runs, folders, placed, strict=True):
+        ask(folder, run.wanted, config)
+        if run.state != "new":
+            refresh_resources(folder, config)
+            folder.clear_cancel()
+    return {folder.id: folder for folder in folders}
+
+
+def _array_size(cluster: SlurmCluster) -> int:
+    """Tasks of the largest array: as the profile says, or the cluster, or SLURM's default."""
+    if cluster.max_array:
+        return cluster.max_array
+    said = (slurm.settings() or {}).get("MaxArraySize", "")
+    return int(said) if said.isdigit() and int(said) > 1 else DEFAULT_ARRAY
+
+
+def _room(cluster: SlurmCluster) -> int:
+    """How many more jobs the profile lets me have in the queue."""
+    if not cluster.max_jobs:
+        return 10**9
+    return max(0, cluster.max_jobs - (slurm.my_tasks() or 0))
+
+
+def _check_place() -> None:
+    if slurm.ask("sbatch", "--version") is None:
+        raise UserError(
+            "no sbatch on this machine: submit from a login node of the cluster, or use "
+            "--cluster local"
+        )
+    # A shell that srun opened (--pty) is a person's; any other step repeats what one task does.
+    if "SLURM_STEP_ID" in os.environ and "SLURM_PTY_PORT" not in os.environ:
+        raise UserError(
+            "this is a task of an srun step, and every task of it would submit: run repro without "
+            "srun, from a login node, a batch script or a shell that srun --pty opened"
+        )
+
+
+@contextmanager
+def _no_trace_of_a_job() -> Iterator[None]:
+    """Without what a surrounding job left in the environment: sbatch would take it for wishes."""
+    prefixes = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_")
+    traces = {k: v for k, v in os.environ.items() if k.startswith(prefixes) and k not in KEPT}
+    for name in traces:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(traces)
+
+
+def _complaint(text: str) -> str:
+    """What sbatch said, in one line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    said = [line.removeprefix("sbatch: error: ") for line in lines if "error: " in line]
+    return "; ".join(dict.fromkeys(said)) or (lines or ["it said nothing"])[-1]

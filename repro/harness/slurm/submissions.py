@@ -1,0 +1,160 @@
+"""Submissions: which runs were handed to SLURM, in which jobs. What two people must agree on.
+
+results/submissions/<id>/
+  submission.json   who, when, which profile and code, and for every array its name, stage and tasks
+  jobs/             submitit's scripts, pickles and logs
+  packs/            lists of run folders for jobs that train several
+
+A submission is written before its jobs are sent, under the lock of all submissions: its runs are
+claimed from that moment. Jobs are named after it, so that one whose submitter died before it could
+write their numbers down still finds its jobs, and nobody sends them twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from repro.files import read_json, write_json
+
+TRAIN, EVALUATE = "train", "evaluate"
+
+
+@dataclass
+class Array:
+    """One sbatch call: a task for every list of run ids. `job` is null before SLURM numbered it."""
+
+    name: str
+    stage: str
+    tasks: list[list[str]]
+    needs: dict[str, Any]
+    job: str | None = None
+
+
+@dataclass
+class Submission:
+    folder: Path
+    created: float
+    user: str
+    host: str
+    pid: int
+    cluster: str
+    code: str
+    arrays: list[Array] = field(default_factory=list)
+    complete: bool = False  # every array has been sent, or the rest was given up
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    def save(self) -> None:
+        content = asdict(self)
+        del content["folder"]
+        write_json(self.folder / "submission.json", content)
+
+    def cut_off(self, now: float) -> bool:
+        """Whether its submitter died before it had sent everything."""
+        if self.complete:
+            return False
+        if self.host == socket.gethostname():
+            return not _alive(self.pid)
+        return now - self.created > 3600
+
+
+@dataclass(frozen=True)
+class Task:
+    """Where a run's stage was sent to."""
+
+    submission: Submission
+    array: Array
+    index: int
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.array.name, self.index
+
+    @property
+    def job(self) -> str | None:
+        """As scancel and people take it."""
+        if self.array.job is None or len(self.array.tasks) == 1:
+            return self.array.job
+        return f"{self.array.job}_{self.index}"
+
+    def log(self, job: str | None = None) -> Path | None:
+        """What the job itself printed, before and around the worker's log.
+
+        Args:
+            job: its number as SLURM tells it, where the submitter could not write it down.
+        """
+        number = self.job or job
+        return self.submission.folder / "jobs" / f"{number}_0_log.out" if number else None
+
+
+def new_submission(results: Path, cluster: str, code: Path) -> Submission:
+    """A folder of its own; nothing is claimed before its arrays are saved."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    folder = results / "submissions" / f"{stamp}-{secrets.token_hex(2)}"
+    folder.mkdir(parents=True)
+    return Submission(
+        folder,
+        created=time.time(),
+        user=getpass.getuser(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        cluster=cluster,
+        code=str(code),
+    )
+
+
+def submissions(results: Path) -> list[Submission]:
+    """All of them, the oldest first."""
+    found = []
+    for file in sorted((results / "submissions").glob("*/submission.json")):
+        content = read_json(file) or {}
+        arrays = [Array(**array) for array in content.pop("arrays")]
+        found.append(Submission(file.parent, arrays=arrays, **content))
+    return sorted(found, key=lambda s: s.created)
+
+
+def latest_tasks(found: list[Submission], stage: str) -> dict[str, Task]:
+    """By run id, where its stage was last sent to."""
+    tasks: dict[str, Task] = {}
+    for submission in found:
+        for array in submission.arrays:
+            if array.stage == stage:
+                for index, runs in enumerate(array.tasks):
+                    tasks |= dict.fromkeys(runs, Task(submission, array, index))
+    return tasks
+
+
+@contextmanager
+def submitting(results: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Only one submission at a time; a second one waits, then sees what the first has claimed."""
+    path = results / "submissions" / ".lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another submission to finish ...")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,9 @@
+"""`python -m repro.harness.worker RUN_FOLDER`; see `run.py`."""
+
+import faulthandler
+import sys
+
+from repro.harness.worker.run import main
+
+faulthandler.enable()  # a crash in native code leaves its stack in the log
+sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,290 @@
+"""`python -m repro.harness.worker RUN_FOLDER`: trains one run, from its folder and into its folder,
+and evaluates it (`evaluation.py`), unless evaluations are jobs of their own.
+
+The folder's path is the only input; whoever starts the worker (the local pool, a batch system, a
+person) learns the outcome from the exit code and from the folder:
+
+    0  done            result.json
+    1  failed          failure.json
+    2  user's mistake  failure.json, kind `user` or `data`
+    3  busy            another live process holds the folder; nothing was touched
+    4  stopped         asked by SIGINT, SIGTERM, SIGUSR2 or the cancel marker; resumable
+
+A run with several ranks has one worker a rank: rank 0 does all of the above, the others train along
+and write nothing (`ranks.py`).
+
+Metric lines are on disk before the checkpoint that follows them, so a resumed run cuts the lines
+after its checkpoint and writes them again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repro.errors import UserError
+from repro.files import write_json
+from repro.harness.evaluation import stage as evaluation
+from repro.harness.runs.environment import environment
+from repro.harness.runs.failures import describe
+from repro.harness.runs.store import RunBusy, RunFolder
+from repro.harness.worker.journal import Journal
+from repro.harness.worker.ranks import followers, is_follower
+from repro.harness.worker.reporters import reporters
+
+if TYPE_CHECKING:
+    from repro.config.schema import RunConfig
+    from repro.train import Trainer
+
+DONE, FAILED, USER_MISTAKE, BUSY, STOPPED = range(5)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+POOL_VARIABLE = "REPRO_POOL_PID"  # set by the local pool: stop when that process is gone
+TRAIN_ONLY_VARIABLE = "REPRO_TRAIN_ONLY"  # set by a backend that evaluates in other jobs
+THREADS_VARIABLE = "REPRO_THREADS"  # set by a backend that divides the machine's cores
+ATTEMPT = "=== attempt"  # begins an attempt's part of a run's log
+
+
+class StopRequest:
+    """Why the run should stop at its next resting place; an empty `reason` means go on.
+
+    A signal only sets the flag, so that no step, evaluation or checkpoint is cut in two.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.reason = ""
+        self.pool = os.environ.get(POOL_VARIABLE)
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, *_: object) -> None:
+        self.reason = signal.Signals(number).name
+
+    def look(self) -> None:
+        """Notice a cancel marker, and a pool that was killed and can no longer send a signal."""
+        if self.folder.cancel_requested():
+            self.reason = "cancelled"
+        elif self.pool is not None and os.getppid() != int(self.pool):
+            self.reason = "the pool that started this run is gone"
+
+
+def main(words: list[str]) -> int:
+    if len(words) != 1:
+        print("usage: python -m repro.harness.worker RUN_FOLDER", file=sys.stderr)
+        return USER_MISTAKE
+    return work(Path(words[0]))
+
+
+def work(path: Path) -> int:
+    """Train the run of the folder `path` to its end, from its last checkpoint if there is one.
+
+    Returns:
+        The exit code, as in the module's docstring. Failures are written, not raised.
+    """
+    if not (path / "config.yaml").is_file():
+        print(f"{path}: not a run folder, it has no config.yaml", file=sys.stderr)
+        return USER_MISTAKE
+    folder = RunFolder(path)
+    stop = StopRequest(folder)
+    if is_follower():
+        return _train(folder, folder.config(), stop)
+    try:
+        with folder.lock():
+            if folder.result() is not None:
+                print(f"{path}: already done")
+                code = DONE
+            else:
+                code = _attempt(folder, stop)
+    except RunBusy as busy:
+        print(busy)
+        return BUSY
+    if code == DONE and not trains_only() and evaluation.missing(folder):
+        evaluation.evaluate(folder)
+    return code
+
+
+def trains_only() -> bool:
+    return TRAIN_ONLY_VARIABLE in os.environ
+
+
+def _attempt(folder: RunFolder, stop: StopRequest) -> int:
+    config: RunConfig | None = None
+    try:
+        attempt = folder.read_run().get("attempts", 0) + 1
+        me = {"pid": os.getpid(), "host": socket.gethostname(), "job": slurm_job()}
+        print(f"{ATTEMPT} {attempt}, {time.ctime()}, {' '.join(_place(me))} ===")
+        folder.update_run(state="running", attempts=attempt, started=time.time(), **me)
+        folder.event("started", attempt=attempt, **me)
+        config = folder.config()
+        ranks = config.resources.ranks
+        with _heartbeat(folder, config.reporting.heartbeat_seconds), followers(folder.path, ranks):
+            return _train(folder, config, stop)
+    except Exception as error:  # noqa: BLE001  whatever happened, the folder must tell of it
+        failure = describe(error, (folder.last_step() or {"step": 0})["step"])
+        if stop.reason and config is not None and config.resources.ranks > 1:
+            # Another rank was ended before it could agree on a step; the last checkpoint counts.
+            print(f"{failure['line']}; it had been asked to stop ({stop.reason})")
+            return _stopped(folder, failure["step"], stop.reason)
+        # On a full disk none of this may fit; the exit code remains.
+        with suppress(OSError):
+            folder.fail(failure)
+            folder.event("failed", kind=failure["kind"], line=failure["line"])
+            print(f"failed ({failure['kind']}) at step {failure['step']}: {failure['line']}")
+        return USER_MISTAKE if isinstance(error, UserError) else FAILED
+
+
+def _train(folder: RunFolder, config: RunConfig, stop: StopRequest) -> int:
+    begun = time.monotonic()
+    # Only now: a busy folder and a broken config are answered without waiting for torch.
+    import torch
+
+    from repro import distributed
+    from repro.data.datasets import open_dataset
+    from repro.dino.fast.kernels import keep_freed_memory
+    from repro.distributed import choose_device
+    from repro.harness.runs import checkpoint
+    from repro.train import Trainer
+
+    keep_freed_memory()
+    ranks = config.resources.ranks
+    if threads := config.resources.threads or int(os.environ.get(THREADS_VARIABLE, "0")):
+        torch.set_num_threads(max(1, threads // ranks))
+    with distributed.joined(ranks, choose_device(config.resources.device).type):
+        device = choose_device(config.resources.device)
+        dataset = open_dataset(config.data, config.paths.data, config.resources, device)
+        trainer = Trainer(config, dataset, device)
+        state = checkpoint.load(folder.path / "checkpoints")
+        earlier_seconds = state.pop("wall_seconds") if state is not None else 0.0
+        if state is not None:
+            trainer.load_state_dict(state)
+        if is_follower():
+            return _follow(trainer, stop)
+        env = environment(device.type)
+        env["hardware"]["ranks"] = ranks
+        env["kernels"] = trainer.kernels.words()
+        write_json(folder.path / "env.json", env)
+        # Without a checkpoint the evaluation at step 0 is repeated too.
+        folder.truncate_metrics(trainer.step if state is not None else -1)
+        folder.update_run(total_steps=trainer.total_steps)
+        print(f"step {trainer.step} of {trainer.total_steps}, {dataset.name}, {device}")
+        return _lead(folder, trainer, stop, begun - earlier_seconds)
+
+
+def _lead(folder: RunFolder, trainer: Trainer, stop: StopRequest, begun: float) -> int:
+    """Train to the end, or to a stop on which all ranks agree, and write it all down.
+
+    Args:
+        begun: the monotonic time at which an uninterrupted run would have begun.
+    """
+    from repro import distributed
+    from repro.harness.runs import checkpoint
+
+    def save() -> None:
+        state = trainer.state_dict() | {"wall_seconds": time.monotonic() - begun}
+        checkpoint.save(folder.path / "checkpoints", state)
+
+    saved, saved_step = time.monotonic(), trainer.step
+    seconds = trainer.config.reporting.checkpoint_seconds
+    with (
+        reporters(folder, trainer.config, trainer.step) as report,
+        Journal(folder, trainer, report) as journal,
+    ):
+        for event in trainer.run():
+            journal.see(event)
+            if not at_rest(event, trainer.steps_per_epoch):
+                continue
+            stop.look()
+            if distributed.any_rank(bool(stop.reason)) and not stop.reason:
+                stop.reason = "another rank was asked to stop"
+            overdue = time.monotonic() - saved >= seconds
+            if stop.reason or (event["kind"] == "epoch" and overdue):
+                journal.flush()
+                save()
+                saved, saved_step = time.monotonic(), trainer.step
+            if stop.reason:
+                return _stopped(folder, trainer.step, stop.reason)
+    if saved_step != trainer.step:
+        save()
+    result = trainer.result() | {"wall_seconds": time.monotonic() - begun}
+    folder.event("done", step=trainer.step)
+    folder.finish(result)
+    print(f"done: k-NN {result['metrics']['knn']:.1f} %, {result['wall_seconds']:.0f} s")
+    return DONE
+
+
+def _follow(trainer: Trainer, stop: StopRequest) -> int:
+    """Train along with rank 0, which writes everything down."""
+    from repro import distributed
+
+    for event in trainer.run():
+        resting = at_rest(event, trainer.steps_per_epoch)
+        if resting and distributed.any_rank(bool(stop.reason)):
+            return STOPPED
+    return DONE
+
+
+def at_rest(event: dict[str, Any], steps_per_epoch: int) -> bool:
+    """Whether a run may be stopped and resumed after this event.
+
+    Not between an epoch's last step and its evaluation, nor after the evaluation before the first
+    step: a resumed run would leave out the one and repeat the other.
+    """
+    if event["kind"] == "step":
+        return int(event["step"]) % steps_per_epoch != 0
+    return bool(event["kind"] == "epoch")
+
+
+def _stopped(folder: RunFolder, step: int, reason: str) -> int:
+    state = "cancelled" if folder.cancel_requested() else "interrupted"
+    folder.update_run(state=state, ended=time.time())
+    folder.event(state, step=step, reason=reason)
+    print(f"{state} at step {step} ({reason}); the checkpoint is saved")
+    return STOPPED
+
+
+def slurm_job() -> str | None:
+    """The job this process belongs to, as people and scancel name it: "12" or "12_3"."""
+    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
+        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ.get("SLURM_JOB_ID")
+
+
+def _place(me: dict[str, Any]) -> list[str]:
+    node = os.environ.get("SLURMD_NODENAME")
+    return [
+        me["host"],
+        *([f"node {node}"] if node else []),
+        *([f"job {me['job']}"] if me["job"] else []),
+    ]
+
+
+@contextmanager
+def _heartbeat(folder: RunFolder, seconds: float) -> Iterator[None]:
+    """Beat from a thread while the process lives.
+
+    Loading data and evaluating yield no events for minutes, so the loop could not beat; a hang is
+    recognised by a step number that stands still, not by the heart.
+    """
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.is_set():
+            with suppress(OSError):  # a full disk must not end the thread, and shows elsewhere
+                folder.beat()
+            over.wait(seconds)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -1,0 +1,159 @@
+"""The scorecard, the parity plot and the overlay of any runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.patches import FancyBboxPatch, Polygon
+
+from analysis.evidence.frame import PAPER, Evidence, config_of
+from analysis.figures.draw import draw
+from analysis.figures.parity import draw_parity, parity_points
+from analysis.figures.runs import ShownRun, draw_runs, find_shown
+from analysis.figures.scorecard import MARKS, draw_scorecard, kind_of
+from analysis.verdicts.claims import ClaimVerdict, judge_ours, judge_reported
+from repro.errors import UserError
+from repro.harness.experiments.experiment import experiment_ids, load
+from repro.harness.runs.store import RunFolder, create_run
+
+Record = dict[str, Any]
+Records = Callable[..., Record]
+Build = Callable[..., Evidence]
+
+
+def test_the_scorecard_has_a_tile_a_claim_and_counts_the_verdicts(
+    make: Records, evidence_of: Build
+) -> None:
+    evidence = evidence_of([make(f"F7.{row}", seed) for row in ("both",) for seed in range(3)])
+    verdicts = [v for name in experiment_ids() for v in judge_ours(load(name), evidence)]
+    axes = draw_scorecard(verdicts).axes[0]
+    words = [text.get_text() for text in axes.texts]
+    kinds = [kind_of(verdict) for verdict in verdicts]
+    legend = {kind: f"{kinds.count(kind)} {MARKS[kind].words}" for kind in set(kinds)}
+    assert set(legend.values()) < set(words)
+    assert f"{len(verdicts)} claims of the paper" in words
+    ears = [patch for patch in axes.patches if isinstance(patch, Polygon)]
+    overclaims = sum(verdict.on_paper == "overclaim" for verdict in verdicts)
+    assert len(ears) == overclaims + 1  # and one in the legend
+    tiles = [patch for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
+    assert len(tiles) == len(verdicts) + len(legend) + 1
+    assert words.count("T7") == 1
+
+
+def test_every_verdict_has_its_own_tile(make: Records, evidence_of: Build) -> None:
+    one = judge_ours(load("F7"), evidence_of([]))[0]
+    assert kind_of(one) == "not run"
+
+    def kind(verdict: str, holds: bool | None = None) -> str:
+        return kind_of(replace(one, verdict=verdict, holds=holds))
+
+    assert kind("direction confirmed", True) == kind("expected collapse", True) == "confirmed"
+    assert kind("direction contradicted (in part)", False) == "contradicted"
+    assert kind("undecided at 3 seeds") == "undecided"
+    assert kind("2 of 3 seeds (in part)") == "too few"
+    assert kind("not judged at this scale") == "not judged"
+    assert len({mark.sign for mark in MARKS.values()}) == len(MARKS)  # told apart in grey
+
+
+def test_the_papers_own_numbers_make_a_scorecard_too() -> None:
+    evidence = Evidence(PAPER, {})
+    verdicts: list[ClaimVerdict] = judge_reported(load("T6"), evidence)
+    assert [kind_of(verdict) for verdict in verdicts].count("contradicted") == 1
+    assert draw_scorecard(verdicts).axes
+
+
+def test_parity_has_every_measured_cell_in_percent_once(make: Records, evidence_of: Build) -> None:
+    runs = [make("T7.r1", seed, linear=80.0) for seed in range(3)]
+    evidence = evidence_of(runs)
+    points = parity_points([load("T7"), load("F7")], evidence)
+    assert {(p.kind, p.reported, p.values) for p in points} == {
+        ("knn", 72.8, (75.0, 75.1, 75.2)),
+        ("linear", 76.1, (80.0, 80.0, 80.0)),
+    }
+    assert parity_points([load("T7"), load("T7")], evidence) == points
+    axes = draw_parity(points, "laptop").axes[0]
+    drawn = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() in "os"]
+    assert drawn == [[[72.8, pytest.approx(75.1)]], [[76.1, 80.0]]]
+    assert any("absolute values are not judged" in text.get_text() for text in axes.texts)
+    assert not any("judged" in text.get_text() for text in draw_parity(points, PAPER).axes[0].texts)
+
+
+def unfinished(results: Path, row: str = "both") -> RunFolder:
+    """A run folder with forty steps, in which the sentinel speaks from step 31 on."""
+    experiment = load("F7")
+    config = config_of(experiment, experiment.row(row), "laptop")
+    folder = create_run(results / "runs", f"F7-{row}-laptop-s0", config)
+    folder.append_metrics(
+        [{"kind": "eval", "step": 0, "epoch": 0.0, "knn": 60.0, "student_knn": 60.0}]
+        + [
+            {"kind": "step", "step": s, "epoch": s / 10, "entropy": 2.0, "kl": 0.5 / s,
+             "effective_rank": 10.0, "centre_norm": 1.0, "feature_spread": 0.7,
+             "sentinel": "healthy" if s <= 30 else "uniform"}
+            for s in range(1, 41)
+        ]
+    )  # fmt: skip
+    return folder
+
+
+def test_an_unfinished_run_is_overlaid_on_a_published_one_with_the_sentinels_words(
+    make: Records, published: Callable[..., Path], results: Path
+) -> None:
+    record = make("F7.centering", 0)
+    record["sentinel"] |= {"state": "constant", "since_step": 64}
+    record["counts"]["steps"] = 640
+    published([record])
+    folder = unfinished(results)
+    words = ["collapse", str(folder.path), record["id"][:6]]
+    *paths, first, second = draw(words, "laptop", ["png", "svg"])
+    assert paths == [str(results / "figures" / f"collapse.{f}") for f in ("png", "svg")]
+    assert first.startswith(f"{folder.id}  F7-both-laptop-s0: uniform since epoch 3.1: loss = ln K")
+    assert (
+        second == f"{record['id']}  F7-centering-laptop-s0: constant since epoch 1: as it should be"
+    )
+
+
+def test_every_run_is_a_line_in_every_panel_and_its_onset_a_mark(results: Path) -> None:
+    folder = unfinished(results)
+    (run,) = find_shown(["F7-both-*"])
+    assert run == find_shown([folder.id])[0] == find_shown([str(folder.path)])[0]
+    figure = draw_runs([run])
+    log_K = math.log(folder.config().head.prototypes)
+    line, mark = figure.axes[0].lines[:2]
+    assert line.get_ydata() == pytest.approx([2.0 / log_K] * 40)
+    assert mark.get_xydata().tolist() == [[pytest.approx(3.1), pytest.approx(2.0 / log_K)]]
+    assert figure.axes[1].lines[0].get_ydata()[:3] == pytest.approx([0.5, 0.25, 0.166667])
+    assert figure.axes[4].lines[0].get_xydata().tolist() == [[0.0, 60.0]]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == [f"F7-both-laptop-s0 ({folder.id[:6]}): uniform"]
+
+
+def test_published_runs_are_found_by_experiment_row_and_glob(
+    make: Records, published: Callable[..., Path], results: Path
+) -> None:
+    both, centering = make("F7.both", 0), make("F7.centering", 0)
+    published([both, centering])
+
+    def found(*words: str) -> list[str]:
+        return [run.id for run in find_shown(words)]
+
+    assert found("F7") == [both["id"], centering["id"]]
+    assert found("F7:centering", "F7") == [centering["id"], both["id"]]
+    assert found("F7-both-*") == [both["id"]]
+    assert {run.state for run in find_shown(["F7"])} == {"healthy"}
+    assert isinstance(find_shown(["F7"])[0], ShownRun)
+
+
+def test_a_run_without_a_step_is_named_with_what_to_do(results: Path) -> None:
+    experiment = load("F7")
+    config = config_of(experiment, experiment.row("both"), "laptop")
+    folder = create_run(results / "runs", "F7-both-laptop-s0", config)
+    for word in (str(folder.path), "F7", folder.id):
+        with pytest.raises(
+            UserError, match=f"no step has been logged yet; repro status {folder.id}"
+        ):
+            find_shown([word])

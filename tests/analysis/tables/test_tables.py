@@ -1,0 +1,189 @@
+"""Tables in the paper's layout: heads over metrics, groups, bold best, differences, spread."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.evidence.frame import Evidence
+from analysis.tables.formats import render_tables, write
+from analysis.tables.table import Entry, Printed, build
+from analysis.verdicts.ladder import column_spread
+from repro.harness.experiments.experiment import experiment_ids
+
+Record = dict[str, Any]
+MakeEvidence = Callable[..., Evidence]
+
+
+@pytest.fixture
+def evidence(make: Callable[..., Record], evidence_of: MakeEvidence) -> Evidence:
+    """Three seeds of T7's first row, two of its third, one of its sixth."""
+    records = [make("T7.r1", seed, linear=80.0 + seed) for seed in range(3)]
+    records += [make("T7.r3", seed, knn=76.5 + seed) for seed in range(2)]
+    records += [make("T7.r6", 0, knn=71.25)]
+    for number in records:
+        number["counts"]["test_images"] = 1024
+    return evidence_of(records)
+
+
+def printed(evidence: Evidence, name: str = "T7") -> Printed:
+    return build(evidence.experiment(name), evidence)
+
+
+def entry(table: Printed, row: str, over: str, title: str) -> Entry:
+    (column,) = (i for i, h in enumerate(table.headings) if (h.over, h.title) == (over, title))
+    (line,) = (line for line in table.lines if line.row == row)
+    return line.entries[column]
+
+
+def test_a_metric_is_the_papers_number_ours_and_the_difference(evidence: Evidence) -> None:
+    table = printed(evidence)
+    assert entry(table, "r1", "k-NN", "paper").text == "72.8"
+    assert entry(table, "r1", "k-NN", "ours").text == "75.1 ± 0.2 (3)"
+    assert entry(table, "r1", "k-NN", "Δ").text == "+2.3"
+    assert entry(table, "r2", "k-NN", "ours").text == "not run"
+    assert entry(table, "r2", "k-NN", "Δ").text == "-"
+    assert entry(table, "r1", "Lin.", "ours (official)").address == "T7:r1:linear"
+    assert any("Δ" in note and "not judged" in note for note in table.notes)
+
+
+def test_the_best_of_a_column_is_bold(evidence: Evidence) -> None:
+    table = printed(evidence)
+    best = {line.row for line in table.lines for e in line.entries if e.best}
+    assert entry(table, "r1", "k-NN", "paper").best  # 72.8, as the paper has it
+    assert entry(table, "r3", "k-NN", "ours").best
+    assert best == {"r1", "r3"}
+    assert "**77.0" in write(table, "md")
+    assert r"\textbf{77.0" in write(table, "tex")
+    assert "<b>77.0" in write(table, "html")
+
+
+def test_one_or_two_seeds_borrow_the_columns_spread_and_say_so(evidence: Evidence) -> None:
+    table = printed(evidence)
+    assert "† (2)" in entry(table, "r3", "k-NN", "ours").text
+    assert "† (1 seed)" in entry(table, "r6", "k-NN", "ours").text
+    (note,) = (note for note in table.notes if note.startswith("†"))
+    # Seeds of these rows differ by less than counting 1,024 test images does.
+    assert "k-NN: sampling of the test images (1.4)" in note
+    experiment = evidence.experiment("T7")
+    spread = column_spread(experiment, experiment.metric("knn"), evidence)
+    assert spread is not None
+    assert spread.sd == pytest.approx(100 * (0.7125 * 0.2875 / 1024) ** 0.5)
+
+
+def test_a_collapsed_row_does_not_lend_its_spread(
+    make: Callable[..., Record], evidence_of: MakeEvidence
+) -> None:
+    healthy = [make("T7.r1", seed, knn=70.0 + seed) for seed in range(3)]
+    collapsed = [make("T7.r2", seed, knn=10.0 + 20 * seed) for seed in range(3)]
+    for run in collapsed:
+        run["sentinel"] = {"state": "constant", "since_step": 9, "meaning": "all alike"}
+    evidence = evidence_of([*healthy, *collapsed])
+    experiment = evidence.experiment("T7")
+    spread = column_spread(experiment, experiment.metric("knn"), evidence)
+    assert spread is not None
+    assert (spread.sd, spread.df) == (pytest.approx(1.0), 2)
+
+
+def test_what_others_measured_stands_beside(evidence: Evidence) -> None:
+    table = printed(evidence)
+    assert entry(table, "r1", "k-NN", "others").text == "73.4"
+    assert any("VISSL" in note and "batch 1024" in note for note in table.notes)
+
+
+def test_groups_are_sub_headings(evidence: Evidence) -> None:
+    table = printed(evidence, "T2")
+    assert "Panel" not in [heading.title for heading in table.headings]
+    groups = list(dict.fromkeys(line.group for line in table.lines))
+    assert groups == ["same architecture", "across architectures"]
+    assert write(table, "tex").count(r"\emph{same architecture}") == 1
+    assert write(table, "md").count("*across architectures*") == 1
+    assert write(table, "html").count('scope="rowgroup"') == 2
+
+
+def test_csv_has_every_cell_with_interval_rule_source_and_distance(evidence: Evidence) -> None:
+    rows = list(csv.DictReader(io.StringIO(write(printed(evidence), "csv"))))
+    assert len(rows) == 2 * 9
+    (knn,) = (r for r in rows if (r["row"], r["metric"]) == ("r1", "knn"))
+    assert float(knn["low"]) < float(knn["mean"]) < float(knn["high"])
+    assert float(knn["difference"]) == pytest.approx(75.1 - 72.8)
+    assert int(float(knn["keys_that_differ"])) > 20
+    assert knn["source"] == "S1 S2 S3 S4 S5 S6"
+    assert knn["verdict"] == "n/a at this scale"
+    (borrowed,) = (r for r in rows if (r["row"], r["metric"]) == ("r6", "knn"))
+    assert borrowed["spread"].startswith("sampling of the test images")
+
+
+class Balance(HTMLParser):
+    """Tags that were opened and not closed, in the order of the page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("name", experiment_ids())
+def test_every_table_is_written_in_every_format(name: str, evidence: Evidence) -> None:
+    table = printed(evidence, name)
+    page = Balance()
+    page.feed(write(table, "html"))
+    assert page.open == []
+    lines = [line for line in write(table, "md").splitlines() if line.startswith("|")]
+    assert len({line.replace(r"\|", "").count("|") for line in lines}) == 1
+    assert len(lines) - 2 - len({x.group for x in table.lines} - {""}) == len(table.lines)
+    tex = write(table, "tex")
+    assert tex.count(r"\begin{tabular}") == tex.count(r"\end{tabular}") == 1
+    for line in tex.splitlines():
+        if line.endswith(r"\\") and not line.startswith(r"\multicolumn"):
+            cells = line.replace(r"\&", "").count("&") + 1
+            wide = sum(int(part.partition("}")[0]) - 1 for part in line.split(r"\multicolumn{")[1:])
+            assert cells + wide == len(table.headings), line
+    for row in table.lines:
+        assert len(row.entries) == len(table.headings)
+    assert write(table, "terminal").startswith(table.title.split(":")[0])
+
+
+def test_latex_compiles(evidence: Evidence, tmp_path: Path) -> None:
+    if shutil.which("pdflatex") is None:
+        if os.environ.get("REPRO_TEST_LATEX") == "1":
+            pytest.fail("REPRO_TEST_LATEX=1, but there is no pdflatex")
+        pytest.skip("no pdflatex; Debian: apt-get install texlive-latex-recommended")
+    packages = r"\usepackage[T1]{fontenc}\usepackage{booktabs,amssymb,graphicx,textcomp}"
+    tables = [write(printed(evidence, name), "tex") for name in experiment_ids()]
+    body = "\n\\clearpage\n".join(tables)
+    (tmp_path / "t.tex").write_text(
+        f"\\documentclass{{article}}{packages}\n\\begin{{document}}\n{body}\n\\end{{document}}\n"
+    )
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-draftmode", "t.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_several_tables_read_the_records_once(
+    evidence: Evidence, published: Callable[..., Path]
+) -> None:
+    published(list(evidence.records.values()))
+    texts = render_tables(["T7", "F7"], "laptop", "md")
+    assert ["Table 7" in text for text in texts] == [True, False]

@@ -1,0 +1,72 @@
+"""`repro check` as a test runner: a line a claim, what failed, a summary, JUnit XML."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.evidence.frame import Evidence
+from analysis.verdicts.checklist import print_checklist, summary, write_junit
+from analysis.verdicts.claims import ClaimVerdict, judge_ours
+
+Record = dict[str, Any]
+
+
+@pytest.fixture
+def verdicts(
+    make: Callable[..., Record], evidence_of: Callable[..., Evidence]
+) -> list[ClaimVerdict]:
+    """F7 with a claim that holds, one contradicted, some without evidence; then T7, not run."""
+    records = [make("F7.both", seed) for seed in range(3)]
+    records += [make("F7.centering", seed, kl=0.4) for seed in range(3)]
+    evidence = evidence_of(records)
+    return [v for name in ("F7", "T7") for v in judge_ours(evidence.experiment(name), evidence)]
+
+
+def test_every_claim_has_a_line_and_contradictions_their_evidence(
+    verdicts: list[ClaimVerdict], capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_checklist(verdicts)
+    text = capsys.readouterr().out
+    lines = text.splitlines()
+    for v in verdicts:
+        assert sum(line.split()[1:2] == [v.id] for line in lines) == 1
+    assert next(x for x in lines if " C.F7.2 " in x).lstrip().startswith("✗")
+    assert next(x for x in lines if " C.F7.3 " in x).lstrip().startswith("✓")
+    assert "C.F7.2: " in text.partition("not borne out")[2]
+    assert "evidence: F7.centering 0 of 3 seeds" in text
+    assert "rule: KL < 0.05 nats" in text
+    assert lines[-1] == summary(verdicts)
+    assert lines[-1].startswith(f"{len(verdicts)} claims: ")
+
+
+def test_verbose_shows_the_evidence_of_every_claim(
+    verdicts: list[ClaimVerdict], capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_checklist(verdicts, verbose=True)
+    assert capsys.readouterr().out.count("rule: ") == len(verdicts)
+
+
+def test_junit_has_a_suite_an_experiment_and_a_case_a_claim(
+    verdicts: list[ClaimVerdict], tmp_path: Path
+) -> None:
+    path = tmp_path / "reports" / "claims.xml"
+    write_junit(verdicts, path)
+    root = ET.parse(path).getroot()
+    assert [suite.get("name") for suite in root] == ["F7", "T7"]
+    assert len(list(root.iter("testcase"))) == len(verdicts)
+    held = Counter(v.holds for v in verdicts)
+    assert len(list(root.iter("failure"))) == held[False] == 1
+    assert len(list(root.iter("skipped"))) == held[None]
+    assert sum(int(suite.get("failures", "")) for suite in root) == 1
+    failure = next(root.iter("failure"))
+    assert failure.get("message") == "direction contradicted"
+    assert "F7.centering" in (failure.text or "")
+    before = path.read_bytes()
+    write_junit(verdicts, path)
+    assert path.read_bytes() == before

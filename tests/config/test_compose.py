@@ -1,0 +1,176 @@
+"""Typed configs: typos, wrong types and impossible combinations are refused in one line."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from repro.config.checks import check
+from repro.config.compose import compose, dotted_keys, from_plain, parse_assignments, to_plain
+from repro.config.schema import RunConfig, TeacherKind
+from repro.errors import UserError, nearest
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+SCALES = ("smoke", "laptop", "gpu", "paper")
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_scale_composes_to_a_run_that_can_train(scale: str) -> None:
+    config = compose(EXPERIMENTS, scale)
+    check(config)
+    assert config.label.scale == scale
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_composed_config_survives_its_own_file(scale: str) -> None:
+    config = compose(EXPERIMENTS, scale, {"teacher.kind": "previous_epoch", "seed": 3})
+    assert from_plain(to_plain(config), "config.yaml") == config
+    assert config.teacher.kind is TeacherKind.previous_epoch
+
+
+def test_the_paper_scale_holds_the_authors_published_arguments() -> None:
+    config = compose(EXPERIMENTS, "paper")
+    assert (config.model.dim, config.model.depth, config.model.heads) == (384, 12, 6)
+    assert (config.train.epochs, config.train.batch_size) == (300, 1024)
+    assert (config.head.prototypes, config.head.norm_last_layer) == (65536, False)
+    assert (config.target.temp_start, config.target.temp) == (0.04, 0.07)
+    assert config.target.temp_warmup_epochs == 30
+    assert (config.teacher.momentum, config.teacher.momentum_end) == (0.996, 1.0)
+    assert list(config.views.global_scale) == [0.25, 1.0]
+    assert config.views.local_number == 10
+
+
+def message(overrides: dict[str, Any], scale: str = "laptop") -> str:
+    with pytest.raises(UserError) as raised:
+        compose(EXPERIMENTS, scale, overrides, source="experiments/T7.yaml: row r2")
+    text = str(raised.value)
+    assert "\n" not in text
+    assert text.startswith("experiments/T7.yaml: row r2: ")
+    return text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ({"teacher.knd": "momentum"}, "unknown key 'teacher.knd'; nearest valid key: teacher.kind"),
+        ({"techer.kind": "momentum"}, "nearest valid key: teacher.kind"),
+        ({"modl": "vit_small"}, "unknown key 'modl'; nearest valid key: model"),
+        ({"model": "vit_smal"}, "no such file in experiments/base/model; nearest: vit_small"),
+        ({"teacher.kind": "mean"}, "expected one of [momentum, student_copy"),
+        ({"train.epochs": "many"}, "train.epochs=many: Value 'many' of type 'str'"),
+        ({"views.local_size": 64}, "local crops must not exceed global ones"),
+        ({"model.patch_size": 5}, "data.resolution=32 is not a multiple of model.patch_size=5"),
+        ({"model.heads": 3}, "model.dim=128 is not a multiple of model.heads=3"),
+        ({"optim.warmup_epochs": 99}, "optim.warmup_epochs=99 is longer than train.epochs=10"),
+        ({"target.temp_warmup_epochs": 11}, "is longer than train.epochs=10"),
+        ({"target.temp": 0}, "hard targets (0) need target.operation=softmax and the same"),
+        ({"target.temp": -1}, "target.temp=-1.0 must not be negative"),
+        (
+            {"target.operation": "sinkhorn_knopp", "target.centering": False, "loss.kind": "mse"},
+            "sinkhorn_knopp makes probabilities, but loss.kind=mse compares vectors",
+        ),
+        ({"target.operation": "sinkhorn_knopp"}, "replaces centering (Table 15); set"),
+        (
+            {"method": "swav", "target.temp": 0, "target.temp_start": 0},
+            "hard targets (0) need target.operation=softmax",
+        ),
+        ({"method": "supervised", "predictor.used": True}, "no teacher whose output it could"),
+        ({"method": "supervised", "teacher.kind": "momentum"}, "set teacher.kind=student_copy"),
+        ({"method": "supervised", "head.l2_bottleneck": True}, "classes, not prototypes"),
+        ({"method": "simclr", "teacher.kind": "momentum"}, "loss.kind=nt_xent has no teacher"),
+        ({"method": "mocov2", "queue.size": 5000}, "larger than the data set of 4096 images"),
+        ({"queue.used": True}, "queue.used=true serves loss.kind=info_nce"),
+        ({"head.prototypes": 1}, "K must be at least 2"),
+        ({"method": "byol", "train.batch_size": 1}, "batch norm needs at least 2 images"),
+        ({"head.batch_norm": True, "train.batch_size": 1}, "batch norm needs at least 2 images"),
+        (
+            {"method": "simclr", "head.batch_norm": False, "train.batch_size": 1},
+            "loss.kind=nt_xent has no negatives",
+        ),
+        ({"method": "swav", "train.batch_size": 1}, "sinkhorn_knopp needs several images"),
+        ({"method": "byol", "resources.accumulate": 2}, "batch norm would see a part of the"),
+        (
+            {"method": "simclr", "head.batch_norm": False, "resources.accumulate": 2},
+            "its negatives are the batch itself",
+        ),
+        ({"resources.ranks": 3}, "train.batch_size=64 is not a multiple of resources.ranks=3"),
+        ({"optim.name": "lars", "optim.weight_decay": 0}, "lars adapts decayed layers only"),
+        ({"method": "byoll"}, "nearest: byol"),
+        ({"views.flip": 1.5}, "views.flip=1.5 is not within 0 and 1"),
+        ({"views.global_scale": [0.9, 0.4]}, "must satisfy 0 < low <= high <= 1"),
+        ({"views.global_scale": [0.9]}, "views.global_scale=[0.9] must have 2 values"),
+        (
+            {"head.norm_last_layer": False, "head.freeze_last_layer_epochs": 10},
+            "frees the prototypes' norm, but head.freeze_last_layer_epochs=10 freezes them",
+        ),
+        (
+            {"data": "folder", "data.eval_resize": 16, "data.resolution": 32},
+            "the evaluation crop would not fit",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_with_file_key_and_fix(
+    overrides: dict[str, Any], expected: str
+) -> None:
+    assert expected in message(overrides)
+
+
+def test_an_unknown_scale_gets_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"unknown scale 'labtop'; nearest: laptop"):
+        compose(EXPERIMENTS, "labtop")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        ("scales/smoke.yaml", "\ntrain:\n  epoch: 3\n", "unknown key 'train.epoch'"),
+        ("base/model/vit_laptop.yaml", "\ndephts: 3\n", "unknown key 'model.dephts'"),
+        ("base/data/photographs.yaml", "\nresolution: big\n", "data.resolution=big"),
+    ],
+)
+def test_a_typo_in_a_base_or_scale_file_names_that_file(
+    file: str, text: str, expected: str, tmp_path: Path
+) -> None:
+    root = tmp_path / "experiments"
+    shutil.copytree(EXPERIMENTS, root)
+    content = (root / file).read_text()
+    if file.startswith("scales"):
+        content = content[: content.index("train:")]  # a key may not stand twice
+    elif "resolution" in text:
+        content = content.replace("resolution: 32\n", "")
+    (root / file).write_text(content + text)
+    with pytest.raises(UserError) as raised:
+        compose(root, "smoke")
+    assert str(root / file) in str(raised.value)
+    assert expected in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_nearest_key_is_found_by_its_last_part_too() -> None:
+    assert nearest("momentum", dotted_keys()).endswith("momentum")
+    assert nearest("local_nmber", dotted_keys()) == "views.local_number"
+
+
+def test_command_line_values_are_read_as_yaml() -> None:
+    words = ["train.epochs=3", "optim.lr=1e-3", "views.global_scale=[0.2, 1]", "data.name=birds"]
+    assert parse_assignments(words) == {
+        "train.epochs": 3, "optim.lr": 0.001, "views.global_scale": [0.2, 1], "data.name": "birds"
+    }  # fmt: skip
+    with pytest.raises(UserError, match="write key=value"):
+        parse_assignments(["train.epochs"])
+
+
+def test_the_science_imports_nothing_of_the_harness() -> None:
+    for package in ("dino", "evals", "data"):
+        for file in (Path(__file__).parents[2] / "repro" / package).glob("*.py"):
+            text = file.read_text()
+            assert "repro.harness" not in text, file
+            assert "repro.config.compose" not in text, file
+            assert "hydra" not in text, file
+
+
+def test_every_default_is_valid() -> None:
+    check(RunConfig())

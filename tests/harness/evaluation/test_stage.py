@@ -1,0 +1,100 @@
+"""The stage after training: what it measures, that it is done once, that its failure is its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from repro.cli.parser import main
+from repro.harness.evaluation import stage as evaluation
+from repro.harness.evaluation.requests import ask
+from repro.harness.runs.records import evaluation_lines, record, with_evaluations
+from repro.harness.runs.store import RunFolder, create_run
+from tests.conftest import MakeConfig
+from tests.harness.processes import train
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, smoke: MakeConfig) -> RunFolder:
+    results = tmp_path_factory.mktemp("results")
+    folder = create_run(results / "runs", "one", smoke({"eval.knn_k": 20}))
+    code, output = train(folder)
+    assert code == 0, output
+    return folder
+
+
+def test_a_worker_evaluates_what_it_trained(trained: RunFolder) -> None:
+    found = trained.evaluations()["knn"]
+    assert set(found["metrics"]) == {"knn_10", "knn_20", "knn_100", "knn_200"}
+    # The checkpoint's teacher is the one that the last evaluation in training saw.
+    assert found["metrics"]["knn_20"] == (trained.result() or {})["metrics"]["knn"]
+    assert found["step"] == (trained.last_step() or {})["step"]
+    assert evaluation.missing(trained) == []
+
+
+def test_its_numbers_join_the_record(trained: RunFolder) -> None:
+    assert "knn_10" not in record(trained)["metrics"]
+    joined = with_evaluations(record(trained), evaluation_lines(trained))
+    made = trained.evaluations()["knn"]
+    assert joined["metrics"]["knn_10"] == made["metrics"]["knn_10"]
+    assert joined["evaluations"]["knn"]["env"]["git_sha"] == made["env"]["git_sha"]
+    assert "diff" not in joined["evaluations"]["knn"]["env"]
+
+
+def test_of_two_evaluations_of_one_name_the_later_one_counts() -> None:
+    old, new = (
+        {"name": "linear", "metrics": {"linear": v}, "request": {}, "env": {}} for v in (1.0, 2.0)
+    )
+    joined = with_evaluations({"metrics": {"knn": 5.0}}, [old, new])
+    assert joined["metrics"] == {"knn": 5.0, "linear": 2.0}
+
+
+def test_a_failed_evaluation_holds_back_no_other_one(
+    trained: RunFolder, smoke: MakeConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = smoke({"eval.knn_k": 20})
+    nowhere = replace(config.paths, benchmarks={"davis17": "/nowhere"})
+    protocols = replace(config.protocols, stand_ins={"voc12": "composites"})
+    ask(trained, ["video@davis17", "logistic"], replace(config, paths=nowhere, protocols=protocols))
+    assert not evaluation.evaluate(trained)
+    assert "logistic" in trained.evaluations()
+    said = capsys.readouterr().out
+    assert "evaluation video@davis17 failed (data): /nowhere: no ImageSets" in said
+    assert evaluation.missing(trained) == ["video@davis17"]
+    (trained.path / "evaluations" / "video@davis17.request.json").unlink()
+
+
+def test_it_is_done_once_and_again_only_on_request(
+    trained: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = trained.evaluations()["knn"]["metrics"]
+    assert evaluation.evaluate(trained)
+    assert capsys.readouterr().out == ""
+    assert main(["eval", "knn", "--weights", str(trained.path / "checkpoints" / "last.pt")]) == 0
+    assert "evaluated knn" in capsys.readouterr().out
+    assert trained.evaluations()["knn"]["metrics"] == before
+
+
+def test_its_failure_leaves_the_run_done_and_is_offered_again(
+    trained: RunFolder, tmp_path: Path, smoke: MakeConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = create_run(tmp_path / "runs", "broken", smoke({"seed": 9}))
+    (folder.path / "checkpoints" / "last.pt").write_bytes(b"no checkpoint")
+    folder.finish({"metrics": {}})
+    assert evaluation.missing(folder) == ["knn"]
+    assert not evaluation.evaluate(folder)
+    found = evaluation.failure(folder)
+    assert found is not None
+    assert "no readable checkpoint" in found["line"]
+    assert folder.result() is not None
+    assert "evaluation knn failed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("word", ["nowhere", "nowhere/last.pt"])
+def test_weights_that_are_no_runs_are_one_line(
+    word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eval", "knn", "--weights", word]) == 2
+    assert "say on which images: --data NAME=PATH" in capsys.readouterr().err

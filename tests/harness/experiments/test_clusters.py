@@ -1,0 +1,90 @@
+"""Profiles of clusters: read, refused with the key and the fix, laid over a run's resources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from repro.config.identity import run_id
+from repro.errors import UserError
+from repro.harness.experiments.clusters import SlurmCluster, load_cluster
+from tests.conftest import MakeConfig
+
+LEAST = {"kind": "slurm", "gpus": 1, "cpus": 4, "memory_gb": 16, "minutes": 90}
+
+
+def write(tmp_path: Path, **content: object) -> str:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+def test_the_profiles_of_the_repository_are_found_by_name() -> None:
+    assert load_cluster("local").kind == "local"
+    template = load_cluster("slurm")
+    assert isinstance(template, SlurmCluster)
+    assert (template.name, template.requeues) == ("slurm", 30)
+
+
+def test_the_template_names_every_key_of_a_profile() -> None:
+    path = Path(__file__).parents[3] / "experiments" / "clusters" / "slurm.yaml"
+    fields = set(SlurmCluster.__dataclass_fields__) - {"name", "workers", "threads", "visible"}
+    assert set(yaml.safe_load(path.read_text())) == fields
+
+
+def test_a_profile_may_be_a_file_anywhere(tmp_path: Path) -> None:
+    cluster = load_cluster(write(tmp_path, **LEAST))
+    assert isinstance(cluster, SlurmCluster)
+    assert load_cluster(cluster.name) == cluster  # as a submission remembers it
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"kind": "slrum"}, r"mine\.yaml: kind 'slrum' must be local or slurm"),
+        ({"kind": "slurm", "gpus": 1}, r"mine\.yaml: the key 'cpus' is missing"),
+        (LEAST | {"partiton": "x"}, r"mine\.yaml: unknown key 'partiton'; .*: partition"),
+        (LEAST | {"minutes": "90"}, r"mine\.yaml: minutes: '90' must be of type int"),
+        (LEAST | {"packed": 0}, r"mine\.yaml: packed: 0 must be at least 1"),
+        (LEAST | {"resources": {"rank": 2}}, "resources: unknown key 'rank'; nearest: ranks"),
+        (LEAST | {"resources": {"papre": {"ranks": 2}}}, "unknown scale 'papre'; nearest: paper"),
+    ],
+)
+def test_a_mistake_in_a_profile_names_file_key_and_fix(
+    tmp_path: Path, content: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        load_cluster(write(tmp_path, **content))
+
+
+def test_an_unknown_profile_names_those_there_are() -> None:
+    with pytest.raises(UserError, match=r"no cluster 'slrum'.*nearest: slurm .*local, slurm"):
+        load_cluster("slrum")
+    with pytest.raises(UserError, match="no such file"):
+        load_cluster("nowhere/slurm.yaml")
+
+
+def test_a_profile_places_a_run_without_making_it_another(
+    tmp_path: Path, smoke: MakeConfig
+) -> None:
+    config = smoke()
+    profile = LEAST | {
+        "data": {config.data.name: "/datasets/x"},
+        "resources": {"data_workers": 3, "smoke": {"ranks": 2}, "paper": {"ranks": 16}},
+    }
+    placed = load_cluster(write(tmp_path, **profile)).placed(config)
+    assert placed.paths.data == "/datasets/x"
+    assert (placed.resources.data_workers, placed.resources.ranks) == (3, 2)
+    assert run_id(placed) == run_id(config)
+    assert config.resources.ranks == 1
+
+
+@pytest.mark.parametrize("resources", [{"ranks": "many"}, {"device": "gpu"}, {"ranks": 5}])
+def test_resources_that_do_not_suit_a_run_are_refused(
+    tmp_path: Path, smoke: MakeConfig, resources: dict[str, object]
+) -> None:
+    cluster = load_cluster(write(tmp_path, **LEAST, resources=resources))
+    with pytest.raises(UserError, match="resources of this profile"):
+        cluster.placed(smoke({"train.batch_size": 32}))

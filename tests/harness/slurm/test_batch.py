@@ -1,0 +1,331 @@
+"""From runs to sbatch calls: what is asked for, how it is split, what if SLURM refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from repro.errors import UserError
+from repro.harness.experiments.clusters import SlurmCluster
+from repro.harness.plan.cost import Cost
+from repro.harness.plan.plan import plan
+from repro.harness.plan.submit import check_budget, submit
+from repro.harness.runs.store import find_runs
+from repro.harness.slurm.batch import script
+from repro.harness.slurm.needs import More
+from repro.harness.slurm.snapshot import snapshot
+from repro.harness.slurm.submissions import submissions
+from tests.harness.scripted import Scripted, all_waiting, option, scripted
+
+__all__ = ["scripted"]
+
+CLUSTER = SlurmCluster("mine", "slurm", gpus=1, cpus=4, memory_gb=16, minutes=90)
+LIMIT = "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed\n"
+
+
+def send(
+    results: Path, cluster: SlurmCluster = CLUSTER, seeds: int = 2, more: More | None = None
+) -> list[str]:
+    """Submit F7; what was said."""
+    lines: list[str] = []
+    runs = plan(["F7"], "smoke", seeds, results).runs
+    submit(runs, cluster, results, more or More(), lines.append)
+    return lines
+
+
+def arrays(results: Path) -> list[dict[str, Any]]:
+    """Those of the newest submission; names of one second are in no order."""
+    return [asdict(array) for array in submissions(results)[-1].arrays]
+
+
+def test_a_grid_is_one_array_and_its_evaluations_wait_task_by_task(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    send(tmp_path)
+    training, evaluation = scripted.scripts
+    assert option(training, "array") == "0-7%8"
+    assert option(training, "dependency") == ""
+    assert option(evaluation, "array") == "0-7%8"
+    assert option(evaluation, "dependency") == "aftercorr:101"
+    assert option(evaluation, "kill-on-invalid-dep") == "yes"
+    assert [(a["stage"], a["job"]) for a in arrays(tmp_path)] == [
+        ("train", "101"),
+        ("evaluate", "102"),
+    ]
+
+
+def test_a_single_run_is_followed_by_its_evaluation_alone(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    run = plan(["F7:both"], "smoke", 1, tmp_path).runs
+    submit(run, CLUSTER, tmp_path, More(), print)
+    assert [option(s, "array") for s in scripted.scripts] == ["", ""]
+    assert option(scripted.scripts[1], "dependency") == "afterok:101"
+
+
+def test_a_job_asks_for_what_profile_and_run_need(scripted: Scripted, tmp_path: Path) -> None:
+    more: dict[str, Any] = {
+        "partition": "fast", "account": "vision", "qos": "high", "constraint": "a100|h100",
+        "setup": ("module load cuda",), "extra": {"mail-type": "FAIL"}, "srun": ("--mpi=none",),
+        "warning_seconds": 200, "requeues": 7,
+    }  # fmt: skip
+    ranks = {"smoke": {"ranks": 16}}
+    send(tmp_path, replace(CLUSTER, resources=ranks, **more))
+    text = scripted.scripts[0]
+    wanted = {
+        "partition": "fast", "account": "vision", "qos": "high", "constraint": "a100|h100",
+        "mail-type": "FAIL", "nodes": "2", "ntasks-per-node": "8", "gpus-per-node": "8",
+        "cpus-per-task": "4", "mem": "131072M", "time": "90", "signal": "USR2@200",
+        "open-mode": "append", "requeue": "yes",
+    }  # fmt: skip
+    assert {name: option(text, name) for name in wanted} == wanted
+    assert text.index("module load cuda") < text.index("PYTHONPATH") < text.index("srun ")
+    assert "--kill-on-bad-exit=1 --mpi=none" in text
+    assert "export REPRO_REQUEUES=7" in text
+    assert "SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK" in text
+    # An evaluation is one process.
+    assert option(scripted.scripts[1], "nodes") == "1"
+    assert option(scripted.scripts[1], "gpus-per-node") == "1"
+    (folder, *_) = find_runs(tmp_path / "runs")
+    assert folder.config().resources.ranks == 16
+
+
+def test_what_a_profile_leaves_empty_is_left_to_the_cluster(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    send(tmp_path, replace(CLUSTER, gpus=0))
+    for name in ("partition", "account", "qos", "constraint", "gpus-per-node"):
+        assert option(scripted.scripts[0], name) == ""
+
+
+@pytest.mark.parametrize(
+    ("told", "profile", "sizes"),
+    [("MaxArraySize = 3", 0, [3, 3, 2]), ("MaxArraySize = 1001", 5, [5, 3]), ("", 0, [8])],
+)
+def test_arrays_are_split_at_the_clusters_limit_or_the_profiles(
+    scripted: Scripted, tmp_path: Path, told: str, profile: int, sizes: list[int]
+) -> None:
+    scripted.answer("scontrol", told, code=0 if told else 1)
+    send(tmp_path, replace(CLUSTER, max_array=profile, parallel=4))
+    training = [array for array in arrays(tmp_path) if array["stage"] == "train"]
+    assert [len(array["tasks"]) for array in training] == sizes
+    throttles = [option(s, "array").partition("%")[2] for s in scripted.scripts]
+    assert sum(map(int, throttles)) // 2 <= 4  # training and evaluation take turns
+
+
+def test_a_limit_on_submitted_jobs_leaves_the_rest_for_later(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    scripted.refuse_arrays_of(3, LIMIT)
+    said = send(tmp_path)
+    assert "AssocMaxSubmitJobLimit" in said[-2]
+    assert "repeat the command" in said[-2]
+    sent = sum(len(a["tasks"]) for a in arrays(tmp_path) if a["stage"] == "train")
+    assert 0 < sent < 8
+    # The rest has no claim, and goes as soon as there is room.
+    scripted.refuse_arrays_of(1000, "")
+    scripted.answer("squeue", all_waiting(tmp_path))
+    send(tmp_path)
+    second = [a for a in arrays(tmp_path) if a["stage"] == "train"]
+    assert sum(len(a["tasks"]) for a in second) == 8 - sent
+
+
+def test_the_profiles_limit_on_jobs_in_the_queue_is_kept(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    scripted.answer("squeue", "1\n2\n")  # mine, already there
+    said = send(tmp_path, replace(CLUSTER, max_jobs=8))
+    sent = [len(array["tasks"]) for array in arrays(tmp_path)]
+    assert sent == [3, 3]
+    assert "5 runs not sent (max_jobs: 8" in said[-2]
+
+
+def test_a_refusal_that_waiting_does_not_mend_is_one_line_and_claims_nothing(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    scripted.refuse_arrays_of(0, "sbatch: error: invalid partition specified: fsat\n")
+    with pytest.raises(
+        UserError, match=r"cluster mine: sbatch refused: .*partition specified: fsat"
+    ):
+        send(tmp_path)
+    assert arrays(tmp_path) == []
+    assert len(plan(["F7"], "smoke", 2, tmp_path).todo) == 8
+
+
+def test_submitting_again_sends_nothing(scripted: Scripted, tmp_path: Path) -> None:
+    send(tmp_path)
+    scripted.answer("squeue", all_waiting(tmp_path))
+    assert send(tmp_path) == []
+    assert len(scripted.scripts) == 2
+    planned = plan(["F7"], "smoke", 2, tmp_path)
+    assert planned.todo == ()
+    assert {run.state for run in planned.runs} == {"queued"}
+
+
+def test_submissions_at_one_moment_send_each_run_once(scripted: Scripted, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as people:
+        list(people.map(lambda _: send(tmp_path), range(4)))
+    # A fresh submission counts as queued even before squeue has heard of it.
+    assert len(scripted.scripts) == 2
+    assert len(submissions(tmp_path)) == 1
+
+
+def test_small_runs_share_jobs(scripted: Scripted, tmp_path: Path) -> None:
+    send(tmp_path, replace(CLUSTER, packed=3))
+    training = arrays(tmp_path)[0]
+    assert [len(task) for task in training["tasks"]] == [3, 3, 2]
+    (pack, *_) = sorted((tmp_path / "submissions").glob("*/packs/*-0-0.json"))
+    named = json.loads(pack.read_text())["runs"]
+    assert [Path(path).name.rpartition("-")[2] for path in named] == training["tasks"][0]
+    assert "export REPRO_PACKED=3" in scripted.scripts[0]
+    # They share GPU and CPUs; each brings its memory.
+    assert [option(scripted.scripts[0], n) for n in ("gpus-per-node", "cpus-per-task", "mem")] == [
+        "1", "4", "49152M",
+    ]  # fmt: skip
+
+
+def test_a_retry_has_more_than_the_last_job_and_keeps_it(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    send(tmp_path)
+    for folder in find_runs(tmp_path / "runs"):
+        folder.fail({"kind": "out_of_memory", "line": "oom", "host": "n1", "step": 1})
+    send(tmp_path, more=More(memory=1.5, minutes=2))
+    assert option(scripted.scripts[2], "mem") == "24576M"
+    assert option(scripted.scripts[2], "time") == "180"
+    for folder in find_runs(tmp_path / "runs"):
+        folder.fail({"kind": "out_of_memory", "line": "oom", "host": "n1", "step": 1})
+    send(tmp_path)
+    assert option(scripted.scripts[4], "mem") == "24576M"
+
+
+def test_an_evaluation_that_is_retried_has_more_than_its_own_last_job(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    send(tmp_path)
+    for folder in find_runs(tmp_path / "runs"):
+        folder.finish({"metrics": {}})
+        (folder.path / "checkpoints" / "last.pt").touch()
+    for _ in range(2):
+        for submission in submissions(tmp_path):  # long ago: the queue would know its jobs
+            submission.created -= 3600
+            submission.save()
+        send(tmp_path, more=More(memory=1.5, minutes=2))
+    asked = [(option(s, "mem"), option(s, "time")) for s in scripted.scripts]
+    assert asked == [("16384M", "90"), ("16384M", "60"), ("24576M", "120"), ("36864M", "240")]
+
+
+def test_a_surrounding_job_leaves_no_trace_in_the_submitted_one(
+    scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("SBATCH_TIMELIMIT", "1")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm/special.conf")
+    send(tmp_path)
+    environment = scripted.environment(101)
+    assert "SLURM_JOB_ID" not in environment
+    assert "SBATCH_TIMELIMIT" not in environment
+    assert "SLURM_CONF=/etc/slurm/special.conf" in environment
+
+
+def test_a_task_of_an_srun_step_does_not_submit_but_a_shell_in_one_does(
+    scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    with pytest.raises(UserError, match="every task of it would submit"):
+        send(tmp_path)
+    assert scripted.scripts == []
+    monkeypatch.setenv("SLURM_PTY_PORT", "40000")  # srun --pty bash
+    send(tmp_path)
+    assert len(scripted.scripts) == 2
+
+
+def test_without_slurm_the_way_out_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="no sbatch on this machine"):
+        send(tmp_path)
+
+
+def test_the_script_can_be_read_where_there_is_no_slurm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = plan(["F7"], "smoke", 2, tmp_path).runs
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert option(script(runs[:1], CLUSTER, tmp_path), "array") == ""
+    text = script(runs, replace(CLUSTER, parallel=4), tmp_path)
+    assert option(text, "array") == "0-7%4"
+    assert option(text, "gpus-per-node") == "1"
+    assert "submitit.core._submit" in text
+    assert not (tmp_path / "submissions").exists()
+
+
+def test_a_snapshot_is_what_a_job_imports_wherever_it_starts(tmp_path: Path) -> None:
+    code = snapshot(tmp_path)
+    assert snapshot(tmp_path) == code  # the same code is kept once
+    check = (
+        "import repro, repro.harness.runs.environment as e; print(repro.__file__, e.code_version())"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", check],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3],
+        env={"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"},
+    ).stdout  # fmt: skip
+    assert found.startswith(str(code / "repro"))
+    told = json.loads((code / "code.json").read_text())
+    assert str(told["git_sha"]) in found
+
+
+def test_a_snapshot_changes_with_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "elsewhere" / "repro"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("a = 1\n")
+    monkeypatch.setattr("repro.__file__", str(package / "__init__.py"))
+    first = snapshot(tmp_path)
+    (package / "__init__.py").write_text("a = 2\n")
+    second = snapshot(tmp_path)
+    assert first != second
+    assert (first / "repro" / "__init__.py").read_text() == "a = 1\n"
+
+
+@pytest.mark.parametrize(
+    ("cost", "profile", "command", "message"),
+    [
+        (Cost(0, 50.0, "test", 0), 0, 40.0, "--budget 40: these runs need about 50.0 GPU-hours"),
+        (Cost(0, 50.0, "test", 0), 40, None, "budget_hours: of mine 40"),
+        (None, 40, None, "not known yet"),
+        (Cost(0, 50.0, "test", 0), 40, 60.0, ""),
+        (Cost(0, 50.0, "test", 0), 0, None, ""),
+    ],
+)
+def test_a_budget_refuses_what_costs_more(
+    cost: Cost | None, profile: float, command: float | None, message: str
+) -> None:
+    cluster = replace(CLUSTER, budget_hours=profile)
+    if not message:
+        check_budget(cost, cluster, command)
+        return
+    with pytest.raises(UserError, match=message):
+        check_budget(cost, cluster, command)
+
+
+def test_the_throttle_of_all_arrays_together_is_the_profiles(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    send(tmp_path, replace(CLUSTER, max_array=4, parallel=6))
+    assert [option(s, "array") for s in scripted.scripts] == ["0-3%3"] * 4
+
+
+def test_the_throttle_counts_jobs_however_many_runs_share_one(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    send(tmp_path, replace(CLUSTER, packed=2, parallel=2))
+    assert [option(s, "array") for s in scripted.scripts] == ["0-3%2"] * 2
