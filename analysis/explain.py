@@ -31,9 +31,9 @@ from analysis.verdicts.claims import ClaimVerdict, judge_ours, judge_reported
 from analysis.verdicts.ladder import CellVerdict, column_spread, judge_cells
 from repro.errors import UserError, nearest
 from repro.harness.evaluation.names import protocol_of, tier_of
-from repro.harness.experiments.experiment import Claim, Experiment, experiment_ids
+from repro.harness.experiments.claims import Claim
+from repro.harness.experiments.experiment import Experiment, experiment_ids
 from repro.harness.experiments.folders import experiments_dir, results_dir
-from repro.harness.experiments.keys import addresses
 from repro.harness.experiments.ledger import Deviation, concerned, read_ledger
 from repro.harness.experiments.paper import read_paper
 from repro.harness.runs.store import RunFolder, find_runs
@@ -147,8 +147,14 @@ class Explainer:
         (ours,) = (one for one in self.claim_verdicts(experiment) if one.id == name)
         printed = judge_reported(experiment, Evidence(PAPER, {}))
         (reported,) = (one for one in printed if one.id == name)
-        named = dict(addresses(claim.kind, claim.body))
-        rows = dict.fromkeys(a.rpartition(".")[0] if cells else a for a, cells in named.items())
+        rows = dict.fromkeys(
+            address
+            for part in claim.body.parts()
+            for address in (
+                *part.row_addresses(),
+                *(cell.rpartition(".")[0] for cell in part.cell_addresses()),
+            )
+        )
         runs: dict[str, dict[str, Any]] = {}
         ledger: dict[str, dict[str, str]] = {}
         for address in rows:
@@ -171,8 +177,8 @@ class Explainer:
             "note": claim.note,
             "on_paper": claim.on_paper,
             "reported": {"verdict": reported.verdict, "evidence": reported.detail},
-            "cells": [self._short_cell(address) for address, is_cell in named.items() if is_cell],
-            "rows": [self._short_row(address) for address, is_cell in named.items() if not is_cell],
+            "cells": list(map(self._short_cell, dict.fromkeys(claim.body.cell_addresses()))),
+            "rows": list(map(self._short_row, dict.fromkeys(claim.body.row_addresses()))),
             "runs": list(runs.values()),
             "deviations": list(ledger.values()),
         }

@@ -15,7 +15,6 @@ from analysis.evidence.frame import Record, curve
 from analysis.explain import Explainer
 from analysis.report.data import Section, hardware_of
 from analysis.tables.notes import code_of, plain
-from repro.harness.experiments.keys import addresses
 
 CURVES = ("knn", "student_knn", "entropy", "kl", "loss", "output_spread")
 UNSAFE = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
@@ -149,7 +148,7 @@ def _claims_by_address(sections: Sequence[Section]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     for section in sections:
         for claim in section.experiment.claims:
-            for address, _ in addresses(claim.kind, claim.body):
+            for address in (*claim.body.row_addresses(), *claim.body.cell_addresses()):
                 found[address].append(claim.id)
     return found
 

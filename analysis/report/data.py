@@ -18,8 +18,8 @@ from analysis.tables.formats import described, groups, spans
 from analysis.tables.notes import code_of
 from analysis.tables.table import Line, Printed, build
 from analysis.verdicts.claims import ClaimVerdict, judge_reported
-from repro.harness.experiments.experiment import Claim, Experiment, experiment_ids
-from repro.harness.experiments.keys import addresses
+from repro.harness.experiments.claims import Claim
+from repro.harness.experiments.experiment import Experiment, experiment_ids
 from repro.harness.experiments.paper import Anchor, Inconsistency, read_paper
 
 PARTS = {"T": "Tables", "F": "Figures", "A": "Appendix"}  # by the first letter of an id
@@ -126,8 +126,7 @@ def _section(experiment: Experiment, evidence: Evidence) -> Section:
 def _shown(
     claim: Claim, ours: ClaimVerdict, printed: ClaimVerdict, evidence: Evidence
 ) -> ShownClaim:
-    named = dict(addresses(claim.kind, claim.body))
-    found = [resolve(address, evidence) for address, is_cell in named.items() if is_cell]
+    found = [resolve(address, evidence) for address in dict.fromkeys(claim.body.cell_addresses())]
     return ShownClaim(
         verdict=ours,
         kind=kind_of(ours),
@@ -135,8 +134,7 @@ def _shown(
         cells=[(f"{c.experiment}:{c.row}:{c.metric}", bool(c.values)) for c in found],
         rows=[
             (address, _first_measured(address, evidence))
-            for address, is_cell in named.items()
-            if not is_cell
+            for address in dict.fromkeys(claim.body.row_addresses())
         ],
     )
 

@@ -28,6 +28,7 @@ from analysis.tables.notes import notes_of
 from analysis.verdicts.claims import ClaimVerdict, judge_ours
 from analysis.verdicts.ladder import NOT_HERE, CellVerdict, column_spread, judge_cells
 from repro.harness.evaluation.names import tier_of
+from repro.harness.experiments.claims import Body, OfRows
 from repro.harness.experiments.experiment import Experiment, Metric, Row
 from repro.harness.experiments.paper import read_paper
 from repro.terminal import tick
@@ -191,9 +192,13 @@ def _row_verdict(
     said += [
         f"{v.id} {v.verdict}"
         for v in claims
-        if v.verdict != "not run" and address in by_id[v.id].body.get("rows", [])
+        if v.verdict != "not run" and address in _judged_rows(by_id[v.id].body)
     ]
     return "; ".join(said) or next(iter(words.values()))
+
+
+def _judged_rows(body: Body) -> tuple[str, ...]:
+    return body.rows if isinstance(body, OfRows) else ()
 
 
 def tidy(

@@ -45,6 +45,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import to_builtins
+
 from analysis.evidence.frame import NOT_MEASURED, PAPER, Evidence, load_evidence
 from analysis.evidence.stats import format_p, holm, holm_steps
 from analysis.verdicts.comparisons import (
@@ -62,7 +64,8 @@ from analysis.verdicts.comparisons import (
 from analysis.verdicts.parts import parts_of
 from analysis.verdicts.reported import judge
 from repro.errors import UserError
-from repro.harness.experiments.experiment import Claim, Experiment, select
+from repro.harness.experiments.claims import Claim
+from repro.harness.experiments.experiment import Experiment, select
 
 ALPHA = 0.05
 SMOKE = "smoke"
@@ -133,7 +136,7 @@ def judge_reported(experiment: Experiment, evidence: Evidence) -> list[ClaimVerd
     words = {True: "holds", False: "does not hold", None: "nothing printed"}
     verdicts = []
     for claim in experiment.claims:
-        holds, detail = judge(claim.kind, claim.body, evidence)
+        holds, detail = judge(claim.kind, to_builtins(claim.body), evidence)
         as_noted = holds == NOTED[claim.on_paper]
         word = words[holds] if as_noted else f"{words[holds]}, but noted as: {claim.on_paper}"
         if as_noted and holds is False:
@@ -144,7 +147,10 @@ def judge_reported(experiment: Experiment, evidence: Evidence) -> list[ClaimVerd
 
 def judge_ours(experiment: Experiment, evidence: Evidence) -> list[ClaimVerdict]:
     """Every claim of one experiment on our records, with Holm over the claims that were tested."""
-    whole = {claim.id: parts_of(claim.kind, claim.body, evidence) for claim in experiment.claims}
+    whole = {
+        claim.id: parts_of(claim.kind, to_builtins(claim.body), evidence)
+        for claim in experiment.claims
+    }
     parts = {name: _measured(its) for name, its in whole.items()}
     p_values = {name: claim_p(its) for name, its in parts.items() if _tested(its)}
     smaller = [min(pair) for pair in p_values.values()]
@@ -249,7 +255,7 @@ def _verdict(
         verdict=verdict,
         holds=holds,
         detail=detail,
-        rule=_rule(claim.kind, claim.body),
+        rule=_rule(claim.kind, to_builtins(claim.body)),
         flips=flips,
         where=claim.where,
         portability=claim.portability,

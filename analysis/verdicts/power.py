@@ -19,6 +19,7 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import to_builtins
 from scipy.integrate import fixed_quad
 from scipy.special import ndtr, stdtrit
 from scipy.stats import chi
@@ -128,7 +129,7 @@ def plan_power(experiment: Experiment, evidence: Evidence) -> list[Planned]:
     steps = [
         (claim.id, *step)
         for claim in experiment.claims
-        for step in _steps(claim.kind, claim.body)
+        for step in _steps(claim.kind, to_builtins(claim.body))
         if all(_trainable(address, evidence) for address in step[:2])
     ]
     claims = len({name for name, *_ in steps})

@@ -15,18 +15,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from repro.errors import UserError, nearest
+from repro.harness.experiments.claims import Claim, read_claim
 from repro.harness.experiments.folders import experiments_dir
 from repro.harness.experiments.keys import (
-    CLAIM,
     COLUMN,
     EXPERIMENT,
     METRIC,
-    ON_PAPER,
-    PORTABILITIES,
     ROW,
     VARIANT,
-    addresses,
-    check_claim_body,
     check_keys,
     check_reported,
     check_unique,
@@ -110,25 +106,6 @@ class Row:
         if self.scales and scale not in self.scales:
             return f"only at scale {', '.join(self.scales)}"
         return ""
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A statement of the paper; `body` holds what its kind needs (`spec_checks.CLAIM_BODIES`).
-
-    `portability`: M(echanism) holds at any scale, L(arge gap) and S(mall gap) need more of it,
-    I(mageNet) is tied to its data, to hardware or to others' networks. `where` it stands in the
-    paper. `on_paper`: whether the paper's own numbers bear it out (`spec_checks.ON_PAPER`).
-    """
-
-    id: str
-    statement: str
-    portability: str
-    kind: str
-    where: str
-    on_paper: str
-    note: str
-    body: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -290,7 +267,7 @@ def _parse(path: Path) -> Experiment:
     variants = _variants(values["variants"], f"{path}: variants")
     metrics = tuple(_metric(m, list(variants), f"{path}: metrics") for m in values["metrics"])
     rows = tuple(_row(item, values["source"], path) for item in values["rows"])
-    claims = tuple(_claim(item, values["where"], path) for item in values["claims"])
+    claims = tuple(read_claim(item, values["where"], str(path)) for item in values["claims"])
     check_unique([row.name for row in rows], f"{path}: rows")
     check_unique([metric.key for metric in metrics], f"{path}: metrics")
     check_unique([claim.id for claim in claims], f"{path}: claims")
@@ -319,7 +296,9 @@ def _parse(path: Path) -> Experiment:
             raise UserError(f"{where}: reported numbers need a source: where were they read?")
     for claim in claims:
         where = f"{path}: claim {claim.id}"
-        for address, is_cell in addresses(claim.kind, claim.body):
+        named = [(address, False) for address in claim.body.row_addresses()]
+        named += [(address, True) for address in claim.body.cell_addresses()]
+        for address, is_cell in named:
             name, _, place = address.partition(".")
             if name == values["id"]:  # another experiment may not have been written yet
                 line, _, metric = place.rpartition(".") if is_cell else (place, "", "")
@@ -357,16 +336,6 @@ def _metric(item: Any, variants: list[str], where: str) -> Metric:
     elif metric.variant:
         raise UserError(f"{where} {metric.key}: variant: this file has no variants")
     return replace(metric, of=metric.of or metric.key)
-
-
-def _claim(item: Any, where: str, path: Path) -> Claim:
-    values = check_keys(item, CLAIM, f"{path}: claim", open_ended=True)
-    values["where"] = values["where"] or where
-    for key, valid in (("portability", PORTABILITIES), ("on_paper", ON_PAPER)):
-        _among([values[key]], list(valid), f"{path}: claim {values['id']}: {key}")
-    body = {key: value for key, value in values.items() if key not in CLAIM}
-    check_claim_body(values["kind"], body, f"{path}: claim {values['id']}")
-    return Claim(**{key: values[key] for key in CLAIM}, body=body)
 
 
 def _among(words: Sequence[str] | Mapping[str, Any], valid: list[str], where: str) -> None:

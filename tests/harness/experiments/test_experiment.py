@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from repro.errors import UserError
+from repro.harness.experiments.claims import Greater
 from repro.harness.experiments.experiment import experiment_ids, load, row_config, run_name, select
 from repro.harness.experiments.folders import experiments_dir, results_dir
-from repro.harness.experiments.keys import addresses
 
 SCALES = ("smoke", "laptop", "gpu", "paper")
 SPEC: dict[str, Any] = {
@@ -80,15 +80,12 @@ def test_every_row_of_every_committed_experiment_composes(name: str, scale: str)
 @pytest.mark.parametrize("name", experiment_ids())
 def test_every_claim_of_a_committed_experiment_names_cells_that_exist_somewhere(name: str) -> None:
     experiments = [load(other) for other in experiment_ids()]
-    rows = {(f"{e.id}.{row.name}", False) for e in experiments for row in e.rows}
-    cells = {
-        (f"{e.id}.{row.name}.{m.key}", True)
-        for e in experiments
-        for row in e.rows
-        for m in e.metrics
-    }
+    rows = {f"{e.id}.{row.name}" for e in experiments for row in e.rows}
+    cells = {f"{e.id}.{row.name}.{m.key}" for e in experiments for row in e.rows for m in e.metrics}
     for claim in load(name).claims:
-        assert set(addresses(claim.kind, claim.body)) <= rows | cells, claim.id
+        assert set(claim.body.row_addresses()) <= rows, claim.id
+        assert set(claim.body.cell_addresses()) <= cells, claim.id
+        assert claim.body.row_addresses() or claim.body.cell_addresses(), claim.id
 
 
 def test_a_minimal_file_is_read_with_its_defaults(experiments: Path) -> None:
@@ -96,7 +93,7 @@ def test_a_minimal_file_is_read_with_its_defaults(experiments: Path) -> None:
     first = experiment.row("a")
     assert (first.overrides, first.scales, first.reported_curve) == ({}, (), None)
     assert (experiment.baseline, experiment.at, experiment.curves) == ({}, {}, ())
-    assert experiment.claims[0].body == {"better": "X1.a.knn", "worse": "X1.b.knn"}
+    assert experiment.claims[0].body == Greater(better="X1.a.knn", worse="X1.b.knn")
 
 
 def test_overrides_apply_from_the_experiment_to_the_row_and_from_any_scale_to_this_one(
@@ -186,7 +183,8 @@ def test_a_mistake_inside_a_compound_claim_is_found(experiments: Path) -> None:
 
 def test_a_claim_may_address_an_experiment_that_is_not_written_yet(experiments: Path) -> None:
     change = lambda spec: spec["claims"][0].update(worse="T99.r1.knn")  # noqa: E731
-    assert load(write(experiments, change)).claims[0].body["worse"] == "T99.r1.knn"
+    (claim,) = load(write(experiments, change)).claims
+    assert claim.body.cell_addresses() == ("X1.a.knn", "T99.r1.knn")
 
 
 def test_a_file_that_is_not_yaml_is_named(experiments: Path) -> None:

@@ -1,0 +1,366 @@
+"""What an experiment file may claim: statements of the paper, each of one of 19 kinds.
+
+A kind is a type here, with the keys that it needs; what it means is said by
+`analysis/verdicts/kinds.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from repro.errors import UserError, nearest
+
+ROW, CELL = "T7.r1", "T7.r1.knn"  # what addresses look like; row names may hold dots themselves
+Portability = Literal["M", "L", "S", "I"]
+OnPaper = Literal["holds", "overclaim", "not numeric"]
+
+
+def _tag(name: str) -> str:
+    """CurveAbove is written curve_above in a file."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+class Body(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag=_tag,
+):
+    """What any kind of claim has: `margin_why` says where a margin of it comes from."""
+
+    margin_why: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises: ValueError where something named is no address."""
+        for example, addresses in ((ROW, self.row_addresses()), (CELL, self.cell_addresses())):
+            for address in addresses:
+                if address.count(".") < example.count("."):
+                    raise ValueError(f"'{address}' is not an address such as {example}")
+
+    @property
+    def kind(self) -> str:
+        return str(type(self).__struct_config__.tag)
+
+    def parts(self) -> tuple[ClaimBody, ...]:
+        """The claims that this one is made of: itself, if it is not an `AllOf`."""
+        assert isinstance(self, ClaimBody), f"{type(self).__name__} is no kind of claim"
+        return (self,)
+
+    def row_addresses(self) -> tuple[str, ...]:
+        """The rows that it speaks of as a whole, such as T7.r1."""
+        return ()
+
+    def cell_addresses(self) -> tuple[str, ...]:
+        """The cells that it rests on, such as T7.r1.knn."""
+        return ()
+
+
+class OfRows(Body, frozen=True):
+    """A claim on each of some rows, or of their variants."""
+
+    rows: tuple[str, ...]
+
+    def row_addresses(self) -> tuple[str, ...]:
+        return self.rows
+
+
+class Collapse(OfRows, frozen=True):
+    """The output is constant, in this form (Sec. 5.3)."""
+
+    form: Literal["one_dimension", "uniform"]
+
+
+class Healthy(OfRows, frozen=True):
+    """The output is not constant, and neither sharp nor flat as a whole."""
+
+
+class Decomposition(OfRows, frozen=True):
+    """Cross-entropy is entropy plus KL divergence (Eq. 5)."""
+
+
+class Fails(OfRows, frozen=True):
+    """Training learns nothing."""
+
+
+class Works(OfRows, frozen=True):
+    """Training learns something, without a collapse."""
+
+
+class Tokens(OfRows, frozen=True):
+    """So many tokens enter the network as its resolution and patches make (Table 1)."""
+
+
+class RiseAndFall(OfRows, frozen=True):
+    """The divergence rises, then falls, while the entropy falls (Fig. 7)."""
+
+
+class CurveAbove(OfRows, frozen=True):
+    """The curve of metric `above` is above that of `below`, from the share `after` of training."""
+
+    above: str
+    below: str
+    after: float
+
+    def cell_addresses(self) -> tuple[str, ...]:
+        return _cells(self.rows, (self.above, self.below))
+
+
+class PeakAndDecline(OfRows, frozen=True):
+    """The curve of this metric ends below its maximum."""
+
+    curve: str
+
+    def cell_addresses(self) -> tuple[str, ...]:
+        return _cells(self.rows, (self.curve,))
+
+
+class CurveCrosses(Body, frozen=True):
+    """The second row's curve is above the first's at the beginning, below it at the end."""
+
+    first: str
+    second: str
+    curve: str
+
+    def row_addresses(self) -> tuple[str, ...]:
+        return self.first, self.second
+
+    def cell_addresses(self) -> tuple[str, ...]:
+        return _cells(self.row_addresses(), (self.curve,))
+
+
+class Greater(Body, frozen=True):
+    """One cell is greater than another."""
+
+    better: str
+    worse: str
+
+    def cell_addresses(self) -> tuple[str, ...]:
+        return self.better, self.worse
+
+
+class NoWorse(Body, frozen=True):
+    """One cell is at most a margin below another."""
+
+    better: str
+    worse: str
+    margin: float
+
+    def cell_addresses(self) -> tuple[str, ...]:
+        return self.better, self.worse
+
+
+class Close(Body, frozen=True):
+    """Two cells are equal within a margin."""
+
+    a: str
+    b: str
+    margin: float
+
+    def cell_addresses(self) -> tuple[str, ...]:
+        return self.a, self.b
+
+
+class Best(Body, frozen=True):
+    """One cell is greater than each of some others."""
+
+    best: str
+    among: tuple[str, ...]
+
+    def cell_addresses(self) -> tuple[str, ...]:
+        return self.best, *self.among
+
+
+class Order(Body, frozen=True):
+    """Each of these cells is greater than the next."""
+
+    order: tuple[str, ...]
+
+    def cell_addresses(self) -> tuple[str, ...]:
+        return self.order
+
+
+class Bounded(Body, frozen=True, kw_only=True):
+    """A number that lies between two bounds, of which one may be missing."""
+
+    above: float | None = None
+    below: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.above is None and self.below is None:
+            raise ValueError(f"{self.kind} needs a bound: above, below or both")
+
+
+class Contrast(Bounded, frozen=True):
+    """A sum of cells, each with its weight."""
+
+    terms: dict[str, float]
+
+    def cell_addresses(self) -> tuple[str, ...]:
+        return tuple(self.terms)
+
+
+class Ratio(Bounded, frozen=True):
+    """One cell over another."""
+
+    over: str
+    under: str
+
+    def cell_addresses(self) -> tuple[str, ...]:
+        return self.over, self.under
+
+
+class SmallerGap(OfRows, frozen=True):
+    """From metric `high` to metric `low` it is less far in every one of `rows` than in `than`."""
+
+    high: str
+    low: str
+    than: tuple[str, ...]
+
+    def row_addresses(self) -> tuple[str, ...]:
+        return *self.rows, *self.than
+
+    def cell_addresses(self) -> tuple[str, ...]:
+        return _cells(self.row_addresses(), (self.high, self.low))
+
+
+class AllOf(Body, frozen=True):
+    """Several claims that must all hold."""
+
+    claims: tuple[ClaimBody, ...]
+
+    def parts(self) -> tuple[ClaimBody, ...]:
+        return tuple(chain.from_iterable(claim.parts() for claim in self.claims))
+
+    def row_addresses(self) -> tuple[str, ...]:
+        return tuple(chain.from_iterable(claim.row_addresses() for claim in self.claims))
+
+    def cell_addresses(self) -> tuple[str, ...]:
+        return tuple(chain.from_iterable(claim.cell_addresses() for claim in self.claims))
+
+
+ClaimBody = (
+    Collapse
+    | Healthy
+    | Decomposition
+    | Fails
+    | Works
+    | Tokens
+    | RiseAndFall
+    | CurveAbove
+    | PeakAndDecline
+    | CurveCrosses
+    | Greater
+    | NoWorse
+    | Close
+    | Best
+    | Order
+    | Contrast
+    | Ratio
+    | SmallerGap
+    | AllOf
+)
+SHAPES: Mapping[str, type[Body]] = {
+    str(shape.__struct_config__.tag): shape for shape in get_args(ClaimBody)
+}
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A statement of the paper; in the file the keys of `body` stand beside the others.
+
+    `portability`: M(echanism) holds at any scale, L(arge gap) and S(mall gap) need more of it,
+    I(mageNet) is tied to its data, to hardware or to others' networks. `where` it stands in the
+    paper. `on_paper`: whether the paper's own numbers bear it out.
+    """
+
+    id: str
+    statement: str
+    portability: Portability
+    where: str = ""
+    on_paper: OnPaper = "holds"
+    note: str = ""
+    body: ClaimBody
+
+    @property
+    def kind(self) -> str:
+        return self.body.kind
+
+
+def read_claim(item: Any, where: str, source: str) -> Claim:
+    """A claim as it stands in a file; one that does not say `where` stands where its table does.
+
+    Args:
+        source: begins the message of a mistake.
+
+    Raises:
+        UserError: one line that names the claim, the key and the nearest valid one.
+    """
+    own = [field for field in Claim.__struct_fields__ if field != "body"]
+    if not isinstance(item, Mapping):
+        raise UserError(f"{source}: claim: must be a mapping of {', '.join([*own, 'kind'])}")
+    here = (
+        f"{source}: claim {item['id']}" if isinstance(item.get("id"), str) else f"{source}: claim"
+    )
+    values = {key: value for key, value in item.items() if key in own}
+    body = {key: value for key, value in item.items() if key not in own}
+    _check_keys(values, Claim, here, ignored="body")
+    for key, valid in (("portability", get_args(Portability)), ("on_paper", get_args(OnPaper))):
+        if values.get(key, valid[0]) not in valid:
+            raise UserError(
+                f"{here}: {key}: '{values[key]}' is not one of {', '.join(valid)}; "
+                f"nearest: {nearest(str(values[key]), valid)}"
+            )
+    _check_body(body, own, here)
+    try:
+        claim = msgspec.convert(values | {"body": body}, Claim)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{here}: {error}") from None
+    return claim if claim.where else msgspec.structs.replace(claim, where=where)
+
+
+def _check_body(body: Any, beside: Iterable[str], here: str) -> None:
+    """The kind exists and has the keys that it needs and no others.
+
+    Args:
+        beside: keys that may stand beside its own, for the nearest one.
+    """
+    if not isinstance(body, Mapping):
+        raise UserError(f"{here}: claims: {body!r} must be a mapping with a kind")
+    if "kind" not in body:
+        raise UserError(f"{here}: the key 'kind' is missing")
+    shape = SHAPES.get(str(body["kind"]))
+    if shape is None:
+        raise UserError(
+            f"{here}: unknown kind '{body['kind']}'; nearest: {nearest(str(body['kind']), SHAPES)}"
+        )
+    valid = ["kind", *shape.__struct_fields__]
+    for key in body:
+        if key not in valid:
+            raise UserError(
+                f"{here}: unknown key '{key}'; nearest valid key: "
+                f"{nearest(str(key), [*valid, *beside])}"
+            )
+    _check_keys(body, shape, here)
+    if shape is AllOf and isinstance(body["claims"], list):
+        for part in body["claims"]:
+            _check_body(part, (), here)
+
+
+def _check_keys(
+    content: Mapping[str, Any], shape: type[msgspec.Struct], here: str, ignored: str = ""
+) -> None:
+    for field in msgspec.structs.fields(shape):
+        if field.required and field.name not in content and field.name != ignored:
+            raise UserError(f"{here}: the key '{field.name}' is missing")
+
+
+def _cells(rows: Iterable[str], metrics: Iterable[str]) -> tuple[str, ...]:
+    metrics = tuple(metrics)
+    return tuple(f"{row}.{metric}" for row in rows for metric in metrics)
