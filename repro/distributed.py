@@ -20,7 +20,6 @@ import torch.distributed.nn.functional as differentiable
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from repro.config.schema import Device
 from repro.errors import UserError
 
 
@@ -151,10 +150,14 @@ def any_rank(flag: bool) -> bool:
     return bool(raised)
 
 
-def choose_device(device: Device) -> torch.device:
-    """Raises UserError where cuda is asked for and there is none."""
-    if device is Device.cuda and not torch.cuda.is_available():
+def choose_device(name: str) -> torch.device:
+    """The device that `resources.device` names: cpu, cuda, or auto: cuda where there is one.
+
+    Raises:
+        UserError: cuda is asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
         raise UserError("resources.device=cuda, but torch sees no GPU; use auto or cpu")
-    if device is Device.auto:
+    if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device.value)
+    return torch.device(name)

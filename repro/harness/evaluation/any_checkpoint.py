@@ -125,7 +125,7 @@ def evaluate_weights(
         config = _data_config(f"{whole}={root}" if root else whole)
     config = replace(config, protocols=_shortened(config.protocols, epochs))
     weights = open_weights(asked)
-    device = choose_device(config.resources.device)
+    device = choose_device(config.resources.device.value)
     views = replace(config.views, global_size=weights.image_size)
     config = replace(config, model=weights.model, views=views)
     if protocol == THROUGHPUT:
@@ -177,7 +177,7 @@ def draw_features(asked: Asked, data: str, out: Path) -> list[Path]:
         raise UserError(f"--weights {asked.path}: say on which images: --data NAME=PATH")
     config = folder.config() if folder and not data else _data_config(data)
     weights = open_weights(asked)
-    device = choose_device(config.resources.device)
+    device = choose_device(config.resources.device.value)
     subject = Subject(weights.backbone.to(device), config, device)
     test, names = subject.dataset.test, subject.dataset.classes
     whose = f"{folder.path.name if folder else asked.path.stem}-{subject.dataset.name}"

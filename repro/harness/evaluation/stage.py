@@ -96,7 +96,7 @@ def _make(folder: RunFolder, wanted: Request) -> None:
     config = folder.config()
     # One process, whatever number trained.
     config = replace(config, resources=replace(config.resources, ranks=1, accumulate=1))
-    device = choose_device(config.resources.device)
+    device = choose_device(config.resources.device.value)
     backbone, step = _backbone(folder, config, device)
     cache = None if config.data.made_here else folder.path.parents[1] / "features"
     subject = Subject(backbone, config, device, cache)

@@ -157,8 +157,8 @@ def _train(folder: RunFolder, config: RunConfig, stop: StopRequest) -> int:
     ranks = config.resources.ranks
     if threads := config.resources.threads or int(os.environ.get(THREADS_VARIABLE, "0")):
         torch.set_num_threads(max(1, threads // ranks))
-    with distributed.joined(ranks, choose_device(config.resources.device).type):
-        device = choose_device(config.resources.device)
+    with distributed.joined(ranks, choose_device(config.resources.device.value).type):
+        device = choose_device(config.resources.device.value)
         dataset = open_dataset(config.data, config.paths.data, config.resources, device)
         trainer = Trainer(config, dataset, device)
         state = checkpoint.load(folder.path / "checkpoints")

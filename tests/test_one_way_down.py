@@ -1,0 +1,70 @@
+"""One way down: what may import what (`[tool.importlinter]` in pyproject.toml), and that it holds."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGES = ("repro", "analysis")
+
+
+def lint(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "import sys; from importlinter.cli import lint_imports; "
+         "sys.exit(lint_imports(no_cache=True))"],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def copy(repository: Path, tmp_path: Path) -> Path:
+    """The packages and their contracts, to be broken."""
+    for package in PACKAGES:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(repository / package, tmp_path / package, ignore=ignored)
+    shutil.copy(repository / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def test_every_import_goes_one_way_and_no_circle_is_left(repository: Path) -> None:
+    done = lint(repository)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "broken"),
+    [
+        ("repro/dino/losses.py", "from repro.harness.runs import store", "repro.dino.losses"),
+        ("repro/harness/runs/store.py", "import analysis", "repro.harness.runs.store"),
+        ("repro/errors.py", "from repro import train", "repro.errors"),
+        ("repro/config/schema.py", "from repro.data import dataset", "repro.config.schema"),
+        (
+            "repro/harness/experiments/experiment.py",
+            "def lazily() -> None:\n    from repro.harness.plan import plan",
+            "repro.harness.experiments.experiment",
+        ),
+        ("analysis/evidence/stats.py", "from analysis.report import page", "analysis.evidence.stats"),
+        ("repro/dino/targets.py", "from repro.dino import method", ".targets -> .method"),
+    ],
+)
+def test_an_import_that_runs_upward_or_in_a_circle_is_refused(
+    copy: Path, file: str, line: str, broken: str
+) -> None:
+    path = copy / file
+    path.write_text(f"{path.read_text()}\n\n{line}\n")
+    done = lint(copy)
+    assert done.returncode == 1, done.stdout
+    assert broken in done.stdout.partition("Broken contracts")[2]
+
+
+def test_a_new_room_has_its_place_on_the_way_down_or_is_refused(copy: Path) -> None:
+    room = copy / "repro" / "harness" / "cellar"
+    room.mkdir()
+    (room / "__init__.py").write_text('"""Nobody has said what may import this."""\n')
+    done = lint(copy)
+    assert done.returncode == 1, done.stdout
+    assert "cellar" in done.stdout
