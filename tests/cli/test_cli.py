@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from repro.cli import results as commands
+from repro.cli.experiments import list as list_command
+from repro.cli.machine import doctor
 from repro.cli.parser import build_parser, main
 from repro.config.compose import compose
 from repro.harness.experiments.experiment import experiment_ids
@@ -243,7 +244,7 @@ def test_a_full_or_read_only_disk_is_one_line_that_names_the_path(
     def refuse(arguments: Any) -> int:
         raise OSError(number, "Read-only file system", "/disk/run.json")
 
-    monkeypatch.setattr(commands, "doctor", refuse)
+    monkeypatch.setattr(doctor, "run", refuse)
     line = mistake(capsys, "doctor")
     assert part in line
     assert "/disk/run.json" in line
@@ -255,7 +256,7 @@ def test_ctrl_c_is_one_line_and_exit_code_130(
     def interrupted(arguments: Any) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "list_", interrupted)
+    monkeypatch.setattr(list_command, "run", interrupted)
     assert main(["list"]) == 130
     assert capsys.readouterr().err == "repro: interrupted\n"
 

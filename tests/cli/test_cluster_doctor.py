@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from repro.cli.cluster_doctor import examine_cluster
-from repro.cli.doctor import Finding
+from repro.cli.machine.cluster_findings import examine_cluster
+from repro.cli.machine.machine_findings import Finding
 from repro.harness.experiments.clusters import SlurmCluster
 from repro.harness.slurm.probe import probe
 from tests.harness.scripted import Scripted, scripted
@@ -32,8 +32,8 @@ SLURM_VERSION           = 23.11.4
 def healthy(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> Scripted:
     scripted.answer("scontrol", SETTINGS)
     scripted.answer("sinfo", "gpu*|up|2-00:00:00|4|idle\n")
-    monkeypatch.setattr("repro.cli.cluster_doctor.PROBE_SECONDS", 0.1)
-    monkeypatch.setattr("repro.cli.cluster_doctor.LATE_SECONDS", 0.0)
+    monkeypatch.setattr("repro.cli.machine.cluster_findings.PROBE_SECONDS", 0.1)
+    monkeypatch.setattr("repro.cli.machine.cluster_findings.LATE_SECONDS", 0.0)
     return scripted
 
 
@@ -61,7 +61,7 @@ def answer_the_probe(monkeypatch: pytest.MonkeyPatch, results: Path, **changes: 
         answer.write_text(json.dumps(found | changes))
         return "7", answer
 
-    monkeypatch.setattr("repro.cli.cluster_doctor.send_probe", send)
+    monkeypatch.setattr("repro.cli.machine.cluster_findings.send_probe", send)
 
 
 def test_a_healthy_cluster_has_nothing_to_mend(

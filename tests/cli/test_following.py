@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from repro.cli import logs, stop
-from repro.cli.gc import rubbish, sweep
+from repro.cli.machine.gc import rubbish, sweep
 from repro.cli.parser import main
+from repro.cli.runs import cancel, run_log
 from repro.errors import UserError
 from repro.harness.experiments.clusters import Cluster, SlurmCluster
 from repro.harness.plan.cost import Cost
@@ -108,7 +108,7 @@ def test_logs_are_told_apart_by_attempt(results: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().out.splitlines()[1:] == ["last of 2"]
     view = overview([folder], results).views[folder.id]
     with pytest.raises(UserError, match=r"--attempt 3: .* holds the attempts 1, 2"):
-        logs.print_log(folder, view, 20, 3)
+        run_log.print_log(folder, view, 20, 3)
 
 
 def test_a_log_is_followed_to_its_end_without_a_line_lost_or_doubled(
@@ -131,7 +131,7 @@ def test_a_log_is_followed_to_its_end_without_a_line_lost_or_doubled(
     thread = threading.Thread(target=work)
     thread.start()
     started.wait()
-    logs.follow([folder], results, 20)
+    run_log.follow([folder], results, 20)
     thread.join()
     out = capsys.readouterr().out.splitlines()
     assert [line for line in out if line.startswith("line")] == [f"line {n}" for n in range(6)]
@@ -161,7 +161,7 @@ def test_waiting_jobs_are_taken_from_slurm_and_running_ones_only_asked(
     (running,) = (folder for folder in folders if folder.id == first)
     with running.lock():
         views = overview(folders, results).views
-        assert stop.cancel(folders, views)
+        assert cancel.cancel(folders, views)
     asked = set(" ".join(scripted.calls("scancel")).split())
     assert asked == {"101_1", "101_2", "101_3"}
     assert all(folder.cancel_requested() for folder in folders)
@@ -178,7 +178,7 @@ def test_a_pack_is_taken_from_slurm_only_as_a_whole(scripted: Scripted, results:
         content["arrays"][0]["tasks"][1][0],
     )
     chosen = [folders[name] for name in (first, second, third)]
-    stop.cancel(chosen, overview(list(folders.values()), results).views)
+    cancel.cancel(chosen, overview(list(folders.values()), results).views)
     assert " ".join(scripted.calls("scancel")) == "101_0"
 
 

@@ -1,25 +1,58 @@
-"""What `repro eval` and `repro export` do; `repro/cli/parser.py` holds the parser.
-
-Like `repro/cli/results.py`: a function from parsed arguments to an exit code, with its own imports.
-"""
+"""`repro eval`: one protocol on any checkpoint, or a picture of what its features show."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from repro.cli.results import FINE, NEGATIVE
+from repro.cli.exit_codes import FINE, NEGATIVE
+from repro.cli.options import add_network, positive
 from repro.errors import UserError
+from repro.harness.evaluation.names import PROTOCOLS
 
+HELP = "one evaluation protocol on any checkpoint, here and now"
+EXAMPLE = "repro eval knn --weights dino_deitsmall16_pretrain.pth --data birds=/data/birds"
 ATTENTION, FEATURES = "attention", "features"
 
 
-def evaluate(arguments: argparse.Namespace) -> int:
-    """One protocol on checkpoints, here and now; a run without --data is evaluated on its own."""
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("protocol", choices=(*PROTOCOLS, FEATURES), help=_protocols())
+    text = "run folders or checkpoints, the authors' files, timm's (.pth, .safetensors), timm:NAME"
+    parser.add_argument("--weights", nargs="+", required=True, metavar="FILE", help=text)
+    text = (
+        "PATH/train/CLASS/*, PATH/val/CLASS/*; benchmarks: voc12, davis17, roxford5k, rparis6k, "
+        "copydays; made here: photographs, composites, clips, crops, copies (default: the run's)"
+    )
+    parser.add_argument("--data", default="", metavar="NAME=PATH", help=text)
+    text = "of linear probes or finetuning (default: those of the scale; the paper's 100 and 300)"
+    parser.add_argument("--epochs", type=positive, default=0, metavar="N", help=text)
+    text = "attention: draw its heads' maps and masks (several may be given)"
+    parser.add_argument("--image", nargs="+", default=[], metavar="FILE", help=text)
+    text = "attention: a video file or a folder of frames, with its map beside each frame"
+    parser.add_argument("--video", nargs="+", default=[], metavar="PATH", help=text)
+    text = "pixels of the shorter side of drawn pictures (default: 480 for networks trained at 224)"
+    parser.add_argument("--side", type=positive, default=0, metavar="N", help=text)
+    text = "folder of pictures (default: results/figures)"
+    parser.add_argument("--out", metavar="FOLDER", help=text)
+    add_network(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
     if arguments.image or arguments.video:
         return _draw_attention(arguments)
     if arguments.protocol == FEATURES:
         return _draw_features(arguments)
+    return _evaluate(arguments)
+
+
+def _protocols() -> str:
+    about = {name: protocol.about for name, protocol in PROTOCOLS.items()}
+    about[FEATURES] = "a t-SNE picture of class means and images"
+    return "; ".join(f"{name}: {what}" for name, what in about.items()).replace("%", "%%")
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    """One protocol on checkpoints; a run without --data is evaluated on its own."""
     from repro.harness.evaluation.any_checkpoint import (
         Asked,
         evaluate_run,
@@ -31,8 +64,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from repro.harness.experiments.clusters import load_cluster
     from repro.harness.experiments.folders import results_dir
 
-    fine, protocol, epochs = True, arguments.protocol, arguments.epochs
-    data = arguments.data or ""
+    fine, protocol, data, epochs = True, arguments.protocol, arguments.data, arguments.epochs
     for word in arguments.weights:
         folder = run_folder(Path(word))
         if folder is not None and not (data or arguments.network):
@@ -50,16 +82,6 @@ def evaluate(arguments: argparse.Namespace) -> int:
     return FINE if fine else NEGATIVE
 
 
-def export(arguments: argparse.Namespace) -> int:
-    from repro.harness.evaluation.any_checkpoint import Asked
-    from repro.harness.evaluation.any_checkpoint import export as write
-
-    asked = Asked(Path(arguments.weights), arguments.network, arguments.heads)
-    for path in write(asked, Path(arguments.target)):
-        print(path)
-    return FINE
-
-
 def _draw_attention(arguments: argparse.Namespace) -> int:
     """Head maps and masks of pictures, mean maps of videos."""
     if arguments.protocol != ATTENTION:
@@ -73,11 +95,11 @@ def _draw_attention(arguments: argparse.Namespace) -> int:
         weights = open_weights(Asked(Path(word), arguments.network, arguments.heads))
         backbone = weights.backbone.to(device)
         side = arguments.side or default_side(weights.image_size)
-        folder = _out(arguments) / weights.digest
-        for image in arguments.image or ():
+        folder = _pictures_folder(arguments) / weights.digest
+        for image in arguments.image:
             for path in draw_picture(backbone, Path(image), side, folder, device)[:1]:
                 print(path)
-        for video in arguments.video or ():
+        for video in arguments.video:
             print(draw_video(backbone, Path(video), side, folder, device))
     return FINE
 
@@ -88,12 +110,12 @@ def _draw_features(arguments: argparse.Namespace) -> int:
 
     for word in arguments.weights:
         asked = Asked(Path(word), arguments.network, arguments.heads)
-        for path in draw_features(asked, arguments.data or "", _out(arguments)):
+        for path in draw_features(asked, arguments.data, _pictures_folder(arguments)):
             print(path)
     return FINE
 
 
-def _out(arguments: argparse.Namespace) -> Path:
+def _pictures_folder(arguments: argparse.Namespace) -> Path:
     from repro.harness.experiments.folders import results_dir
 
     return Path(arguments.out) if arguments.out else results_dir() / "figures"

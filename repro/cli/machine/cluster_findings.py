@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from repro.cli.doctor import SKEW_LIMIT, Finding
+from repro.cli.machine.machine_findings import SKEW_LIMIT, Finding
 from repro.errors import UserError
 from repro.files import read_json
 from repro.harness.experiments.clusters import SlurmCluster

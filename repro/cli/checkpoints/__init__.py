@@ -1,0 +1,1 @@
+"""Trained networks, ours and others': eval, export."""

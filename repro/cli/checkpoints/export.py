@@ -1,0 +1,29 @@
+"""`repro export`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from repro.cli.exit_codes import FINE
+from repro.cli.options import add_network
+
+HELP = "a backbone as safetensors for timm, with a card that says how it was made"
+EXAMPLE = "repro export results/runs/F7-both-laptop-s0-1a2b3c4d5e dino.safetensors"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    text = "a run folder or a checkpoint, as for eval"
+    parser.add_argument("weights", metavar="FILE", help=text)
+    text = "where to; the card lies beside it"
+    parser.add_argument("target", metavar="OUT.safetensors", help=text)
+    add_network(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from repro.harness.evaluation.any_checkpoint import Asked, export
+
+    asked = Asked(Path(arguments.weights), arguments.network, arguments.heads)
+    for path in export(asked, Path(arguments.target)):
+        print(path)
+    return FINE

@@ -1,0 +1,55 @@
+"""The commands of `repro`: one module each, and this table, which alone lists them.
+
+A command's module has its help line, an example that parses, its options and what it does. It
+imports what is heavy (torch, pandas, hydra, rich) inside `run`, so that help is instant. What
+several commands ask for is in `options.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+from typing import Protocol, cast
+
+# In the order of the help; the last part is the command's name.
+TABLE = (
+    "experiments.list",
+    "experiments.show",
+    "experiments.plan",
+    "runs.submit",
+    "runs.run",
+    "runs.status",
+    "runs.logs",
+    "runs.cancel",
+    "runs.retry",
+    "runs.train",
+    "checkpoints.eval",
+    "checkpoints.export",
+    "results.table",
+    "results.figure",
+    "results.check",
+    "results.explain",
+    "results.report",
+    "results.publish",
+    "machine.doctor",
+    "machine.gc",
+)
+
+
+class Command(Protocol):
+    """What the module of a command has."""
+
+    HELP: str
+    EXAMPLE: str
+
+    def add(self, parser: argparse.ArgumentParser) -> None:
+        """Declare its arguments."""
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Do it; the exit code."""
+
+
+def commands() -> dict[str, Command]:
+    """The modules by the name of their command."""
+    modules = {line.rpartition(".")[2]: import_module(f"repro.cli.{line}") for line in TABLE}
+    return cast(dict[str, Command], modules)

@@ -1,0 +1,24 @@
+"""`repro list`."""
+
+from __future__ import annotations
+
+import argparse
+
+from repro.cli.exit_codes import FINE
+from repro.cli.options import add_json
+
+HELP = "experiments, rows, what is done"
+EXAMPLE = "repro list"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from repro.cli.experiments.listing import listing, print_listing
+    from repro.harness.experiments.folders import results_dir
+    from repro.terminal import print_json
+
+    (print_json if arguments.json else print_listing)(listing(results_dir()))
+    return FINE

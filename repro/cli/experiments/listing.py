@@ -1,0 +1,76 @@
+"""Every experiment with what is done of it: what `repro list` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from repro.config.identity import run_id
+from repro.harness.experiments.experiment import (
+    Experiment,
+    Row,
+    experiment_ids,
+    load,
+    row_config,
+)
+from repro.harness.runs.records import read_records
+from repro.harness.runs.store import find_runs
+from repro.terminal import print_table
+
+
+def listing(results: Path) -> list[dict[str, Any]]:
+    """One dict an experiment: {id, title, kind, rows, claims, trainable, done}.
+
+    `rows`, `claims` and `trainable` are counts; `done` counts, by scale, the rows with at least one
+    finished run, here or published.
+    """
+    finished = _finished(results)
+    return [
+        {
+            "id": experiment.id,
+            "title": experiment.title,
+            "kind": experiment.kind,
+            "rows": len(experiment.rows),
+            "claims": len(experiment.claims),
+            "trainable": sum(row.trainable for row in experiment.rows),
+            "done": {scale: _rows_done(experiment, scale, runs) for scale, runs in finished},
+        }
+        for experiment in map(load, experiment_ids())
+    ]
+
+
+def print_listing(entries: Sequence[dict[str, Any]]) -> None:
+    rows = []
+    for entry in entries:
+        done = ", ".join(f"{n} at {scale}" for scale, n in entry["done"].items() if n)
+        counts = f"{entry['trainable']} of {entry['rows']}"
+        rows.append(
+            [entry["id"], entry["kind"], entry["title"], counts, str(entry["claims"]), done or "-"]
+        )
+    print_table("", ["id", "kind", "title", "rows trainable", "claims", "rows done"], rows)
+
+
+def _finished(results: Path) -> list[tuple[str, dict[str, int]]]:
+    """By scale, the finished runs known here: {id: seed}."""
+    by_scale: dict[str, dict[str, int]] = {}
+    for file in sorted((results / "published").glob("*/records.jsonl")):
+        for record in read_records(file):
+            by_scale.setdefault(record["scale"], {})[record["id"]] = record["seed"]
+    for folder in find_runs(results / "runs"):
+        if folder.result() is not None:
+            run = folder.read_run()
+            by_scale.setdefault(run["scale"], {})[folder.id] = run["seed"]
+    return sorted(by_scale.items())
+
+
+def _rows_done(experiment: Experiment, scale: str, runs: dict[str, int]) -> int:
+    seeds = set(runs.values())
+
+    def done(row: Row, variant: str) -> bool:
+        config = row_config(experiment, row, scale, 0, variant)
+        return any(run_id(replace(config, seed=seed)) in runs for seed in seeds)
+
+    trained = (row for row in experiment.rows if not row.why_not(scale))
+    return sum(all(done(row, name) for name in experiment.runs_a_row) for row in trained)

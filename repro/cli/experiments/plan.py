@@ -1,0 +1,87 @@
+"""`repro plan`."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from repro.cli.exit_codes import FINE
+from repro.cli.options import add_grid, add_ids, add_json, add_script, experiments_of
+from repro.errors import UserError
+
+if TYPE_CHECKING:
+    from repro.harness.experiments.clusters import Cluster
+    from repro.harness.plan.plan import Plan
+
+HELP = "what would run, what is done, what it costs; starts nothing"
+EXAMPLE = "repro plan T7 --scale laptop --seeds 3"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    add_ids(parser)
+    add_grid(parser)
+    text = "instead: how many seeds its claims need, from what seeds have varied by so far"
+    parser.add_argument("--power", action="store_true", help=text)
+    add_script(parser)
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.power:
+        return _power(arguments)
+    from repro.cli.experiments.plan_table import plan_json, print_plan
+    from repro.harness.experiments.clusters import load_cluster
+    from repro.harness.experiments.folders import results_dir
+    from repro.harness.plan.forecast import forecast
+    from repro.terminal import print_json
+
+    cluster = load_cluster(arguments.cluster)
+    planned = plan_of(arguments, cluster)
+    if arguments.script:
+        print(batch_script(planned, cluster))
+        return FINE
+    expected = forecast(planned, cluster, results_dir(), None)
+    if arguments.json:
+        print_json(plan_json(planned, expected))
+    else:
+        print_plan(planned, expected)
+    return FINE
+
+
+def plan_of(arguments: argparse.Namespace, cluster: Cluster) -> Plan:
+    """The runs that the ids and options of a grid mean."""
+    from repro.harness.experiments.folders import results_dir
+    from repro.harness.plan.plan import plan
+
+    return plan(arguments.ids, arguments.scale, arguments.seeds, results_dir(), cluster)
+
+
+def batch_script(planned: Plan, cluster: Cluster) -> str:
+    """What --script prints."""
+    from repro.harness.experiments.clusters import SlurmCluster
+    from repro.harness.experiments.folders import results_dir
+    from repro.harness.slurm.batch import script
+
+    if not isinstance(cluster, SlurmCluster):
+        raise UserError(f"--script: cluster {cluster.name} is this machine and has no batch script")
+    if not planned.runs:
+        raise UserError("--script: none of these rows can be trained")
+    return script(planned.todo or planned.runs, cluster, results_dir())
+
+
+def _power(arguments: argparse.Namespace) -> int:
+    """What --power prints."""
+    from analysis.evidence.frame import load_evidence
+    from analysis.verdicts.power import plan_power, print_power
+    from repro.terminal import print_json
+
+    evidence = load_evidence(arguments.scale)
+    experiments = [evidence.experiment(name) for name in experiments_of(arguments.ids)]
+    power = {experiment.id: plan_power(experiment, evidence) for experiment in experiments}
+    if arguments.json:
+        print_json({name: [asdict(claim) for claim in claims] for name, claims in power.items()})
+        return FINE
+    for experiment in experiments:
+        print_power(experiment, power[experiment.id], arguments.scale)
+    return FINE

@@ -1,0 +1,83 @@
+"""Planned runs, their cost and where they would run: what `repro plan` prints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from repro.harness.plan.cost import Cost
+from repro.harness.plan.forecast import Forecast
+from repro.harness.plan.plan import Plan, to_evaluate
+from repro.harness.runs.planned import PlannedRun
+from repro.terminal import count, duration, print_table
+
+
+def plan_json(planned: Plan, expected: Forecast) -> dict[str, Any]:
+    """{runs, gpu_hours, cpu_hours, todo, ...}: the fixed shape of `plan --json`.
+
+    The hours are null where nothing comparable is known.
+    """
+    keys = ("id", "experiment", "row", "seed", "state", "slug", "cells", "evaluation")
+    cost = planned.cost
+    return {
+        "runs": [{key: getattr(run, key) for key in keys} for run in planned.runs],
+        "gpu_hours": cost and cost.gpu_hours,
+        "cpu_hours": cost and cost.cpu_hours,
+        "todo": len(planned.todo),
+        "to_evaluate": len(planned.to_evaluate),
+        "jobs": expected.jobs,
+        "wall_hours": expected.wall_hours,
+        "disk_gb": expected.disk_gb,
+        "without_data": planned.without_data,
+        "skipped": [
+            {"experiment": experiment, "row": row, "why": why}
+            for experiment, row, why in planned.skipped
+        ],
+    }
+
+
+def print_plan(planned: Plan, expected: Forecast) -> None:
+    rows = [
+        [run.id, " ".join(f"{e}:{r}" for e, r in run.cells), str(run.seed), _state(run)]
+        for run in planned.runs
+    ]
+    if rows:
+        print_table("", ["id", "rows it serves", "seed", "state"], rows)
+    for experiment, row, why in planned.skipped:
+        print(f"{experiment}:{row}: {why}")
+    todo, to_evaluate = len(planned.todo), len(planned.to_evaluate)
+    shared = sum(len({e for e, _ in run.cells}) > 1 for run in planned.runs)
+    said = [f"{count(len(planned.runs), 'run')}, {todo} to do"]
+    said += [f"{to_evaluate} to evaluate"] if to_evaluate else []
+    said += [f"{shared} shared by several tables"] if shared else []
+    print(", ".join(said) + (f"; {_cost(planned.cost)}" if todo else ""))
+    if planned.without_data:
+        names = ", ".join(planned.without_data)
+        print(f"not measured for want of data: {names}; data: of the cluster's file names folders")
+    if todo or to_evaluate:
+        print(_expected(expected))
+
+
+def _state(run: PlannedRun) -> str:
+    if run.sent and run.state == "queued":
+        return "queued (submitted)"
+    return f"{run.state}, not evaluated" if to_evaluate(run) else run.state
+
+
+def _expected(expected: Forecast) -> str:
+    parts = [expected.place, f"{expected.at_a_time} at a time"]
+    if expected.jobs:
+        parts.append(count(expected.jobs, "job"))
+    if expected.wall_hours:
+        parts.append(f"about {duration(expected.wall_hours)}")
+    if expected.disk_gb:
+        short = " (NOT ENOUGH)" if expected.disk_gb > expected.free_gb else ""
+        parts.append(f"{expected.disk_gb:,.1f} GB of {expected.free_gb:,.0f} GB free disk{short}")
+    return ", ".join(parts)
+
+
+def _cost(cost: Cost | None) -> str:
+    if cost is None:
+        return "cost unknown: no run of this scale has finished here yet"
+    hours = {"of cores": cost.cpu_hours, "of GPUs": cost.gpu_hours}
+    said = " and ".join(f"{duration(value)} {what}" for what, value in hours.items() if value)
+    return f"about {said}, from {cost.basis}"

@@ -1,0 +1,86 @@
+"""Arguments that several commands take, each declared and worded once."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+
+def add_ids(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("ids", nargs="+", metavar="ID", help="T7, rows T7:r1,r2, or all")
+
+
+def experiments_of(ids: Sequence[str]) -> list[str]:
+    """The experiments that ids such as `F7:both` and `all` name."""
+    from repro.harness.experiments.experiment import select
+
+    return [experiment.id for experiment, _ in select(ids)]
+
+
+def add_patterns(parser: argparse.ArgumentParser) -> None:
+    text = "ID, rows, run id, state or glob; default: every run"
+    parser.add_argument("patterns", nargs="*", metavar="PATTERN", help=text)
+
+
+def add_scale(parser: argparse.ArgumentParser) -> None:
+    text = "smoke, laptop, gpu or paper (default: %(default)s)"
+    parser.add_argument("--scale", default="laptop", help=text)
+
+
+def add_grid(parser: argparse.ArgumentParser) -> None:
+    """Which runs of the chosen rows, and where."""
+    add_scale(parser)
+    text = "runs per row, seeds 0 to N-1 (default: %(default)s)"
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help=text)
+    add_cluster(parser)
+
+
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    text = "a file of experiments/clusters/ (default: %(default)s)"
+    parser.add_argument("--cluster", default="local", metavar="C", help=text)
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    text = "runs at a time (default: one a GPU, or as many as there are cores)"
+    parser.add_argument("--workers", type=positive, metavar="N", help=text)
+
+
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    text = "refuse to start more than so many GPU-hours (default: budget_hours of the profile)"
+    parser.add_argument("--budget", type=float, metavar="HOURS", help=text)
+
+
+def add_script(parser: argparse.ArgumentParser) -> None:
+    text = "print the batch script of the first run and start nothing (SLURM)"
+    parser.add_argument("--script", action="store_true", help=text)
+
+
+def add_report(parser: argparse.ArgumentParser) -> None:
+    text = "write the metrics there too: %(choices)s (repeat for both)"
+    choices = ("tensorboard", "wandb")
+    parser.add_argument(
+        "--report", action="append", default=[], choices=choices, metavar="TO", help=text
+    )
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    text = "which of a full checkpoint (default: teacher)"
+    parser.add_argument("--network", choices=("teacher", "student"), default="", help=text)
+    text = "attention heads of a ViT (default: its width over 64, or what our run says)"
+    parser.add_argument("--heads", type=int, default=0, metavar="N", help=text)
+
+
+def add_yes(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--yes", action="store_true", help=text)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON document, nothing else")
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on, as a type of argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} must be at least 1")
+    return number

@@ -1,0 +1,1 @@
+"""What finished runs say: table, figure, check, explain, report, publish."""

@@ -1,0 +1,42 @@
+"""`repro check`."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+from repro.cli.exit_codes import FINE, NEGATIVE
+from repro.cli.options import add_json, add_scale, experiments_of
+
+HELP = "verdicts on the paper's claims; exit code 1 if one is contradicted"
+EXAMPLE = "repro check F7 --json"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("ids", nargs="*", metavar="ID", help="experiments; default: all")
+    add_scale(parser)
+    text = "judge our runs, or the paper's own numbers (default: %(default)s)"
+    parser.add_argument("--on", choices=("ours", "reported"), default="ours", help=text)
+    text = "the evidence behind every claim, not only behind contradicted ones"
+    parser.add_argument("-v", "--verbose", action="store_true", help=text)
+    text = "also write the verdicts as JUnit XML, for CI"
+    parser.add_argument("--junit", metavar="FILE", help=text)
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from analysis.verdicts.checklist import print_checklist, write_junit
+    from analysis.verdicts.claims import check
+    from repro.terminal import print_json
+
+    verdicts = check(experiments_of(arguments.ids or ["all"]), arguments.scale, arguments.on)
+    if arguments.junit:
+        write_junit(verdicts, Path(arguments.junit))
+    if arguments.json:
+        summary = Counter(verdict.verdict for verdict in verdicts)
+        print_json({"claims": [asdict(v) for v in verdicts], "summary": summary})
+    else:
+        print_checklist(verdicts, arguments.verbose)
+    return NEGATIVE if any(verdict.holds is False for verdict in verdicts) else FINE

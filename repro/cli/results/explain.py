@@ -1,0 +1,31 @@
+"""`repro explain`."""
+
+from __future__ import annotations
+
+import argparse
+
+from repro.cli.exit_codes import FINE
+from repro.cli.options import add_json, add_scale
+
+HELP = "from a printed number or a claim to its runs, config, verdict, and what would turn it"
+EXAMPLE = "repro explain T7:r2:knn"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    text = "one cell of a table or figure (ID:ROW:METRIC), or a claim (C.T7.4)"
+    parser.add_argument("address", metavar="CELL|CLAIM", help=text)
+    add_scale(parser)
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from analysis.explain import explain, lines_of
+    from repro.terminal import print_json
+
+    explanation = explain(arguments.address, arguments.scale)
+    if arguments.json:
+        print_json(explanation)
+        return FINE
+    for line in lines_of(explanation):
+        print(line)
+    return FINE

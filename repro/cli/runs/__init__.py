@@ -1,0 +1,1 @@
+"""Starting, following and stopping runs: submit, run, train, status, logs, cancel, retry."""

@@ -1,0 +1,97 @@
+"""`repro retry`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import TYPE_CHECKING
+
+from repro.cli.exit_codes import FINE
+from repro.cli.options import add_patterns, add_workers, add_yes
+from repro.cli.runs.start import start
+from repro.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from repro.harness.runs.store import RunFolder
+    from repro.harness.status.overview import View
+
+HELP = "start failed, lost, interrupted and cancelled runs again"
+EXAMPLE = "repro retry --only oom --mem +50% --yes"
+RETRIED = ("failed", "lost", "interrupted", "cancelled")
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    add_patterns(parser)
+    text = "those with this cause, as status names it: oom"
+    parser.add_argument("--only", metavar="CAUSE", help=text)
+    for option, limit in (("--mem", "memory"), ("--time", "time limit")):
+        text = f"{limit}: more than their last job had, e.g. +50%% (SLURM)"
+        parser.add_argument(option, type=_factor, default=1.0, metavar="+N%", help=text)
+    text = "a file of experiments/clusters/ (default: where each of them last was)"
+    parser.add_argument("--cluster", metavar="C", help=text)
+    add_workers(parser)
+    add_yes(parser, "do not ask")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from repro.cli.runs.status_board import show_entries
+    from repro.harness.experiments.clusters import load_cluster
+    from repro.harness.experiments.folders import results_dir
+    from repro.harness.plan.plan import planned_run, with_view
+    from repro.harness.slurm.needs import More
+    from repro.harness.status.find import describe, find
+    from repro.terminal import confirm, count
+
+    folders, seen = find(arguments.patterns, results_dir())
+    by_cluster: dict[str, list[RunFolder]] = {}
+    for folder in folders:
+        view = seen.views[folder.id]
+        if _ended_badly(view) and (arguments.only is None or _cause(arguments.only) == _kind(view)):
+            last_cluster = view.task.submission.cluster if view.task else "local"
+            by_cluster.setdefault(arguments.cluster or last_cluster, []).append(folder)
+    retried = [folder for group in by_cluster.values() for folder in group]
+    if not retried:
+        print("nothing to retry: none of these runs failed, was lost, interrupted or cancelled")
+        return FINE
+    show_entries([describe(folder, seen.views[folder.id]) for folder in retried])
+    clusters = ", ".join(by_cluster)
+    if not confirm(f"Start {count(len(retried), 'run')} again on {clusters}?", arguments.yes):
+        print("nothing started")
+        return FINE
+    more = More(arguments.mem, arguments.time)
+    codes = []
+    for name, group in by_cluster.items():
+        known = {folder.id: folder for folder in group}
+        runs = [with_view(planned_run(folder.config(), known), seen) for folder in group]
+        codes.append(start(runs, load_cluster(name), arguments.workers, more=more))
+    return max(codes)
+
+
+def _ended_badly(view: View) -> bool:
+    """Whether this run or its evaluation can be started again, and nobody has done so."""
+    unevaluated = view.state == "done" and view.evaluation == "failed"
+    return (view.state in RETRIED and not view.sent) or unevaluated
+
+
+def _kind(view: View) -> str:
+    cause = view.cause or view.evaluation_cause
+    return cause.kind if cause else view.state
+
+
+def _cause(short: str) -> str:
+    """The kind of failure that `--only` names by its short name."""
+    from repro.harness.runs.failures import KINDS
+
+    by_short = {kind.short: name for name, kind in KINDS.items()}
+    if short not in by_short:
+        near = nearest(short, by_short)
+        raise UserError(f"--only {short}: nearest: {near} (one of {', '.join(by_short)})")
+    return by_short[short]
+
+
+def _factor(text: str) -> float:
+    """1.5 for "+50%", as a type of argparse."""
+    match = re.fullmatch(r"\+(\d+)%", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form +50%")
+    return 1 + int(match[1]) / 100

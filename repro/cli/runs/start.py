@@ -1,0 +1,118 @@
+"""Training and evaluating planned runs, here or on SLURM, and what came of them as an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from repro.cli.exit_codes import FINE, INTERRUPTED, NEGATIVE
+from repro.errors import UserError
+
+if TYPE_CHECKING:
+    from repro.harness.experiments.clusters import Cluster, SlurmCluster
+    from repro.harness.local.pool import Outcome
+    from repro.harness.plan.plan import Plan
+    from repro.harness.runs.planned import PlannedRun
+    from repro.harness.slurm.needs import More
+
+
+def check_budget(planned: Plan, cluster: Cluster, budget: float | None) -> None:
+    """Raises: UserError where the plan costs more than --budget or its cluster's profile allows."""
+    from repro.harness.experiments.clusters import SlurmCluster
+
+    if isinstance(cluster, SlurmCluster):
+        from repro.harness.plan import submit
+
+        submit.check_budget(planned.cost, cluster, budget)
+    elif budget is not None:
+        raise UserError("--budget: this machine costs nothing; it is meant for SLURM clusters")
+
+
+def start(
+    runs: Sequence[PlannedRun],
+    cluster: Cluster,
+    workers: int | None,
+    reports: Sequence[str] = (),
+    more: More | None = None,
+    wait: bool = False,
+) -> int:
+    """Train and evaluate what is missing; on SLURM this returns at once, unless asked to wait.
+
+    Args:
+        reports: where metrics go besides the run folder, as --report names them.
+        more: what a retry asks for beyond the last job's memory and time; SLURM only.
+    """
+    from repro.harness.experiments.clusters import SlurmCluster
+    from repro.harness.slurm.needs import More
+
+    more = more or More()
+    runs = [_reporting(run, reports) for run in runs]
+    if isinstance(cluster, SlurmCluster):
+        return _start_on_slurm(runs, cluster, more, wait)
+    if more != More():
+        raise UserError("--mem, --time: this machine's pool has no such limits; drop them")
+    return _start_here(runs, cluster, workers)
+
+
+def _start_on_slurm(
+    runs: Sequence[PlannedRun], cluster: SlurmCluster, more: More, wait: bool
+) -> int:
+    from repro.cli.runs.status_board import wait_for
+    from repro.harness.experiments.folders import results_dir
+    from repro.harness.plan.submit import submit
+
+    submission = submit(runs, cluster, results_dir(), more, print)
+    if submission is None:
+        print("nothing to send: all of it is done or has been submitted")
+    fine = not (submission and submission.refused)
+    if wait:
+        fine &= wait_for([run.id for run in runs], results_dir())
+    return FINE if fine else NEGATIVE
+
+
+def _start_here(runs: Sequence[PlannedRun], cluster: Cluster, workers: int | None) -> int:
+    from repro.harness.experiments.folders import results_dir
+    from repro.harness.local.pool import dispatch
+
+    outcome = dispatch(
+        [replace(run, config=cluster.placed(run.config)) for run in runs],
+        results_dir() / "runs",
+        workers or cluster.workers or None,
+        cluster.threads or None,
+        gpus=cluster.visible or None,
+    )
+    return _exit_code(outcome)
+
+
+def _reporting(run: PlannedRun, reports: Sequence[str]) -> PlannedRun:
+    """The run with its metrics also going where --report asks for."""
+    from repro.harness.worker.reporters import check_reporters
+
+    if not reports:
+        return run
+    reporting = replace(run.config.reporting, **dict.fromkeys(reports, True))
+    check_reporters(reporting)
+    return replace(run, config=replace(run.config, reporting=reporting))
+
+
+def _exit_code(outcome: Outcome) -> int:
+    """Tells on standard error what did not end well and what to do about it."""
+    from repro.harness.evaluation.stage import failure
+    from repro.terminal import count
+
+    if outcome.interrupted:
+        stopped = count(len(outcome.interrupted), "run")
+        print(f"{stopped} interrupted; the same command continues", file=sys.stderr)
+        return INTERRUPTED
+    for folder in outcome.cancelled:
+        print(f"{folder.path.name} was cancelled; repro retry {folder.id}", file=sys.stderr)
+    for folder in outcome.failed:
+        print(f"{folder.path.name} failed; repro logs {folder.id}", file=sys.stderr)
+    unevaluated = [(folder, failure(folder)) for folder in outcome.done]
+    for folder, why in unevaluated:
+        if why:
+            print(f"{folder.path.name}: {why['protocol']}: {why['line']}", file=sys.stderr)
+    bad = outcome.failed or outcome.cancelled or any(why for _, why in unevaluated)
+    return NEGATIVE if bad else FINE
