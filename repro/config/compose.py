@@ -13,7 +13,7 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Any, cast, get_type_hints
+from typing import Any, cast
 
 import yaml
 from hydra import compose as hydra_compose
@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from repro.config.checks import check
-from repro.config.schema import RunConfig
+from repro.config.schema import RunConfig, dotted_keys
 from repro.errors import UserError, nearest
 
 GROUPS = ("data", "model", "views", "method", "preset")
@@ -112,19 +112,6 @@ def to_plain(config: RunConfig) -> dict[str, Any]:
         return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
     return cast(dict[str, Any], plain(config))
-
-
-def dotted_keys(node: type = RunConfig, prefix: str = "") -> list[str]:
-    """Every settable key of the config, e.g. `teacher.kind`, in declaration order."""
-    keys: list[str] = []
-    hints = get_type_hints(node)
-    for item in fields(cast(Any, node)):
-        kind = hints[item.name]
-        if is_dataclass(kind):
-            keys += dotted_keys(cast(type, kind), f"{prefix}{item.name}.")
-        else:
-            keys.append(f"{prefix}{item.name}")
-    return keys
 
 
 def parse_assignments(words: list[str]) -> dict[str, Any]:

@@ -5,13 +5,23 @@ executes, where files lie, how often it reports) sits in a section derived from 
 and is left out of the run id by that type, not by a list of names.
 
 Defaults are the authors' (`main_dino.py` of facebookresearch/dino, ViT-S/16 on ImageNet) unless a
-comment says otherwise. Fractions of training are in epochs, as in the paper.
+comment says otherwise. Fractions of training are in epochs, as in the paper. Bounds stand beside
+the fields that they bound; what several fields together must satisfy is in `checks.py`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
+from typing import Annotated, Any, cast, get_type_hints
+
+from msgspec import Meta
+
+PositiveInt = Annotated[int, Meta(ge=1)]
+PositiveFloat = Annotated[float, Meta(gt=0)]
+NonNegativeInt = Annotated[int, Meta(ge=0)]
+NonNegativeFloat = Annotated[float, Meta(ge=0)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
 
 
 class NotIdentity:
@@ -103,13 +113,13 @@ class Device(Enum):
 class DataConfig:
     kind: DataKind = DataKind.folder
     name: str = "imagenet"  # names the data set in records; for torchvision, the class name
-    resolution: int = 224  # evaluation crop; also the side of a photograph's tile
-    eval_resize: int = 256  # shorter side before the evaluation crop (folders, torchvision)
+    resolution: PositiveInt = 224  # evaluation crop; also the side of a photograph's tile
+    eval_resize: PositiveInt = 256  # shorter side before the evaluation crop (folders, torchvision)
     # photographs and composites: side in pixels before resizing to `resolution`; how many images of
     # each photograph from its left half (train) and from its right half (test)
-    tile: int = 32
-    train_tiles: int = 256
-    test_tiles: int = 64
+    tile: PositiveInt = 32
+    train_tiles: PositiveInt = 256
+    test_tiles: PositiveInt = 64
     reduced_decoding: bool = False  # JPEGs at 1/2 to 1/8 where all crops allow: large photographs
     skip_unreadable: bool = False  # leave unreadable images out, and count them in the record
 
@@ -123,46 +133,48 @@ class DataConfig:
 class ViewsConfig:
     """Multi-crop (Sec. 3.1) and BYOL's augmentations (App. C)."""
 
-    global_size: int = 224
-    global_scale: tuple[float, float] = (0.4, 1.0)
-    local_number: int = 8
-    local_size: int = 96
-    local_scale: tuple[float, float] = (0.05, 0.4)
-    flip: float = 0.5
-    jitter: float = 0.8
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.2
-    hue: float = 0.1
-    grey: float = 0.2
-    blur: tuple[float, float, float] = (1.0, 0.1, 0.5)  # global 1, global 2, locals
-    blur_sigma: tuple[float, float] = (0.1, 2.0)  # pixels
-    solarise: float = 0.2  # second global view only
+    global_size: PositiveInt = 224
+    global_scale: tuple[Fraction, Fraction] = (0.4, 1.0)
+    local_number: NonNegativeInt = 8
+    local_size: PositiveInt = 96
+    local_scale: tuple[Fraction, Fraction] = (0.05, 0.4)
+    flip: Fraction = 0.5
+    jitter: Fraction = 0.8
+    brightness: NonNegativeFloat = 0.4
+    contrast: NonNegativeFloat = 0.4
+    saturation: NonNegativeFloat = 0.2
+    hue: Annotated[float, Meta(ge=0, le=0.5)] = 0.1
+    grey: Fraction = 0.2
+    blur: tuple[Fraction, Fraction, Fraction] = (1.0, 0.1, 0.5)  # global 1, global 2, locals
+    blur_sigma: tuple[PositiveFloat, PositiveFloat] = (0.1, 2.0)  # pixels
+    solarise: Fraction = 0.2  # second global view only
 
 
 @dataclass
 class ModelConfig:
     family: Family = Family.vit
     name: str = "vit_small"  # for people; for resnet, timm's model name
-    dim: int = 384
-    depth: int = 12
-    heads: int = 6
-    patch_size: int = 16
-    drop_path: float = 0.1  # student only
+    dim: PositiveInt = 384
+    depth: PositiveInt = 12
+    heads: PositiveInt = 6
+    patch_size: PositiveInt = 16
+    drop_path: Fraction = 0.1  # student only
 
 
 @dataclass
 class HeadConfig:
     """Projection head (Sec. 3.1, App. C): MLP, l2 bottleneck, weight-normalised prototypes."""
 
-    layers: int = 3  # linear layers of the MLP; the prototypes are one more
-    hidden_dim: int = 2048
+    layers: PositiveInt = 3  # linear layers of the MLP; the prototypes are one more
+    hidden_dim: PositiveInt = 2048
     activation: Activation = Activation.gelu
     l2_bottleneck: bool = True  # false: the MLP itself ends in K outputs, without prototypes
-    bottleneck_dim: int = 256
-    prototypes: int = 65536  # K, the output dimension; with labels, the number of classes instead
+    bottleneck_dim: PositiveInt = 256
+    # K, the output dimension; of one, images could not be told apart. With labels, the number of
+    # classes instead.
+    prototypes: Annotated[int, Meta(ge=2)] = 65536
     norm_last_layer: bool = True  # keep the prototypes' norm frozen at 1
-    freeze_last_layer_epochs: int = 1
+    freeze_last_layer_epochs: NonNegativeInt = 1
     batch_norm: bool = False
 
 
@@ -171,34 +183,34 @@ class TargetConfig:
     """Centering and sharpening of the teacher output (Sec. 3.1, Sec. 5.3, App. B and D)."""
 
     operation: Operation = Operation.softmax
-    sinkhorn_iterations: int = 3
+    sinkhorn_iterations: PositiveInt = 3
     centering: bool = True
-    centre_momentum: float = 0.9
+    centre_momentum: Fraction = 0.9
     sharpening: bool = True  # false: the teacher's temperature is the student's
-    temp_start: float = 0.04
-    temp: float = 0.04  # 0: hard targets, the largest output takes all
-    temp_warmup_epochs: int = 0
+    temp_start: NonNegativeFloat = 0.04
+    temp: NonNegativeFloat = 0.04  # 0: hard targets, the largest output takes all
+    temp_warmup_epochs: NonNegativeInt = 0
 
 
 @dataclass
 class TeacherConfig:
     kind: TeacherKind = TeacherKind.momentum
-    momentum: float = 0.996
-    momentum_end: float = 1.0
+    momentum: Fraction = 0.996
+    momentum_end: Fraction = 1.0
 
 
 @dataclass
 class LossConfig:
     kind: LossKind = LossKind.cross_entropy
-    student_temp: float = 0.1  # the temperature of the contrastive losses, too
+    student_temp: PositiveFloat = 0.1  # the temperature of the contrastive losses, too
 
 
 @dataclass
 class PredictorConfig(Part):
     """An MLP on the student's projection only (BYOL; Tables 7 and 14)."""
 
-    layers: int = 2
-    hidden_dim: int = 4096
+    layers: PositiveInt = 2
+    hidden_dim: PositiveInt = 4096
     batch_norm: bool = True
     activation: Activation = Activation.relu
 
@@ -207,7 +219,7 @@ class PredictorConfig(Part):
 class QueueConfig(Part):
     """Earlier teacher outputs: negatives of InfoNCE, further images of Sinkhorn-Knopp."""
 
-    size: int = 65536
+    size: PositiveInt = 65536
 
 
 @dataclass
@@ -215,19 +227,19 @@ class OptimConfig:
     """AdamW with the linear scaling rule and cosine schedules (Sec. 3.2)."""
 
     name: OptimiserName = OptimiserName.adamw
-    lr: float = 5e-4  # per 256 images of a batch
-    min_lr: float = 1e-6  # not scaled
-    warmup_epochs: int = 10
-    weight_decay: float = 0.04
-    weight_decay_end: float = 0.4
+    lr: NonNegativeFloat = 5e-4  # per 256 images of a batch
+    min_lr: NonNegativeFloat = 1e-6  # not scaled
+    warmup_epochs: NonNegativeInt = 10
+    weight_decay: NonNegativeFloat = 0.04
+    weight_decay_end: NonNegativeFloat = 0.4
     clip: ClipKind = ClipKind.per_tensor
-    clip_norm: float = 3.0
+    clip_norm: PositiveFloat = 3.0
 
 
 @dataclass
 class TrainConfig:
-    epochs: int = 100
-    batch_size: int = 512  # images per optimiser step
+    epochs: PositiveInt = 100
+    batch_size: PositiveInt = 512  # images per optimiser step
     precision: Precision = Precision.fp32
     sync_batch_norm: bool = True  # batch statistics over all ranks; false: over each rank's images
 
@@ -236,19 +248,19 @@ class TrainConfig:
 class EvalConfig:
     """Weighted k-NN (Sec. 4.1, App. F.1)."""
 
-    knn_k: int = 20
-    knn_temp: float = 0.07
-    every_epochs: int = 10  # k-NN of teacher and student during training, and at the end
-    batch_size: int = 128
+    knn_k: PositiveInt = 20
+    knn_temp: PositiveFloat = 0.07
+    every_epochs: PositiveInt = 10  # k-NN of teacher and student during training, and at the end
+    batch_size: PositiveInt = 128
 
 
 @dataclass
 class Resources(NotIdentity):
     device: Device = Device.auto
-    threads: int = 0  # CPU threads of a run; 0: the backend divides the machine's cores
-    ranks: int = 1  # processes that share a batch, one a GPU
-    accumulate: int = 1  # parts in which a rank works through its share of a batch
-    data_workers: int = 0  # processes that decode images (folders, torchvision)
+    threads: NonNegativeInt = 0  # CPU threads of a run; 0: the backend divides the machine's cores
+    ranks: PositiveInt = 1  # processes that share a batch, one a GPU
+    accumulate: PositiveInt = 1  # parts in which a rank works through its share of a batch
+    data_workers: NonNegativeInt = 0  # processes that decode images (folders, torchvision)
     path: CodePath = CodePath.fast
     compile: bool = False  # the ViT's blocks by torch.compile; a minute at every start
     recompute: bool = False  # activations in the backward pass: less memory, a third more work
@@ -262,8 +274,8 @@ class Paths(NotIdentity):
 
 @dataclass
 class Reporting(NotIdentity):
-    checkpoint_seconds: int = 60  # at an epoch's end, if the last checkpoint is older
-    heartbeat_seconds: int = 5
+    checkpoint_seconds: NonNegativeInt = 60  # at an epoch's end, if the last checkpoint is older
+    heartbeat_seconds: PositiveInt = 5
     tensorboard: bool = False  # event files beside the JSON lines
     wandb: bool = False  # to Weights & Biases, with the login of the machine
     feature_space: bool = False  # test features at every evaluation, for repro eval features
@@ -275,10 +287,10 @@ class Protocols(NotIdentity):
     leaves its settings beside its numbers.
     """
 
-    linear_epochs: int = 100
-    finetune_epochs: int = 300  # Table 6; the paper names none, DeiT's recipe has 300
-    finetune_batch: int = 768
-    finetune_lr: float = 7.5e-6  # for 512 images, as DeiT counts; for CIFAR (issue 81)
+    linear_epochs: PositiveInt = 100
+    finetune_epochs: PositiveInt = 300  # Table 6; the paper names none, DeiT's recipe has 300
+    finetune_batch: PositiveInt = 768
+    finetune_lr: PositiveFloat = 7.5e-6  # for 512 images, as DeiT counts; for CIFAR (issue 81)
     # What stands for a benchmark at this scale, e.g. voc12: composites; by default itself.
     stand_ins: dict[str, str] = field(default_factory=dict)
 
@@ -306,12 +318,25 @@ class RunConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
-    seed: int = 0
+    seed: NonNegativeInt = 0
     resources: Resources = field(default_factory=Resources)
     paths: Paths = field(default_factory=Paths)
     reporting: Reporting = field(default_factory=Reporting)
     protocols: Protocols = field(default_factory=Protocols)
     label: Label = field(default_factory=Label)
+
+
+def dotted_keys(node: type = RunConfig, prefix: str = "") -> list[str]:
+    """Every settable key of the config, e.g. `teacher.kind`, in declaration order."""
+    keys: list[str] = []
+    hints = get_type_hints(node)
+    for item in fields(cast(Any, node)):
+        kind = hints[item.name]
+        if is_dataclass(kind):
+            keys += dotted_keys(cast(type, kind), f"{prefix}{item.name}.")
+        else:
+            keys.append(f"{prefix}{item.name}")
+    return keys
 
 
 PHOTOGRAPHS = 16  # that scikit-image bundles and repro/data/photographs.py uses

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import pytest
 
 from repro.config.checks import check
-from repro.config.compose import compose, dotted_keys, from_plain, parse_assignments, to_plain
-from repro.config.schema import RunConfig, TeacherKind
+from repro.config.compose import compose, from_plain, parse_assignments, to_plain
+from repro.config.schema import RunConfig, TeacherKind, dotted_keys
 from repro.errors import UserError, nearest
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -67,7 +70,7 @@ def message(overrides: dict[str, Any], scale: str = "laptop") -> str:
         ({"optim.warmup_epochs": 99}, "optim.warmup_epochs=99 is longer than train.epochs=10"),
         ({"target.temp_warmup_epochs": 11}, "is longer than train.epochs=10"),
         ({"target.temp": 0}, "hard targets (0) need target.operation=softmax and the same"),
-        ({"target.temp": -1}, "target.temp=-1.0 must not be negative"),
+        ({"target.temp": -1}, "target.temp=-1.0 must be at least 0"),
         (
             {"target.operation": "sinkhorn_knopp", "target.centering": False, "loss.kind": "mse"},
             "sinkhorn_knopp makes probabilities, but loss.kind=mse compares vectors",
@@ -83,7 +86,7 @@ def message(overrides: dict[str, Any], scale: str = "laptop") -> str:
         ({"method": "simclr", "teacher.kind": "momentum"}, "loss.kind=nt_xent has no teacher"),
         ({"method": "mocov2", "queue.size": 5000}, "larger than the data set of 4096 images"),
         ({"queue.used": True}, "queue.used=true serves loss.kind=info_nce"),
-        ({"head.prototypes": 1}, "K must be at least 2"),
+        ({"head.prototypes": 1}, "head.prototypes=1 must be at least 2"),
         ({"method": "byol", "train.batch_size": 1}, "batch norm needs at least 2 images"),
         ({"head.batch_norm": True, "train.batch_size": 1}, "batch norm needs at least 2 images"),
         (
@@ -99,7 +102,7 @@ def message(overrides: dict[str, Any], scale: str = "laptop") -> str:
         ({"resources.ranks": 3}, "train.batch_size=64 is not a multiple of resources.ranks=3"),
         ({"optim.name": "lars", "optim.weight_decay": 0}, "lars adapts decayed layers only"),
         ({"method": "byoll"}, "nearest: byol"),
-        ({"views.flip": 1.5}, "views.flip=1.5 is not within 0 and 1"),
+        ({"views.flip": 1.5}, "views.flip=1.5 must be at most 1"),
         ({"views.global_scale": [0.9, 0.4]}, "must satisfy 0 < low <= high <= 1"),
         ({"views.global_scale": [0.9]}, "views.global_scale=[0.9] must have 2 values"),
         (
@@ -174,3 +177,43 @@ def test_the_science_imports_nothing_of_the_harness() -> None:
 
 def test_every_default_is_valid() -> None:
     check(RunConfig())
+
+
+def numbers_of(node: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key of the config that holds a number, with its annotated type."""
+    for name, kind in get_type_hints(node, include_extras=True).items():
+        if is_dataclass(kind):
+            yield from numbers_of(kind, f"{prefix}{name}.")
+        for one in get_args(kind) if get_origin(kind) is tuple else (kind,):
+            if one in (int, float) or get_origin(one) is Annotated:
+                yield f"{prefix}{name}", one
+
+
+def test_every_number_of_a_config_has_its_bounds_beside_it() -> None:
+    numbers = list(numbers_of(RunConfig))
+    assert len(numbers) > 60
+    assert [key for key, kind in numbers if kind in (int, float)] == []
+
+
+@pytest.mark.parametrize("key", sorted({key for key, _ in numbers_of(RunConfig)}))
+def test_a_number_out_of_its_bounds_is_refused_with_key_value_and_bound(key: str) -> None:
+    section, _, name = key.rpartition(".")
+    config = RunConfig()
+    holder = getattr(config, section) if section else config
+    several = isinstance(getattr(holder, name), tuple)
+    setattr(holder, name, (-3,) * len(getattr(holder, name)) if several else -3)
+    with pytest.raises(UserError) as raised:
+        check(config)
+    at = rf"{re.escape(key)}(\[\d\])?=-3 must be (at least|greater than) \d"
+    assert re.fullmatch(rf"{at}(; {at})*", str(raised.value))
+
+
+def test_all_that_is_out_of_bounds_is_named_at_once() -> None:
+    config = RunConfig()
+    config.train.epochs, config.views.hue, config.optim.lr = 0, 0.6, float("nan")
+    with pytest.raises(UserError) as raised:
+        check(config)
+    assert str(raised.value) == (
+        "views.hue=0.6 must be at most 0.5; optim.lr=nan must be at least 0; "
+        "train.epochs=0 must be at least 1"
+    )

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from repro.config import identity
-from repro.config.compose import dotted_keys, to_plain
+from repro.config.compose import to_plain
 from repro.config.identity import SCHEMA, canonical, run_id, run_ids, slug
 from repro.config.schema import (
     NotIdentity,
@@ -24,6 +24,7 @@ from repro.config.schema import (
     QueueConfig,
     RunConfig,
     TeacherKind,
+    dotted_keys,
 )
 
 SECTIONS = {f.name: getattr(RunConfig(), f.name) for f in fields(RunConfig)}

@@ -58,7 +58,7 @@ def read_ledger(experiments: Path) -> list[Deviation]:
     Raises:
         UserError: an unknown or missing key, naming the file and the entry.
     """
-    from repro.config.compose import dotted_keys
+    from repro.config.schema import dotted_keys
 
     path = experiments / "base" / "deviations.yaml"
     items = read_yaml(path.read_text(encoding="utf-8"))
