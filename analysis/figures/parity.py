@@ -15,27 +15,16 @@ from matplotlib.lines import Line2D
 
 from analysis.evidence.frame import PAPER, Evidence, cell
 from analysis.figures.style import GREY, SMALL, looks, panels, whiskers
-from repro.harness.evaluation.names import protocol_of
+from repro.harness.evaluation.names import kind_of
+from repro.harness.evaluation.protocol import Kind
 from repro.harness.experiments.experiment import Experiment
-
-KINDS = {
-    "knn": "k-NN top-1",
-    "linear": "linear top-1",
-    "logistic": "logistic regression top-1",
-    "finetune": "finetuning top-1",
-    "attention": "attention masks, Jaccard",
-    "retrieval": "retrieval, mAP",
-    "copies": "copy detection, mAP",
-    "video": "video segmentation, J & F",
-}
-SAME = {"blocks": "linear", "pooling": "linear", "scratch": "finetune", "": "knn"}
 
 
 @dataclass(frozen=True)
 class Point:
     """One cell with both numbers; `runs` tells cells that several tables share."""
 
-    kind: str
+    kind: Kind
     reported: float
     values: tuple[float, ...]
     runs: tuple[str, ...]
@@ -52,10 +41,8 @@ def parity_points(experiments: Iterable[Experiment], evidence: Evidence) -> list
                 c = cell(experiment, row, metric.key, evidence)
                 if c.reported is not None and c.values:
                     source = row.of.get(metric.key, metric.of)
-                    protocol = protocol_of(source).partition("@")[0]
-                    kind = SAME.get(protocol, protocol)
                     own = tuple(c.values.values()), tuple(c.runs.values())
-                    points[Point(kind, c.reported, *own)] = None
+                    points[Point(kind_of(source), c.reported, *own)] = None
     return list(points)
 
 
@@ -68,9 +55,9 @@ def draw_parity(points: Sequence[Point], scale: str) -> Figure:
         "measured = reported", (50, 50), xytext=(4, -6), textcoords="offset points",
         rotation=45, rotation_mode="anchor", ha="center", va="center", **SMALL,
     )  # fmt: skip
-    styles = looks(list(KINDS))
+    styles = looks(list(Kind))
     handles = []
-    for kind, title in KINDS.items():
+    for kind in Kind:
         own = [point for point in points if point.kind == kind]
         look = styles[kind]
         for point in own:
@@ -79,7 +66,7 @@ def draw_parity(points: Sequence[Point], scale: str) -> Figure:
             how = {"color": look.colour, "mec": "black", "mew": 0.4, "alpha": 0.85}
             axes.plot([point.reported], [mean], look.marker, ms=5.5, **how)
         if own:
-            words = f"{title} ({len(own)})"
+            words = f"{kind.value} ({len(own)})"
             handles.append(
                 Line2D([], [], ls="", marker=look.marker, color=look.colour, mec="black", mew=0.4,
                        ms=5.5, label=words)

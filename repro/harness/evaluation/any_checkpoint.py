@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from repro.errors import UserError
 from repro.files import replace_text, write_json
 from repro.hardware import available_cores
+from repro.harness.evaluation.classification import LABELLED, LOW_SHOT
 from repro.harness.evaluation.names import PROTOCOLS, THROUGHPUT
-from repro.harness.evaluation.requests import LOW_SHOT, ask, request, without_data
-from repro.harness.evaluation.stage import evaluate
+from repro.harness.evaluation.protocol import Subject
+from repro.harness.evaluation.requests import ask, request, without_data
+from repro.harness.evaluation.stage import evaluate, measure
 from repro.harness.experiments.folders import experiments_dir
 from repro.harness.runs.environment import environment
 from repro.harness.runs.store import RunFolder
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
     from repro.harness.experiments.clusters import Cluster
 
 PHOTOGRAPHS = "photographs"
-MADE_HERE = {
-    "attention": "composites", "retrieval": "crops", "copies": "copies", "video": "clips",
-}  # fmt: skip
 FEATURES = """\
 Features: the final-norm [CLS] token of a ViT, pooled features of a ResNet. Images are normalised
 with ImageNet's mean and deviation. At other sizes timm interpolates the positions of a ViT with
@@ -110,14 +109,13 @@ def evaluate_weights(
         UserError: weights or data that cannot be read.
     """
     from repro.distributed import choose_device
-    from repro.harness.evaluation.protocols import LABELLED, Subject, measure
 
     name, _, root = data.partition("=")
     known = PROTOCOLS[protocol]
     whole, share = _share_of(name)
     labelled = bool(root) and whole in LABELLED
-    if known.benchmarks and not root and name != MADE_HERE[protocol]:
-        made = f"made here for {protocol}: {MADE_HERE[protocol]}"
+    if known.benchmarks and not root and name != known.stand_in:
+        made = f"made here for {protocol}: {known.stand_in}"
         raise UserError(f"--data {data}: write {name}=PATH, its folder; {made}")
     if known.benchmarks or labelled or protocol == THROUGHPUT:
         config = _config_without_data()
@@ -170,7 +168,6 @@ def draw_features(asked: Asked, data: str, out: Path) -> list[Path]:
     """
     from repro.distributed import choose_device
     from repro.evals.feature_space import draw_epochs, draw_space
-    from repro.harness.evaluation.protocols import Subject
 
     folder = run_folder(asked.path)
     if not data and folder is None:

@@ -1,68 +1,65 @@
-"""The evaluation protocols of the paper by name, and the numbers that each of them leaves."""
+"""The evaluation protocols of the paper by name: a new one is a function and its entry here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from repro.harness.evaluation import benchmarks, classification
+from repro.harness.evaluation.protocol import Kind, Protocol
 
 THROUGHPUT = "throughput"  # which needs no data
 FINETUNE = ("finetune_epochs", "finetune_batch", "finetune_lr")
 
-
-@dataclass(frozen=True)
-class Protocol:
-    """What it measures, for people, and the numbers that it leaves. `tiers`: each number twice,
-    `x` as the authors' script computes it and `x_clean` by the benchmark's own definition.
-    """
-
-    about: str
-    metrics: tuple[str, ...]
-    tiers: bool = False
-    benchmarks: tuple[str, ...] = ()  # the paper's, where it needs data of its own kind
-    settings: tuple[str, ...] = ()  # keys of `config.Protocols`
-
-
 PROTOCOLS: Mapping[str, Protocol] = {
     "knn": Protocol(
-        "weighted k-NN for k = 10, 20, 100, 200", ("knn_10", "knn_20", "knn_100", "knn_200")
+        "weighted k-NN for k = 10, 20, 100, 200", Kind.knn,
+        ("knn_10", "knn_20", "knn_100", "knn_200"), classification.knn,
     ),
     "linear": Protocol(
-        "a sweep of linear probes", ("linear",), tiers=True, settings=("linear_epochs",)
+        "a sweep of linear probes", Kind.linear, ("linear",), classification.linear, tiers=True,
+        settings=("linear_epochs",),
     ),
     "blocks": Protocol(
-        "linear probes on the [CLS] of the last 1, 2, 4 and 6 blocks (App. F.2)",
-        ("linear_l1", "linear_l2", "linear_l4", "linear_l6"), tiers=True,
+        "linear probes on the [CLS] of the last 1, 2, 4 and 6 blocks (App. F.2)", Kind.linear,
+        ("linear_l1", "linear_l2", "linear_l4", "linear_l6"), classification.blocks, tiers=True,
         settings=("linear_epochs",),
     ),
     "pooling": Protocol(
-        "linear probes without and with the mean patch token (App. F.2)",
-        ("linear_cls", "linear_cls_avg"), tiers=True, settings=("linear_epochs",),
+        "linear probes without and with the mean patch token (App. F.2)", Kind.linear,
+        ("linear_cls", "linear_cls_avg"), classification.pooling, tiers=True,
+        settings=("linear_epochs",),
     ),
-    "logistic": Protocol("logistic regression", ("logistic",), tiers=True),
+    "logistic": Protocol(
+        "logistic regression", Kind.logistic, ("logistic",), classification.logistic, tiers=True
+    ),
     "finetune": Protocol(
-        "finetuning by DeiT's recipe", ("finetune",), tiers=True, settings=FINETUNE,
+        "finetuning by DeiT's recipe", Kind.finetune, ("finetune",), classification.finetune,
+        tiers=True, settings=FINETUNE,
     ),
     "scratch": Protocol(
-        "the same from random weights (Table 11)", ("scratch",), tiers=True, settings=FINETUNE,
+        "the same from random weights (Table 11)", Kind.finetune, ("scratch",),
+        classification.scratch, tiers=True, settings=FINETUNE,
     ),
     "attention": Protocol(
-        "Jaccard index of the last layer's self-attention",
-        ("jaccard", "jaccard_random"), tiers=True, benchmarks=("voc12",),
+        "Jaccard index of the last layer's self-attention", Kind.attention,
+        ("jaccard", "jaccard_random"), benchmarks.attention, tiers=True,
+        benchmarks=("voc12",), stand_in=benchmarks.COMPOSITES,
     ),
     "retrieval": Protocol(
-        "image retrieval, mAP", ("map_medium", "map_hard"), tiers=True,
-        benchmarks=("roxford5k", "rparis6k"),
+        "image retrieval, mAP", Kind.retrieval, ("map_medium", "map_hard"), benchmarks.retrieval,
+        tiers=True, benchmarks=("roxford5k", "rparis6k"), stand_in=benchmarks.CROPS,
     ),
     "copies": Protocol(
-        "copy detection, mAP", ("copy_map",), tiers=True, benchmarks=("copydays",)
+        "copy detection, mAP", Kind.copies, ("copy_map",), benchmarks.copies, tiers=True,
+        benchmarks=("copydays",), stand_in=benchmarks.COPIES,
     ),
     "video": Protocol(
-        "video object segmentation, J and F", ("jf_mean", "j_mean", "f_mean"), tiers=True,
-        benchmarks=("davis17",),
+        "video object segmentation, J and F", Kind.video, ("jf_mean", "j_mean", "f_mean"),
+        benchmarks.video, tiers=True, benchmarks=("davis17",), stand_in=benchmarks.CLIPS,
     ),
     THROUGHPUT: Protocol(
-        "128 images a forward pass, inference: images per second and peak memory",
-        ("images_per_second", "peak_memory_GB"),
+        "128 images a forward pass, inference: images per second and peak memory", Kind.speed,
+        ("images_per_second", "peak_memory_GB"), benchmarks.throughput,
     ),
 }  # fmt: skip
 
@@ -100,3 +97,9 @@ def clean_tier(metric: str) -> str:
     """The same number of the clean tier: linear_clean of linear; empty where there is none."""
     name, at, data = metric.partition("@")
     return f"{name}_clean{at}{data}" if tier_of(metric) == "official" else ""
+
+
+def kind_of(metric: str) -> Kind:
+    """What a number is; percentages that training itself leaves are those of k-NN."""
+    protocol = protocol_of(metric).partition("@")[0]
+    return PROTOCOLS[protocol].kind if protocol else Kind.knn

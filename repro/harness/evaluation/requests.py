@@ -1,47 +1,25 @@
 """Which evaluations a run is asked for: from the columns of an experiment to files in a run folder.
 
 A column of a table names a number: `knn` and other numbers of the training itself, `linear`, or
-`jaccard@voc12`, a number of a protocol on a benchmark (`protocol_names.py`). A request for one,
+`jaccard@voc12`, a number of a protocol on a benchmark (`names.py`). A request for one,
 `linear` or `attention@voc12`, is a file in the run's `evaluations`
 folder, so that a job that receives a run folder finds all it needs there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from repro.config.schema import RunConfig
 from repro.files import read_json, write_json
+from repro.harness.evaluation.classification import LOW_SHOT
 from repro.harness.evaluation.names import PROTOCOLS
+from repro.harness.runs.evaluations import Request
 from repro.harness.runs.store import RunFolder
 
-LOW_SHOT = {"1pct": 0.01, "10pct": 0.1}  # of the run's own training images (App. A)
 REQUEST = ".request.json"
-
-
-@dataclass(frozen=True)
-class Request:
-    """`protocol` on the benchmark `data` (empty: the run's own data), for which `source` stands at
-    this scale, in the folder `root`.
-    """
-
-    protocol: str
-    data: str = ""
-    source: str = ""
-    root: str = ""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return f"{self.protocol}@{self.data}" if self.data else self.protocol
-
-    def same_numbers(self, made: Mapping[str, Any]) -> bool:
-        """Whether an evaluation made for the request `made` answers this one; folders may move."""
-        ours = asdict(self) | {"settings": dict(self.settings)}
-        return all(made.get(key) == ours[key] for key in ours if key != "root")
 
 
 def request(name: str, config: RunConfig) -> Request:

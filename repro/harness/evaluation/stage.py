@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from repro.errors import UserError
 from repro.files import read_json, write_json
-from repro.harness.evaluation.requests import Request, asked
+from repro.harness.evaluation.names import PROTOCOLS
+from repro.harness.evaluation.protocol import Subject
+from repro.harness.evaluation.requests import asked
 from repro.harness.runs.environment import environment
+from repro.harness.runs.evaluations import Request
 from repro.harness.runs.store import RunBusy, RunFolder, hold
 
 if TYPE_CHECKING:
@@ -90,7 +93,6 @@ def evaluate(folder: RunFolder, again: Sequence[str] = ()) -> bool:
 
 def _make(folder: RunFolder, wanted: Request) -> None:
     from repro.distributed import choose_device
-    from repro.harness.evaluation.protocols import Subject, measure
 
     begun = time.monotonic()
     config = folder.config()
@@ -114,6 +116,20 @@ def _make(folder: RunFolder, wanted: Request) -> None:
     _failure_file(folder, wanted.name).unlink(missing_ok=True)
     folder.event("evaluated", protocol=wanted.name)
     print(f"evaluated {wanted.name} in {content['wall_seconds']:.1f} s: {in_words(metrics)}")
+
+
+def measure(wanted: Request, subject: Subject) -> dict[str, float]:
+    """The numbers that `wanted` asks for; those of a benchmark carry its name: `jaccard@voc12`.
+
+    Raises:
+        UserError: data that are missing or unreadable, or that do not suit the backbone; weights
+            that are not finite, of which rankings and masks would still give some number.
+    """
+    if not all(bool(tensor.isfinite().all()) for tensor in subject.backbone.state_dict().values()):
+        raise UserError(f"{wanted.protocol}: weights that are not finite: the training diverged")
+    found = PROTOCOLS[wanted.protocol].measure(wanted, subject)
+    ending = f"@{wanted.data}" if wanted.data else ""
+    return {f"{key}{ending}": value for key, value in found.items()}
 
 
 def in_words(metrics: Mapping[str, float]) -> str:

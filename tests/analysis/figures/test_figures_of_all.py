@@ -18,6 +18,7 @@ from analysis.figures.runs import ShownRun, draw_runs, find_shown
 from analysis.figures.scorecard import MARKS, draw_scorecard, kind_of
 from analysis.verdicts.claims import ClaimVerdict, judge_ours, judge_reported
 from repro.errors import UserError
+from repro.harness.evaluation.protocol import Kind
 from repro.harness.experiments.experiment import experiment_ids, load
 from repro.harness.runs.store import RunFolder, create_run
 
@@ -72,8 +73,8 @@ def test_parity_has_every_measured_cell_in_percent_once(make: Records, evidence_
     evidence = evidence_of(runs)
     points = parity_points([load("T7"), load("F7")], evidence)
     assert {(p.kind, p.reported, p.values) for p in points} == {
-        ("knn", 72.8, (75.0, 75.1, 75.2)),
-        ("linear", 76.1, (80.0, 80.0, 80.0)),
+        (Kind.knn, 72.8, (75.0, 75.1, 75.2)),
+        (Kind.linear, 76.1, (80.0, 80.0, 80.0)),
     }
     assert parity_points([load("T7"), load("T7")], evidence) == points
     axes = draw_parity(points, "laptop").axes[0]

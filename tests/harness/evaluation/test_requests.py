@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from repro.config.compose import compose
 from repro.config.schema import Paths
 from repro.harness.evaluation import stage as evaluation
 from repro.harness.evaluation.names import PROTOCOLS, evaluations, numbers, protocol_of, tier_of
@@ -50,6 +51,17 @@ def test_metrics_of_one_protocol_are_one_request() -> None:
         "linear",
         "attention@voc12",
     )
+
+
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "gpu"])
+def test_what_stands_for_a_benchmark_is_what_its_protocol_makes(
+    scale: str, repository: Path
+) -> None:
+    makes = {b: known.stand_in for known in PROTOCOLS.values() for b in known.benchmarks}
+    chosen = compose(repository / "experiments", scale).protocols.stand_ins
+    assert chosen.items() <= makes.items()
+    for known in PROTOCOLS.values():
+        assert bool(known.stand_in) == bool(known.benchmarks)
 
 
 @pytest.mark.parametrize("name", experiment_ids())

@@ -9,7 +9,10 @@ import pytest
 
 from repro.cli.parser import main
 from repro.harness.evaluation import stage as evaluation
+from repro.harness.evaluation.names import PROTOCOLS, kind_of
+from repro.harness.evaluation.protocol import Kind, Protocol, Subject
 from repro.harness.evaluation.requests import ask
+from repro.harness.runs.evaluations import Request
 from repro.harness.runs.records import evaluation_lines, record, with_evaluations
 from repro.harness.runs.store import RunFolder, create_run
 from tests.conftest import MakeConfig
@@ -64,6 +67,26 @@ def test_a_failed_evaluation_holds_back_no_other_one(
     assert "evaluation video@davis17 failed (data): /nowhere: no ImageSets" in said
     assert evaluation.missing(trained) == ["video@davis17"]
     (trained.path / "evaluations" / "video@davis17.request.json").unlink()
+
+
+def test_a_new_protocol_is_a_function_and_an_entry(
+    trained: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(wanted: Request, subject: Subject) -> dict[str, float]:
+        weights = sum(p.numel() for p in subject.backbone.parameters())
+        return {"weights": float(weights), "epochs": wanted.settings["linear_epochs"]}
+
+    entry = Protocol(
+        "a toy", Kind.speed, ("weights", "epochs"), measure, settings=("linear_epochs",)
+    )
+    monkeypatch.setitem(PROTOCOLS, "toy", entry)  # type: ignore[arg-type]
+    assert kind_of("weights") is Kind.speed
+    assert main(["eval", "toy", "--weights", str(trained.path), "--epochs", "3"]) == 0
+    metrics = trained.evaluations()["toy"]["metrics"]
+    assert metrics["weights"] > 1000
+    assert metrics["epochs"] == 3
+    for file in (trained.path / "evaluations").glob("toy.*"):
+        file.unlink()
 
 
 def test_it_is_done_once_and_again_only_on_request(

@@ -1,0 +1,87 @@
+"""Protocols with data of their own kind: retrieval, copies, masks and videos (Sec. 4.2.1, 4.2.2;
+Tables 3 to 5, Figure 4), and throughput, which needs none (Table 1).
+
+For each of them something made here can stand for the paper's benchmark.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from repro.errors import UserError
+from repro.harness.evaluation.protocol import Subject
+from repro.harness.runs.evaluations import Request
+
+if TYPE_CHECKING:
+    from repro.data.copies import Copies
+    from repro.data.landmarks import Landmarks
+    from repro.data.scenes import Scenes
+    from repro.data.videos import Videos
+
+COMPOSITES, CROPS, COPIES, CLIPS = "composites", "crops", "copies", "clips"  # what is made here
+
+
+def attention(wanted: Request, subject: Subject) -> dict[str, float]:
+    from repro.data.scenes import VOC_SIDE, CompositeScenes, open_voc
+    from repro.evals.attention import jaccard_protocol
+
+    made_here = wanted.source == COMPOSITES
+    scenes: Scenes = CompositeScenes() if made_here else open_voc(Path(wanted.root))
+    size = 0 if made_here else VOC_SIDE
+    found = jaccard_protocol(subject.backbone, scenes, size, subject.device)
+    floor = jaccard_protocol(subject.untrained(), scenes, size, subject.device)
+    return found | {
+        "jaccard_random": floor["jaccard"],
+        "jaccard_random_clean": floor["jaccard_clean"],
+    }
+
+
+def retrieval(wanted: Request, subject: Subject) -> dict[str, float]:
+    from repro.data.landmarks import make_landmarks, open_revisited
+    from repro.evals.retrieval import MADE, SETTINGS, retrieval_protocol
+
+    if wanted.source == CROPS:
+        landmarks: Landmarks = make_landmarks()
+        setting = MADE
+    else:
+        if wanted.source not in SETTINGS:
+            known = ", ".join(SETTINGS)
+            raise UserError(f"retrieval: {wanted.source} is none of {known}, {CROPS} (made here)")
+        landmarks = open_revisited(Path(wanted.root), wanted.source)
+        setting = SETTINGS[wanted.source]
+    return retrieval_protocol(subject.backbone, landmarks, setting, subject.device)
+
+
+def copies(wanted: Request, subject: Subject) -> dict[str, float]:
+    from repro.data.copies import make_copies, open_copydays
+    from repro.evals.copy_detection import MADE_SIDE, SIDE, copy_protocol
+
+    made_here = wanted.source == COPIES
+    size = wanted.data.partition("-")[2]
+    if size and not (size.isdecimal() and int(size)):
+        raise UserError(f"copies: {wanted.data}: after the dash goes a side, e.g. copydays-224")
+    side = MADE_SIDE if made_here else int(size or SIDE)
+    images: Copies = make_copies() if made_here else open_copydays(Path(wanted.root))
+    return copy_protocol(subject.backbone, images, side, subject.device)
+
+
+def video(wanted: Request, subject: Subject) -> dict[str, float]:
+    from repro.data.videos import MadeClips, open_davis
+    from repro.evals.video import SIDE, video_protocol
+
+    made_here = wanted.source == CLIPS
+    videos: Videos = MadeClips() if made_here else open_davis(Path(wanted.root))
+    side = 0 if made_here else SIDE
+    metrics, by_sequence = video_protocol(subject.backbone, videos, side, subject.device)
+    subject.details["sequences"] = by_sequence
+    return metrics
+
+
+def throughput(_wanted: Request, subject: Subject) -> dict[str, float]:
+    from repro.evals.throughput import images_per_second, peak_memory
+
+    device, side = subject.device, subject.config.data.resolution
+    subject.details["resolution"] = side
+    speed = images_per_second(subject.backbone, side, device)
+    return {"images_per_second": speed, "peak_memory_GB": peak_memory(device) / 1e9}

@@ -1,0 +1,95 @@
+"""What a protocol is: how it is measured, on which subject, and the numbers that it leaves.
+
+torch is imported only when something is measured: `repro --help` reads the names of all protocols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from repro.harness.runs.evaluations import Request
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from repro.config.schema import RunConfig
+    from repro.data.dataset import Dataset, Split
+
+
+class Kind(StrEnum):
+    """What the numbers of a protocol are, in the words of a figure's legend."""
+
+    knn = "k-NN top-1"
+    linear = "linear top-1"
+    logistic = "logistic regression top-1"
+    finetune = "finetuning top-1"
+    attention = "attention masks, Jaccard"
+    retrieval = "retrieval, mAP"
+    copies = "copy detection, mAP"
+    video = "video segmentation, J & F"
+    speed = "speed and memory"
+
+
+@dataclass
+class Subject:
+    """A frozen backbone, and the run (or the data) that it is evaluated as.
+
+    `cache`: where features are kept; `details`: what a protocol leaves beside its numbers.
+    """
+
+    backbone: nn.Module
+    config: RunConfig
+    device: torch.device
+    cache: Path | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        from repro.data.datasets import open_dataset
+
+        config = self.config
+        return open_dataset(config.data, config.paths.data, config.resources, self.device)
+
+    def features(self, split: Split) -> Tensor:
+        """What k-NN and logistic regression see of a split, [N, D]."""
+        from repro.evals.feature_files import frozen_features
+        from repro.evals.features import Layers
+
+        return frozen_features(self.backbone, split, Layers(), self.device, self.cache)
+
+    def untrained(self) -> nn.Module:
+        """The network before training."""
+        from repro.dino.networks import initial_backbone
+
+        return initial_backbone(self.config).to(self.device)
+
+
+Measure = Callable[[Request, Subject], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What it measures, for people, the numbers that it leaves, and the function that measures.
+
+    Args:
+        tiers: each number twice, `x` as the authors' script computes it and `x_clean` by the
+            benchmark's own definition.
+        benchmarks: the paper's, where it needs data of its own kind.
+        stand_in: the data made here that can stand for them.
+        settings: keys of `config.Protocols`.
+    """
+
+    about: str
+    kind: Kind
+    metrics: tuple[str, ...]
+    measure: Measure
+    tiers: bool = False
+    benchmarks: tuple[str, ...] = ()
+    stand_in: str = ""
+    settings: tuple[str, ...] = ()
