@@ -1,0 +1,59 @@
+"""What there is to run, as JSON for programs and in the paper's columns for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from repro.cli.parser import main
+from repro.harness.experiments.experiment import experiment_ids
+from tests.cli.calling import json_of
+
+
+@pytest.mark.usefixtures("results")
+def test_list_has_its_fixed_shape(capsys: pytest.CaptureFixture[str]) -> None:
+    entries = json_of(capsys, "list")
+    assert [entry["id"] for entry in entries] == experiment_ids()
+    seven = next(entry for entry in entries if entry["id"] == "T7")
+    assert (seven["kind"], seven["rows"], seven["done"]) == ("table", 9, {})
+
+
+def test_show_has_its_fixed_shape(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = json_of(capsys, "show", "T7")
+    assert {"id", "title", "rows", "claims"} <= shown.keys()
+    r2, r3 = shown["rows"][1:3]
+    assert r2["reported"] == {"knn": 0.1, "linear": 0.1}
+    assert (r2["overrides"], r2["trainable"]) == ({"teacher.kind": "student_copy"}, True)
+    assert r3["overrides"] == {
+        "target.operation": "sinkhorn_knopp",
+        "target.centering": False,
+    }
+    (quoted,) = [r for r in json_of(capsys, "show", "T2")["rows"] if r["name"] == "rn50_barlow"]
+    assert not quoted["trainable"]
+    assert {"id", "statement", "kind"} == shown["claims"][0].keys()
+    assert [e["id"] for e in json_of(capsys, "show", "T7:r1", "F7")] == ["T7", "F7"]
+
+
+def test_show_prints_the_papers_columns_with_ticks_and_what_each_row_changes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["show", "T7"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    header = next(line for line in lines if line.startswith("row"))
+    assert header.split()[1:7] == ["Method", "Mom.", "SK", "MC", "Loss", "Pred."]
+    r2 = next(line for line in lines if line.startswith("r2"))
+    assert r2.split()[1:8] == ["✗", "✗", "✓", "CE", "✗", "0.1", "0.1"]
+    r3 = next(line for line in lines if line.startswith("r3"))
+    assert r3.endswith("target.operation=sinkhorn_knopp, target.centering=False")
+
+
+def test_plan_has_its_fixed_shape_and_starts_nothing(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned = json_of(capsys, "plan", "F7", "T7", "--scale", "smoke", "--seeds", "2")
+    assert planned["todo"] == len(planned["runs"]) == 24
+    assert {"id", "experiment", "row", "seed", "state"} <= planned["runs"][0].keys()
+    assert planned["gpu_hours"] is None
+    assert planned["skipped"] == []
+    assert not results.exists()

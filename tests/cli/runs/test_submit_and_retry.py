@@ -1,0 +1,54 @@
+"""`repro submit` and `repro retry`: nothing starts unconfirmed; causes choose what is retried."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from repro.cli.parser import main
+from repro.harness.runs.store import RunFolder, find_runs
+from repro.harness.slurm.submissions import submissions
+from tests.harness.scripted import Scripted, option, scripted
+
+__all__ = ["scripted"]
+
+
+@pytest.mark.usefixtures("nobody_there")
+def test_submit_and_retry_refuse_to_start_when_nobody_can_confirm(
+    queued: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["submit", "F7:both", "--scale", "smoke"]) == 2
+    assert "add --yes" in capsys.readouterr().err
+    queued.fail({"kind": "nan", "line": "not finite", "step": 1})
+    assert main(["retry", "failed"]) == 2
+    assert "add --yes" in capsys.readouterr().err
+    assert queued.state(0) == "failed"
+
+
+def test_an_evaluation_that_failed_is_on_the_board_in_the_logs_and_retried_by_its_cause(
+    scripted: Scripted, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = tmp_path / "mine.yaml"
+    profile.write_text("{kind: slurm, gpus: 1, cpus: 4, memory_gb: 16, minutes: 90}")
+    assert main(["submit", "F7:both", "--scale", "smoke", "--cluster", str(profile), "--yes"]) == 0
+    (sent,) = submissions(results)
+    sent.created -= 3600
+    sent.save()
+    (folder,) = find_runs(results / "runs")
+    folder.finish({"metrics": {}})
+    (folder.path / "checkpoints" / "last.pt").touch()
+    (sent.folder / "jobs" / "102_0_log.out").write_text("evaluating knn\n")
+    scripted.answer("sacct", f"102|OUT_OF_MEMORY|0:125|n7|{sent.arrays[1].name}\n")
+
+    capsys.readouterr()
+    assert main(["status"]) == 0
+    out = capsys.readouterr().out
+    assert "1 x out of memory (--only oom) on n7: evaluation: SLURM: OUT_OF_MEMORY" in out
+    assert "1 done, 1 evaluation failed" in out
+    assert main(["logs"]) == 0
+    assert "job: evaluating knn" in capsys.readouterr().out
+    assert main(["retry", "--only", "timeout", "--yes"]) == 0
+    assert len(scripted.scripts) == 2
+    assert main(["retry", "--only", "oom", "--mem", "+50%", "--yes"]) == 0
+    assert option(scripted.scripts[2], "mem") == "24576M"
