@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -67,3 +68,16 @@ def test_a_new_room_has_its_place_on_the_way_down_or_is_refused(copy: Path) -> N
     done = lint(copy)
     assert done.returncode == 1, done.stdout
     assert "cellar" in done.stdout
+
+
+def test_the_architecture_names_every_room_and_nothing_that_is_not_there(repository: Path) -> None:
+    text = (repository / "ARCHITECTURE.md").read_text()
+    drawn = text.partition("## One way down")[2].partition("\n## ")[0]
+    faces = (f for package in PACKAGES for f in (repository / package).rglob("__init__.py"))
+    rooms = {f.parent.name for f in faces} - set(PACKAGES)
+    assert {room for room in rooms if not re.search(rf"\b{room}\b", drawn)} == set()
+    for line in text.splitlines():
+        named = re.findall(r"`([\w./]+/|[\w/]+\.(?:py|toml|md))`", line)
+        home = repository / named[0] if line.startswith("|") and named else repository
+        for path in named:
+            assert (repository / path).exists() or (home / path).exists(), path
