@@ -46,10 +46,10 @@ def print_plan(planned: Plan, expected: Forecast) -> None:
         print(f"{experiment}:{row}: {why}")
     todo, to_evaluate = len(planned.todo), len(planned.to_evaluate)
     shared = sum(len({e for e, _ in run.cells}) > 1 for run in planned.runs)
-    said = [f"{count(len(planned.runs), 'run')}, {todo} to do"]
-    said += [f"{to_evaluate} to evaluate"] if to_evaluate else []
-    said += [f"{shared} shared by several tables"] if shared else []
-    print(", ".join(said) + (f"; {_cost(planned.cost)}" if todo else ""))
+    parts = [f"{count(len(planned.runs), 'run')}, {todo} to do"]
+    parts += [f"{to_evaluate} to evaluate"] if to_evaluate else []
+    parts += [f"{shared} shared by several tables"] if shared else []
+    print(", ".join(parts) + (f"; {_cost(planned.cost)}" if todo else ""))
     if planned.without_data:
         names = ", ".join(planned.without_data)
         print(f"not measured for want of data: {names}; data: of the cluster's file names folders")
@@ -79,5 +79,5 @@ def _cost(cost: Cost | None) -> str:
     if cost is None:
         return "cost unknown: no run of this scale has finished here yet"
     hours = {"of cores": cost.cpu_hours, "of GPUs": cost.gpu_hours}
-    said = " and ".join(f"{duration(value)} {what}" for what, value in hours.items() if value)
-    return f"about {said}, from {cost.basis}"
+    text = " and ".join(f"{duration(value)} {what}" for what, value in hours.items() if value)
+    return f"about {text}, from {cost.basis}"

@@ -52,13 +52,13 @@ def examine_cluster(cluster: SlurmCluster, results: Path) -> list[Finding]:
 
 
 def _version(settings: dict[str, str]) -> Finding:
-    found = settings.get("SLURM_VERSION", "?")
-    numbers = tuple(map(int, re.findall(r"\d+", found)[:2]))
+    version = settings.get("SLURM_VERSION", "?")
+    numbers = tuple(map(int, re.findall(r"\d+", version)[:2]))
     if numbers >= FORGETS_CPUS:
         meaning = "srun forgets --cpus-per-task here; our script says it again to every step"
     else:
         meaning = "srun inherits --cpus-per-task"
-    return Finding("ok", f"SLURM {found}", meaning)
+    return Finding("ok", f"SLURM {version}", meaning)
 
 
 def _accounting(settings: dict[str, str]) -> Finding:
@@ -115,26 +115,26 @@ def _limits(settings: dict[str, str], cluster: SlurmCluster) -> Finding:
 
 
 def _qos(cluster: SlurmCluster) -> Iterator[Finding]:
-    said = slurm.ask(
+    answer = slurm.ask(
         "sacctmgr", "--noheader", "--parsable2", "show", "qos",
         "format=Name,MaxSubmitJobsPerUser,MaxJobsPerUser,GrpSubmitJobs",
     )  # fmt: skip
-    for line in (said or "").splitlines():
+    for line in (answer or "").splitlines():
         name, submitted, running, everybody = (line.split("|") + [""] * 4)[:4]
         if name != (cluster.qos or "normal") or not (submitted or running or everybody):
             continue
         parts = {"jobs of yours in the queue": submitted, "of yours at a time": running,
                  "of everybody in the queue": everybody}  # fmt: skip
-        words = ", ".join(f"{number} {what}" for what, number in parts.items() if number)
+        limits = ", ".join(f"{number} {what}" for what, number in parts.items() if number)
         limited = submitted.isdigit() and not cluster.max_jobs
         fix = f"max_jobs: {submitted} in the profile" if limited else ""
-        yield Finding("warn" if limited else "ok", f"QOS {name}", f"allows {words}", fix)
+        yield Finding("warn" if limited else "ok", f"QOS {name}", f"allows {limits}", fix)
 
 
 def _partition(cluster: SlurmCluster) -> Finding:
-    asked = [f"--partition={cluster.partition}"] if cluster.partition else []
-    said = slurm.ask("sinfo", "--noheader", "--format=%P|%a|%l|%D|%T", *asked) or ""
-    rows = [line.split("|") for line in said.splitlines()]
+    only = [f"--partition={cluster.partition}"] if cluster.partition else []
+    answer = slurm.ask("sinfo", "--noheader", "--format=%P|%a|%l|%D|%T", *only) or ""
+    rows = [line.split("|") for line in answer.splitlines()]
     if not cluster.partition:
         rows = [row for row in rows if row[0].endswith("*")]
     if not rows:
@@ -170,47 +170,45 @@ def _quota() -> Finding:
 def _probe(cluster: SlurmCluster, results: Path) -> Iterator[Finding]:
     """What a job finds on its node."""
     try:
-        job, answer = send_probe(cluster, results)
+        job, file = send_probe(cluster, results)
     except UserError as refused:
         yield Finding("fail", "a test job", str(refused), "mend the profile; sbatch names the key")
         return
     deadline = time.monotonic() + PROBE_SECONDS
-    while (found := read_json(answer)) is None and time.monotonic() < deadline:
+    while (node := read_json(file)) is None and time.monotonic() < deadline:
         time.sleep(0.5)
         if slurm.gone(job):
             time.sleep(LATE_SECONDS)
-            found = read_json(answer)
+            node = read_json(file)
             break
-    if found is None:
-        yield _silent(job, answer)
+    if node is None:
+        yield _silent(job, file)
         return
-    answer.unlink()
-    yield Finding("ok", f"a test job on {found['host']}", "started, and wrote where we read")
-    skew = found["time"] - found["written"]
+    file.unlink()
+    yield Finding("ok", f"a test job on {node['host']}", "started, and wrote where we read")
+    skew = node["time"] - node["written"]
     if abs(skew) > SKEW_LIMIT:
-        meaning = (
-            f"{found['host']} is {skew:.0f} s away from the file server: living runs look lost"
-        )
+        meaning = f"{node['host']} is {skew:.0f} s away from the file server: living runs look lost"
         yield Finding("warn", "clocks of the nodes", meaning, "synchronise the clocks (NTP)")
     else:
         yield Finding("ok", "clocks of the nodes", f"agree within {SKEW_LIMIT:.0f} s")
-    yield _cpus(found, cluster)
-    yield _gpus(found, cluster)
-    if found["import"]:
+    yield _cpus(node, cluster)
+    yield _gpus(node, cluster)
+    if node["import"]:
         fix = "setup: lines of the profile, or python: of an environment the nodes have"
-        yield Finding("fail", "import torch on a node", found["import"], fix)
+        yield Finding("fail", "import torch on a node", node["import"], fix)
     else:
-        yield Finding("ok", "import torch on a node", f"took {found['seconds']:.1f} s")
+        yield Finding("ok", "import torch on a node", f"took {node['seconds']:.1f} s")
 
 
-def _silent(job: str, answer: Path) -> Finding:
+def _silent(job: str, file: Path) -> Finding:
     """A probe without an answer: it waits, it failed, or its file never came over."""
-    told = slurm.ask("squeue", "--noheader", f"--jobs={job}", "--format=%T %r")
-    if told and told.strip():
+    queued = slurm.ask("squeue", "--noheader", f"--jobs={job}", "--format=%T %r")
+    if queued and queued.strip():
         slurm.cancel([job])
-        meaning = f"no answer within {PROBE_SECONDS:.0f} s: {told.strip()}; taken back"
+        meaning = f"no answer within {PROBE_SECONDS:.0f} s: {queued.strip()}; taken back"
         return Finding("warn", "a test job", meaning, "ask again when the cluster is less busy")
-    log = next(iter(sorted(answer.parent.glob(f"{job}*.out"))), None)
+    log = next(iter(sorted(file.parent.glob(f"{job}*.out"))), None)
     lines = log.read_text(errors="replace").strip().splitlines() if log else []
     if lines:
         meaning = f"failed: {lines[-1]}"
@@ -218,28 +216,28 @@ def _silent(job: str, answer: Path) -> Finding:
     return Finding(
         "fail",
         "shared folder",
-        f"a job ended and nothing of it is to be seen in {answer.parent}",
+        f"a job ended and nothing of it is to be seen in {file.parent}",
         "set REPRO_RESULTS to a folder that the nodes share and may write to",
     )
 
 
-def _cpus(found: dict[str, Any], cluster: SlurmCluster) -> Finding:
-    got = found["cpus"]
+def _cpus(node: dict[str, Any], cluster: SlurmCluster) -> Finding:
+    got = node["cpus"]
     if got < cluster.cpus:
         meaning = f"a job asked for {cluster.cpus} and may use {got}: data loaders will starve"
         return Finding("warn", "CPUs of a job", meaning, "look at TaskPlugin and srun: options")
     return Finding("ok", "CPUs of a job", f"{cluster.cpus} asked for, {got} usable")
 
 
-def _gpus(found: dict[str, Any], cluster: SlurmCluster) -> Finding:
-    got = [name for name in found["visible"].split(",") if name]
+def _gpus(node: dict[str, Any], cluster: SlurmCluster) -> Finding:
+    got = [name for name in node["visible"].split(",") if name]
     if not cluster.gpus:
         return Finding("ok", "GPUs of a job", "none asked for")
     if len(got) < cluster.gpus:
-        meaning = f"asked for {cluster.gpus}, CUDA_VISIBLE_DEVICES={found['visible']!r}"
+        meaning = f"asked for {cluster.gpus}, CUDA_VISIBLE_DEVICES={node['visible']!r}"
         fix = "gpus: of the profile, or extra: {gres: gpu:1} where --gpus-per-node is unknown"
         return Finding("fail", "GPUs of a job", meaning, fix)
-    if not found["cuda"]:
+    if not node["cuda"]:
         meaning = f"SLURM gave {len(got)}, torch sees none: runs would train on the CPU"
         return Finding("warn", "GPUs of a job", meaning, "install a torch built for their driver")
-    return Finding("ok", "GPUs of a job", f"{len(got)} x {found['cuda']}")
+    return Finding("ok", "GPUs of a job", f"{len(got)} x {node['cuda']}")

@@ -6,30 +6,35 @@ import fcntl
 import os
 import platform
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
 from repro.errors import UserError
 from repro.hardware import available_cores, available_memory, cpu_model, visible_gpus
 from repro.harness.experiments.folders import experiments_dir
 from repro.terminal import print_table
 
+OLDEST_PYTHON = (3, 11)
 OLDEST = {"torch": (2, 11), "timm": (1, 0), "torchvision": (0, 26)}
-MEMORY_WANTED = 4.0  # GiB; a laptop run takes about one
-DISK_WANTED, DISK_NEEDED = 5.0, 0.5  # GiB; a run folder of the laptop scale takes a few MB
+MEMORY_ENOUGH = 4.0  # GiB; a laptop run takes about one
+DISK_ENOUGH, DISK_LEAST = 5.0, 0.5  # GiB; a run folder of the laptop scale takes a few MB
 SKEW_LIMIT = 5.0  # seconds; heartbeats are judged against the clock with a grace of a minute
 SLURM = ("sbatch", "squeue", "sacct", "scancel")
+
+Level = Literal["ok", "warn", "fail"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`level` is ok, warn or fail; `fix` is empty where nothing is wrong."""
+    """`fix` is empty where nothing is wrong."""
 
-    level: str
+    level: Level
     what: str
     meaning: str
     fix: str = ""
@@ -56,22 +61,23 @@ def print_findings(findings: list[Finding]) -> None:
 
 
 def _python() -> Finding:
-    found = platform.python_version()
-    if tuple(map(int, platform.python_version_tuple()[:2])) < (3, 11):
-        return Finding("fail", f"Python {found}", "too old", "use Python 3.11 or newer")
-    return Finding("ok", f"Python {found}", "3.11 or newer")
+    installed = f"Python {platform.python_version()}"
+    oldest = ".".join(map(str, OLDEST_PYTHON))
+    if sys.version_info < OLDEST_PYTHON:
+        return Finding("fail", installed, "too old", f"use Python {oldest} or newer")
+    return Finding("ok", installed, f"{oldest} or newer")
 
 
 def _package(name: str) -> Finding:
     oldest = ".".join(map(str, OLDEST[name]))
     install = f"install {name} {oldest} or newer in this environment"
     try:
-        found = version(name)
+        installed = version(name)
     except PackageNotFoundError:
         return Finding("fail", f"{name} missing", "no run can start", install)
-    if tuple(map(int, found.split(".")[:2])) < OLDEST[name]:
-        return Finding("warn", f"{name} {found}", f"not tested below {oldest}", install)
-    return Finding("ok", f"{name} {found}", f"{oldest} or newer")
+    if tuple(map(int, installed.split(".")[:2])) < OLDEST[name]:
+        return Finding("warn", f"{name} {installed}", f"not tested below {oldest}", install)
+    return Finding("ok", f"{name} {installed}", f"{oldest} or newer")
 
 
 def _torch() -> Finding:
@@ -98,7 +104,7 @@ def _memory() -> Finding:
     memory = available_memory()
     if memory is None:
         return Finding("warn", "memory unknown", "the system does not tell", "watch it yourself")
-    if memory < MEMORY_WANTED:
+    if memory < MEMORY_ENOUGH:
         return Finding(
             "warn",
             f"{memory:.1f} GiB memory free",
@@ -141,7 +147,7 @@ def _results_folder(results: Path) -> Iterator[Finding]:
         return
     yield Finding("ok", f"{results}", "can be written")
     free = shutil.disk_usage(results).free / 2**30
-    level = "ok" if free >= DISK_WANTED else "warn" if free >= DISK_NEEDED else "fail"
+    level: Level = "ok" if free >= DISK_ENOUGH else "warn" if free >= DISK_LEAST else "fail"
     fix = "" if level == "ok" else "free space, or set REPRO_RESULTS to a folder on another disk"
     yield Finding(level, f"{free:.1f} GiB disk free", "for results/", fix)
     if locks:
@@ -197,10 +203,10 @@ def _photographs() -> Finding:
 
 
 def _slurm() -> Finding:
-    found = [name for name in SLURM if shutil.which(name)]
-    if not found:
+    commands = [name for name in SLURM if shutil.which(name)]
+    if not commands:
         return Finding("ok", "no SLURM here", "runs go to this machine (--cluster local)")
-    missing = [name for name in SLURM if name not in found]
+    missing = [name for name in SLURM if name not in commands]
     if missing:
         return Finding(
             "warn",
@@ -208,4 +214,4 @@ def _slurm() -> Finding:
             "batch jobs cannot be followed from here",
             "load the cluster's SLURM module",
         )
-    return Finding("ok", "SLURM commands", ", ".join(found))
+    return Finding("ok", "SLURM commands", ", ".join(commands))
