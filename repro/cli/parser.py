@@ -26,10 +26,10 @@ of a run id, a state (failed) or a glob on the run's name ('F7-*-s0').
 """
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; `words` are the command line's by default."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; `argv` is the command line's by default."""
     try:
-        arguments = _parse(list(sys.argv[1:] if words is None else words))
+        arguments = _parse(list(sys.argv[1:] if argv is None else argv))
         code: int = arguments.run(arguments)
         sys.stdout.flush()
     except SystemExit as end:  # argparse has shown help, or its own error
@@ -58,17 +58,17 @@ def _complain(line: str) -> int:
     return MISTAKE
 
 
-def _parse(words: list[str]) -> argparse.Namespace:
+def _parse(argv: list[str]) -> argparse.Namespace:
     parser, subparsers = build_parser()
-    if words and not words[0].startswith("-") and words[0] not in subparsers:
-        close = nearest(words[0], subparsers)
-        raise UserError(f"no command '{words[0]}'; nearest: {close} (repro --help shows all)")
-    arguments, unknown = parser.parse_known_args(words)
+    if argv and not argv[0].startswith("-") and argv[0] not in subparsers:
+        close = nearest(argv[0], subparsers)
+        raise UserError(f"no command '{argv[0]}'; nearest: {close} (repro --help shows all)")
+    arguments, unknown = parser.parse_known_args(argv)
     if unknown:
-        options = _options(subparsers[words[0]])
+        options = _options(subparsers[argv[0]])
         name = unknown[0].partition("=")[0]
         raise UserError(
-            f"repro {words[0]}: unknown argument '{unknown[0]}'; nearest: {nearest(name, options)}"
+            f"repro {argv[0]}: unknown argument '{unknown[0]}'; nearest: {nearest(name, options)}"
         )
     return arguments
 

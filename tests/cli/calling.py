@@ -18,16 +18,16 @@ ONE_THREAD = ("--workers", str(os.cpu_count()))  # tests run in parallel; the co
 CLUSTER = SlurmCluster("mine", "slurm", gpus=1, cpus=4, memory_gb=16, minutes=90, parallel=2)
 
 
-def json_of(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
-    assert main([*words, "--json"]) == 0
+def json_of(capsys: pytest.CaptureFixture[str], *argv: str) -> Any:
+    assert main([*argv, "--json"]) == 0
     out = capsys.readouterr()
     assert out.err == ""
     return json.loads(out.out)
 
 
-def mistake(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+def mistake(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     """The one line that a user's mistake gives."""
-    assert main(words) == 2
+    assert main(argv) == 2
     out = capsys.readouterr()
     assert out.out == ""
     assert out.err.startswith("repro: error: ")

@@ -42,7 +42,7 @@ def test_the_help_of_every_command_shows_an_example_that_parses(
 
 
 @pytest.mark.parametrize(
-    ("words", "part"),
+    ("argv", "part"),
     [
         (["pln", "T7"], "no command 'pln'; nearest: plan"),
         (["plan", "T7", "--seed", "3"], "repro plan: unknown argument '--seed'; nearest: --seeds"),
@@ -58,9 +58,9 @@ def test_the_help_of_every_command_shows_an_example_that_parses(
 )
 @pytest.mark.usefixtures("results")
 def test_a_mistake_is_one_line_with_the_nearest_valid_word(
-    words: list[str], part: str, capsys: pytest.CaptureFixture[str]
+    argv: list[str], part: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert part in mistake(capsys, *words)
+    assert part in mistake(capsys, *argv)
 
 
 @pytest.mark.parametrize("name", NEEDS_IDS)

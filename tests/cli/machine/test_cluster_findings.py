@@ -38,10 +38,10 @@ def healthy(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> Scripted:
 
 
 def findings(results: Path, cluster: SlurmCluster = CLUSTER) -> dict[str, Finding]:
-    found = {finding.what: finding for finding in examine_cluster(cluster, results)}
+    by_what = {finding.what: finding for finding in examine_cluster(cluster, results)}
     # Each says what it means, and how to mend what is wrong.
-    assert all(f.meaning and (f.fix or f.level == "ok") for f in found.values()), found
-    return found
+    assert all(f.meaning and (f.fix or f.level == "ok") for f in by_what.values()), by_what
+    return by_what
 
 
 def of(results: Path, start: str, cluster: SlurmCluster = CLUSTER) -> Finding:
@@ -49,8 +49,8 @@ def of(results: Path, start: str, cluster: SlurmCluster = CLUSTER) -> Finding:
 
 
 def answer_the_probe(monkeypatch: pytest.MonkeyPatch, results: Path, **changes: Any) -> None:
-    """A test job ran, and found this."""
-    found: dict[str, Any] = {
+    """A test job ran, and wrote this."""
+    node: dict[str, Any] = {
         "host": "n1", "time": 100.0, "written": 100.5, "cpus": 2, "visible": "0",
         "cuda": "NVIDIA H200", "import": "", "seconds": 2.0,
     }  # fmt: skip
@@ -58,7 +58,7 @@ def answer_the_probe(monkeypatch: pytest.MonkeyPatch, results: Path, **changes: 
 
     def send(cluster: SlurmCluster, results: Path) -> tuple[str, Path]:
         answer.parent.mkdir(parents=True, exist_ok=True)
-        answer.write_text(json.dumps(found | changes))
+        answer.write_text(json.dumps(node | changes))
         return "7", answer
 
     monkeypatch.setattr("repro.cli.machine.cluster_findings.send_probe", send)
@@ -68,11 +68,11 @@ def test_a_healthy_cluster_has_nothing_to_mend(
     healthy: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer_the_probe(monkeypatch, tmp_path)
-    found = findings(tmp_path)
-    assert {finding.level for finding in found.values()} == {"ok"}, found
-    assert "SLURM 23.11.4" in found
-    assert "forgets" in found["SLURM 23.11.4"].meaning
-    assert found["GPUs of a job"].meaning == "1 x NVIDIA H200"
+    by_what = findings(tmp_path)
+    assert {finding.level for finding in by_what.values()} == {"ok"}, by_what
+    assert "SLURM 23.11.4" in by_what
+    assert "forgets" in by_what["SLURM 23.11.4"].meaning
+    assert by_what["GPUs of a job"].meaning == "1 x NVIDIA H200"
 
 
 def test_a_slurm_that_does_not_answer_is_the_only_finding(
@@ -85,7 +85,7 @@ def test_a_slurm_that_does_not_answer_is_the_only_finding(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "what", "level", "words"),
+    ("old", "new", "what", "level", "part"),
     [
         ("slurmdbd", "none", "no accounting", "warn", "run folders and job logs"),
         ("= OFF", "= REQUEUE", "preemption: REQUEUE", "warn", "not warned"),
@@ -94,12 +94,12 @@ def test_a_slurm_that_does_not_answer_is_the_only_finding(
     ],
 )
 def test_what_the_settings_tell(
-    healthy: Scripted, tmp_path: Path, old: str, new: str, what: str, level: str, words: str
+    healthy: Scripted, tmp_path: Path, old: str, new: str, what: str, level: str, part: str
 ) -> None:
     healthy.answer("scontrol", SETTINGS.replace(old, new))
     finding = of(tmp_path, what)
     assert finding.level == level
-    assert words in finding.meaning
+    assert part in finding.meaning
 
 
 def test_preemption_with_a_warning_is_fine(healthy: Scripted, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_an_accounting_that_is_down_is_told_from_one_that_is_not_there(
 
 
 @pytest.mark.parametrize(
-    ("sinfo", "cluster", "level", "words"),
+    ("sinfo", "cluster", "level", "part"),
     [
         ("", CLUSTER, "fail", "there is none"),
         ("gpu*|down|1:00|4|down\n", CLUSTER, "warn", "jobs wait"),
@@ -125,13 +125,13 @@ def test_an_accounting_that_is_down_is_told_from_one_that_is_not_there(
     ],
 )
 def test_the_partition_is_there_up_and_long_enough(
-    healthy: Scripted, tmp_path: Path, sinfo: str, cluster: SlurmCluster, level: str, words: str
+    healthy: Scripted, tmp_path: Path, sinfo: str, cluster: SlurmCluster, level: str, part: str
 ) -> None:
     healthy.answer("sinfo", sinfo)
     name = cluster.partition or (sinfo.partition("|")[0] or "default partition")
     finding = of(tmp_path, name, cluster)
     assert finding.level == level
-    assert words in finding.meaning
+    assert part in finding.meaning
 
 
 def test_a_limit_of_the_qos_is_a_key_of_the_profile(healthy: Scripted, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_limit_of_the_qos_is_a_key_of_the_profile(healthy: Scripted, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("changes", "what", "level", "words"),
+    ("changes", "what", "level", "part"),
     [
         ({"time": 190.0}, "clocks of the nodes", "warn", "n1 is 90 s away"),
         ({"cpus": 1}, "CPUs of a job", "warn", "asked for 2 and may use 1"),
@@ -158,12 +158,12 @@ def test_what_a_test_job_finds(
     changes: dict[str, Any],
     what: str,
     level: str,
-    words: str,
+    part: str,
 ) -> None:
     answer_the_probe(monkeypatch, tmp_path, **changes)
     finding = of(tmp_path, what)
     assert finding.level == level
-    assert words in finding.meaning
+    assert part in finding.meaning
     assert finding.fix
 
 
@@ -199,8 +199,8 @@ def test_a_refused_test_job_is_the_profiles_mistake(healthy: Scripted, tmp_path:
 
 def test_the_probe_tells_what_its_node_is(tmp_path: Path) -> None:
     probe(str(tmp_path / "answer.json"))
-    found = json.loads((tmp_path / "answer.json").read_text())
-    assert found["cpus"] >= 1
-    assert found["import"] == ""
-    assert abs(found["time"] - found["written"]) < 5
+    node = json.loads((tmp_path / "answer.json").read_text())
+    assert node["cpus"] >= 1
+    assert node["import"] == ""
+    assert abs(node["time"] - node["written"]) < 5
     assert list(tmp_path.iterdir()) == [tmp_path / "answer.json"]

@@ -23,9 +23,9 @@ def test_rubbish_is_what_finished_submissions_left_and_run_folders_stay(
     assert rubbish(results) == []
     (folder,) = find_runs(results / "runs")
     folder.finish({"metrics": {}})
-    found = rubbish(results)
-    assert {item.path.parent.name for item in found} == {"submissions", "code"}
-    sweep(found)
+    items = rubbish(results)
+    assert {item.path.parent.name for item in items} == {"submissions", "code"}
+    sweep(items)
     assert folder.result() is not None
     assert rubbish(results) == []
     assert main(["gc", "--dry-run"]) == 0

@@ -15,8 +15,8 @@ from tests.cli.calling import ONE_THREAD, json_of
 def test_run_trains_once_prints_the_table_draws_the_figure_and_never_trains_again(
     results: Path, capfd: pytest.CaptureFixture[str], repository: Path
 ) -> None:
-    words = ["run", "F7:both", "T7:r1", "--scale", "smoke", *ONE_THREAD]
-    assert main(words) == 0
+    argv = ["run", "F7:both", "T7:r1", "--scale", "smoke", *ONE_THREAD]
+    assert main(argv) == 0
     out = capfd.readouterr().out
     assert "Figure 7" in out
     assert "Table 7" in out
@@ -27,7 +27,7 @@ def test_run_trains_once_prints_the_table_draws_the_figure_and_never_trains_agai
     assert folder.config().head == config.head
     before = {p: p.stat().st_mtime_ns for p in folder.path.rglob("*")}
 
-    assert main(words) == 0
+    assert main(argv) == 0
     assert {p: p.stat().st_mtime_ns for p in folder.path.rglob("*")} == before
     assert main(["submit", "F7:both", "--scale", "smoke"]) == 0
     assert "1 run, 0 to do" in capfd.readouterr().out
@@ -39,8 +39,8 @@ def test_run_trains_once_prints_the_table_draws_the_figure_and_never_trains_agai
 def test_train_makes_one_run_from_overrides_and_prints_its_metrics(
     results: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["train", "train.epochs=1", "teacher.momentum=0.5", "--scale", "smoke", *ONE_THREAD]
-    assert main(words) == 0
+    argv = ["train", "train.epochs=1", "teacher.momentum=0.5", "--scale", "smoke", *ONE_THREAD]
+    assert main(argv) == 0
     out = capfd.readouterr().out
     (folder,) = find_runs(results / "runs")
     assert folder.slug == "train-smoke-s0"
