@@ -27,14 +27,15 @@ from analysis.evidence.frame import (
     runs_of,
 )
 from analysis.evidence.stats import mean_interval
+from analysis.verdicts.cells import CellVerdict, column_spread, judge_cells
 from analysis.verdicts.claims import ClaimVerdict, judge_ours, judge_reported
-from analysis.verdicts.ladder import CellVerdict, column_spread, judge_cells
 from repro.errors import UserError, nearest
 from repro.harness.evaluation.names import protocol_of, tier_of
 from repro.harness.experiments.claims import Claim
 from repro.harness.experiments.experiment import Experiment, experiment_ids
 from repro.harness.experiments.folders import experiments_dir, results_dir
 from repro.harness.experiments.ledger import Deviation, concerned, read_ledger
+from repro.harness.experiments.missing import NOT_RUN
 from repro.harness.experiments.paper import read_paper
 from repro.harness.runs.store import RunFolder, find_runs
 
@@ -113,11 +114,11 @@ class Explainer:
             "interval": bounds if bounds and not any(map(math.isnan, bounds)) else None,
             "spread": interval.source if interval else "",
             "n": len(values),
-            "missing": found.missing,
+            "missing": str(found.missing or ""),
             "difference": interval.mean - found.reported
             if interval and found.reported is not None
             else None,
-            "verdict": verdict.verdict,
+            "verdict": str(verdict.verdict),
             "rule": verdict.rule,
             "flips": verdict.flips,
             "tier": tier_of(source),
@@ -169,14 +170,14 @@ class Explainer:
             "statement": claim.statement,
             "where": claim.where,
             "portability": claim.portability,
-            "verdict": ours.verdict,
+            "verdict": str(ours.verdict),
             "holds": ours.holds,
             "evidence": ours.detail,
             "rule": ours.rule,
             "flips": ours.flips,
             "note": claim.note,
             "on_paper": claim.on_paper,
-            "reported": {"verdict": reported.verdict, "evidence": reported.detail},
+            "reported": {"verdict": str(reported.verdict), "evidence": reported.detail},
             "cells": list(map(self._short_cell, dict.fromkeys(claim.body.cell_addresses()))),
             "rows": list(map(self._short_row, dict.fromkeys(claim.body.row_addresses()))),
             "runs": list(runs.values()),
@@ -241,13 +242,13 @@ class Explainer:
             "reported": found.reported,
             "mean": found.mean,
             "n": len(found.values),
-            "missing": found.missing,
+            "missing": str(found.missing or ""),
         }
 
     def _short_row(self, address: str) -> dict[str, Any]:
         experiment, row = resolve_row(address, self.evidence)
         n = len(all_runs_of(experiment, row, self.evidence))
-        missing = "" if n else row.why_not(self.evidence.scale) or "not run"
+        missing = "" if n else str(row.why_not(self.evidence.scale) or NOT_RUN)
         return {"row": address, "n": n, "missing": missing}
 
 

@@ -22,11 +22,11 @@ from repro.errors import UserError, nearest
 from repro.harness.evaluation.names import clean_tier
 from repro.harness.experiments.experiment import Experiment, Metric, Row, load, row_config
 from repro.harness.experiments.folders import experiments_dir, results_dir
+from repro.harness.experiments.missing import NOT_MEASURED, NOT_RUN, Missing
 from repro.harness.runs.records import evaluation_lines, read_records, record, with_evaluations
 from repro.harness.runs.store import find_runs
 
 PAPER = "paper"
-NOT_MEASURED = "not measured by these runs"
 Record = dict[str, Any]
 _composed: dict[tuple[Path, str, str, str], RunConfig] = {}
 Distance = dict[str, tuple[Any, Any]]  # dotted key: (ours, the paper's)
@@ -98,7 +98,7 @@ def published_records(scale: str) -> dict[str, Record]:
 class Cell:
     """Row x metric: what the paper prints and what each seed gave us.
 
-    `missing` says why there is no value of ours; it is empty where there is one.
+    `missing` says why there is no value of ours; it is None where there is one.
     """
 
     experiment: str
@@ -107,7 +107,7 @@ class Cell:
     reported: float | None
     values: Mapping[int, float]
     runs: Mapping[int, str]
-    missing: str
+    missing: Missing | None
 
     @property
     def address(self) -> str:
@@ -175,7 +175,7 @@ def _measured(
     measured = {s: r["metrics"][source] for s, r in runs.items() if _has(r, source)}
     missing = row.why_not(evidence.scale)
     if not missing and not runs:
-        missing = "not run"
+        missing = NOT_RUN
     elif not missing and not measured:
         missing = NOT_MEASURED
     return Cell(
@@ -199,7 +199,7 @@ def _difference(experiment: Experiment, row: Row, column: Metric, evidence: Evid
         reported=row.reported.get(column.key),
         values={seed: first.values[seed] - second.values[seed] for seed in seeds},
         runs={seed: first.runs[seed] for seed in seeds},
-        missing="" if seeds else first.missing or second.missing or NOT_MEASURED,
+        missing=None if seeds else first.missing or second.missing or NOT_MEASURED,
     )
 
 
@@ -249,7 +249,8 @@ def cells(experiment: Experiment, evidence: Evidence) -> pd.DataFrame:
     for row in experiment.rows:
         for metric in experiment.metrics:
             c = cell(experiment, row, metric.key, evidence)
-            rows.append({**vars(c), "n": len(c.values), "mean": c.mean})
+            missing = str(c.missing or "")
+            rows.append({**vars(c), "missing": missing, "n": len(c.values), "mean": c.mean})
     frame = pd.DataFrame(rows, columns=CELL_COLUMNS)
     return frame.astype({"reported": float, "mean": float})
 

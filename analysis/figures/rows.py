@@ -25,6 +25,7 @@ from analysis.figures.style import (
     whiskers,
 )
 from repro.harness.experiments.experiment import Experiment, Metric
+from repro.harness.experiments.missing import Reason
 
 
 def draw_rows(experiment: Experiment, evidence: Evidence) -> Figure:
@@ -100,7 +101,8 @@ def _draw_seeds(
     if not seeds:
         box = {"facecolor": "white", "lw": 0, "pad": 1.5}
         where = axes.get_yaxis_transform()
-        why = measured.missing.partition(":")[0]
+        assert measured.missing, f"{measured.address} has neither values nor a reason"
+        why = Reason.REPORTED_ONLY if row.reported_only else str(measured.missing)
         axes.text(0.03, place, why, transform=where, va="center", **SMALL, bbox=box)
         return
     runs = runs_of(experiment, row, evidence, metric.variant)

@@ -17,6 +17,7 @@ from matplotlib.patches import FancyBboxPatch, Polygon
 
 from analysis.figures.style import SMALL, WIDTH
 from analysis.verdicts.claims import ClaimVerdict
+from analysis.verdicts.verdict import Outcome
 from repro.harness.experiments.experiment import load
 
 LINE = 0.205  # inches; what follows is in units of it down, and of about as much across
@@ -47,20 +48,26 @@ MARKS: Mapping[str, Mark] = {
     "undecided": Mark("undecided", "?", "#eebf74", "black"),
     "too few": Mark("too few seeds yet", "–", "#d9d9d9", "black"),
     "not judged": Mark("not judged at this scale", "=", "white", "0.3", "0.6"),
+    "not evidence": Mark("not evidence (smoke)", "·", "white", "0.3", "0.6"),
     "not run": Mark("not run", "", "white", "0.5", "0.8"),
+}
+
+
+OPEN: Mapping[Outcome, str] = {
+    Outcome.UNDECIDED: "undecided",
+    Outcome.TOO_FEW: "too few",
+    Outcome.NOT_JUDGED: "not judged",
+    Outcome.NOTHING_PRINTED: "not judged",
+    Outcome.NOT_EVIDENCE: "not evidence",
+    Outcome.NOT_RUN: "not run",
 }
 
 
 def kind_of(verdict: ClaimVerdict) -> str:
     """Which of `MARKS` a verdict is drawn as."""
-    words = verdict.verdict
     if verdict.holds is not None:
         return "confirmed" if verdict.holds else "contradicted"
-    if words.startswith("undecided"):
-        return "undecided"
-    if re.match(r"\d+ of \d+ seeds", words):
-        return "too few"
-    return "not judged" if words.startswith(("not judged", "nothing printed")) else "not run"
+    return OPEN[verdict.verdict.outcome]
 
 
 def draw_scorecard(verdicts: Sequence[ClaimVerdict]) -> Figure:
@@ -118,7 +125,7 @@ def _experiment(axes: Axes, line: float, name: str, verdicts: Sequence[ClaimVerd
 
 def _tile(axes: Axes, x: float, y: float, kind: str, number: str) -> None:
     """A rounded box with the sign of its verdict and, right of it, the claim's number."""
-    mark = MARKS.get(kind, MARKS["not run"])
+    mark = MARKS["not run" if kind == OVERCLAIM else kind]
     box = FancyBboxPatch(
         (x, y - TALL / 2), WIDE, TALL, boxstyle="round,pad=0,rounding_size=0.12",
         fc=mark.colour, ec=mark.edge, lw=0.7,

@@ -22,7 +22,7 @@ from matplotlib.ticker import PercentFormatter
 
 from analysis.evidence.frame import Evidence
 from analysis.evidence.stats import mean_interval
-from analysis.verdicts.comparisons import SEEDS_NEEDED
+from analysis.verdicts.verdict import SEEDS_NEEDED
 from repro.errors import UserError, nearest
 from repro.harness.experiments.experiment import Metric
 

@@ -21,7 +21,7 @@ from rich.text import Text
 from analysis.evidence.frame import load_evidence
 from analysis.tables.table import Heading, Line, Printed, build
 from analysis.verdicts.checklist import verdict_table
-from analysis.verdicts.comparisons import NOT_RUN
+from analysis.verdicts.verdict import Outcome
 from repro.errors import UserError, nearest
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -83,9 +83,10 @@ def terminal(printed: Printed) -> str:
 
 def _print_claims(console: Console, printed: Printed) -> None:
     """Those with evidence in full; the others in a line, or they would fill the screen."""
-    waiting = [claim for claim in printed.claims if claim.verdict == NOT_RUN]
-    if len(waiting) < len(printed.claims):
-        console.print(verdict_table([c for c in printed.claims if c.verdict != NOT_RUN]))
+    waiting = [c for c in printed.claims if c.verdict.outcome is Outcome.NOT_RUN]
+    judged = [c for c in printed.claims if c.verdict.outcome is not Outcome.NOT_RUN]
+    if judged:
+        console.print(verdict_table(judged))
     if waiting:
         names = ", ".join(claim.id for claim in waiting)
         see = f"repro check {waiting[0].experiment} says what is missing"

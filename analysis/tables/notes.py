@@ -19,7 +19,7 @@ from analysis.evidence.frame import (
     config_of,
     row_distance,
 )
-from analysis.verdicts.ladder import column_spread
+from analysis.verdicts.cells import column_spread
 from repro.harness.experiments.experiment import Experiment, run_name
 from repro.harness.experiments.folders import experiments_dir
 from repro.harness.experiments.ledger import concerned, read_ledger

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.evidence.frame import (
-    NOT_MEASURED,
     PAPER,
     Cell,
     Evidence,
@@ -25,18 +24,20 @@ from analysis.evidence.frame import (
 )
 from analysis.evidence.stats import Spread, mean_interval
 from analysis.tables.notes import notes_of
+from analysis.verdicts.cells import CellVerdict, column_spread, judge_cells
 from analysis.verdicts.claims import ClaimVerdict, judge_ours
-from analysis.verdicts.ladder import NOT_HERE, CellVerdict, column_spread, judge_cells
+from analysis.verdicts.verdict import Outcome
 from repro.harness.evaluation.names import tier_of
 from repro.harness.experiments.claims import Body, OfRows
 from repro.harness.experiments.experiment import Experiment, Metric, Row
+from repro.harness.experiments.missing import Reason
 from repro.harness.experiments.paper import read_paper
 from repro.terminal import tick
 
 BLANK = "-"
 BORROWED = "†"  # behind an interval whose spread is not the row's own
 GROUP = "group"  # the layout column that the paper prints as sub-headings
-SILENT = (NOT_HERE, "not run", "not measured", "nothing printed")
+SILENT = (Outcome.NOT_HERE, Outcome.NOT_RUN, Outcome.NOT_MEASURED, Outcome.NOTHING_PRINTED)
 LARGER_IS_BETTER = ("%",)  # units of columns in which the paper prints the best number bold
 
 
@@ -159,7 +160,9 @@ def _best(metric: Metric, values: dict[str, float]) -> set[str]:
 
 def _ours(c: Cell, row: Row, decimals: int, spread: Spread | None) -> str:
     if c.missing:
-        return BLANK if row.reported_only else c.missing.removesuffix(" by these runs")
+        if c.missing.reason is Reason.NOT_MEASURED:
+            return str(Outcome.NOT_MEASURED)
+        return BLANK if row.reported_only else str(c.missing)
     interval = mean_interval(list(c.values.values()), spread=spread)
     seeds = f"({interval.n})" if interval.n > 1 else "(1 seed)"
     if interval.half_width != interval.half_width:  # NaN: nothing is known of the spread
@@ -184,17 +187,17 @@ def _row_verdict(
 ) -> str:
     """Claims on this very row say more than "n/a at this scale"; absolute verdicts come first."""
     if why := row.why_not(scale):
-        return why
-    words = {m.title: verdicts[row.name, m.key].verdict for m in experiment.metrics}
-    said = [f"{title} {word}" for title, word in words.items() if word not in SILENT]
+        return str(why)
+    of_cells = {m.title: verdicts[row.name, m.key].verdict for m in experiment.metrics}
+    said = [f"{title} {v}" for title, v in of_cells.items() if v.outcome not in SILENT]
     by_id = {claim.id: claim for claim in experiment.claims}
     address = f"{experiment.id}.{row.name}"
     said += [
         f"{v.id} {v.verdict}"
         for v in claims
-        if v.verdict != "not run" and address in _judged_rows(by_id[v.id].body)
+        if v.verdict.outcome is not Outcome.NOT_RUN and address in _judged_rows(by_id[v.id].body)
     ]
-    return "; ".join(said) or next(iter(words.values()))
+    return "; ".join(said) or str(next(iter(of_cells.values())))
 
 
 def _judged_rows(body: Body) -> tuple[str, ...]:
@@ -210,14 +213,13 @@ def tidy(
     frame = cells(experiment, evidence)
     spreads = {m.key: column_spread(experiment, m, evidence) for m in experiment.metrics}
     extra = []
-    for name, key, values, missing in frame[["row", "metric", "values", "missing"]].itertuples(
-        index=False
-    ):
+    for name, key, values in frame[["row", "metric", "values"]].itertuples(index=False):
         row, metric = experiment.row(name), experiment.metric(key)
         numbers = list(values.values())
         interval = mean_interval(numbers, spread=spreads[key]) if numbers else None
         clean = clean_cell(experiment, row, key, evidence)
-        compared = not row.why_not(evidence.scale) and missing in ("", NOT_MEASURED)
+        missing = cell(experiment, row, key, evidence).missing
+        compared = missing is None or missing.reason is Reason.NOT_MEASURED
         verdict = verdicts[name, key]
         extra.append(
             {
@@ -227,7 +229,7 @@ def tidy(
                 "spread": interval.source or "own" if interval and len(numbers) else "",
                 "tier": tier_of(row.of.get(key, metric.of)),
                 "clean_mean": clean.mean if clean else None,
-                "verdict": verdict.verdict,
+                "verdict": str(verdict.verdict),
                 "rule": verdict.rule,
                 "flips": verdict.flips,
                 "keys_that_differ": len(

@@ -33,7 +33,7 @@ def print_checklist(verdicts: Sequence[ClaimVerdict], verbose: bool = False) -> 
                 Text.assemble(
                     (f"  {sign} ", colour),
                     f"{v.id:<14}",
-                    (f"{v.verdict:<28}", colour),
+                    (f"{v.verdict!s:<28}", colour),
                     v.statement,
                 ),
                 overflow="fold" if verbose else "ellipsis",
@@ -56,7 +56,7 @@ def summary(verdicts: Sequence[ClaimVerdict]) -> str:
     """Counts of what holds, then of every verdict."""
     held = Counter(v.holds for v in verdicts)
     three = ", ".join(f"{held[holds]} {word}" for holds, word in WORDS.items())
-    words = Counter(v.verdict for v in verdicts).most_common()
+    words = Counter(str(v.verdict) for v in verdicts).most_common()
     return f"{count(len(verdicts), 'claim')}: {three} ({', '.join(f'{n} {w}' for w, n in words)})"
 
 
@@ -71,8 +71,8 @@ def verdict_table(verdicts: Sequence[ClaimVerdict]) -> Table:
     """Claims with their evidence, for below a table."""
     table = Table("claim", "verdict", "statement and evidence", show_lines=True)
     for v in verdicts:
-        said = Text.assemble(v.statement, "\n", (v.detail, "dim"))
-        table.add_row(v.id, Text(v.verdict, style=SIGNS[v.holds][1]), said)
+        text = Text.assemble(v.statement, "\n", (v.detail, "dim"))
+        table.add_row(v.id, Text(str(v.verdict), style=SIGNS[v.holds][1]), text)
     return table
 
 
@@ -88,11 +88,11 @@ def write_junit(verdicts: Sequence[ClaimVerdict], path: Path) -> None:
             case = SubElement(suite, "testcase", classname=name, name=f"{v.id}: {v.statement}")
             evidence = f"{v.detail}; rule: {v.rule}"
             if v.holds is None:
-                SubElement(case, "skipped", message=v.verdict).text = evidence
+                SubElement(case, "skipped", message=str(v.verdict)).text = evidence
             elif v.holds:
                 SubElement(case, "system-out").text = f"{v.verdict}; {evidence}"
             else:
-                SubElement(case, "failure", message=v.verdict).text = evidence
+                SubElement(case, "failure", message=str(v.verdict)).text = evidence
     path.parent.mkdir(parents=True, exist_ok=True)
     indent(root)
     ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)

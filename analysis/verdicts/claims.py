@@ -42,19 +42,18 @@ claim that need it are left out, and the verdict on the others says "(in part)".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from msgspec import to_builtins
 
-from analysis.evidence.frame import NOT_MEASURED, PAPER, Evidence, load_evidence
+from analysis.evidence.frame import PAPER, Evidence, load_evidence
 from analysis.evidence.stats import format_p, holm, holm_steps
 from analysis.verdicts.comparisons import (
     CONFIRMED,
     CONTRADICTED,
     NOT_JUDGED,
     NOT_RUN,
-    SEEDS_NEEDED,
     TESTED,
     TOO_FEW,
     UNDECIDED,
@@ -63,15 +62,20 @@ from analysis.verdicts.comparisons import (
 )
 from analysis.verdicts.parts import parts_of
 from analysis.verdicts.reported import judge
+from analysis.verdicts.verdict import Outcome, Verdict
 from repro.errors import UserError
-from repro.harness.experiments.claims import Claim
+from repro.harness.experiments.claims import Claim, OnPaper
 from repro.harness.experiments.experiment import Experiment, select
+from repro.harness.experiments.missing import NOT_MEASURED
 
 ALPHA = 0.05
 SMOKE = "smoke"
-NOT_EVIDENCE = "not evidence (smoke)"
-OVERCLAIM = "overclaim, as noted"
-NOTED = {"holds": True, "overclaim": False, "not numeric": None}
+NOTED: Mapping[OnPaper, bool | None] = {"holds": True, "overclaim": False, "not numeric": None}
+PRINTED: Mapping[bool | None, Outcome] = {
+    True: Outcome.HOLDS,
+    False: Outcome.DOES_NOT_HOLD,
+    None: Outcome.NOTHING_PRINTED,
+}
 RULES = {
     "collapse": "KL < 0.05 nats, h/ln K < 0.05 (one dimension) or > 0.95 (uniform), in every seed",
     "healthy": "KL > 0.05 nats and 0.05 < h/ln K < 0.95, in every seed",
@@ -97,9 +101,7 @@ RULES = {
 
 @dataclass(frozen=True)
 class ClaimVerdict:
-    """`holds` is true, false, or null where the evidence does not decide.
-
-    `detail` is the evidence, `rule` how it was judged, `flips` at which margin or threshold the
+    """`detail` is the evidence, `rule` how it was judged, `flips` at which margin or threshold the
     verdict would turn, `where` the claim stands in the paper, `on_paper` and `note` whether the
     paper's own numbers bear it out.
     """
@@ -107,15 +109,26 @@ class ClaimVerdict:
     id: str
     experiment: str
     statement: str
-    verdict: str
-    holds: bool | None
+    verdict: Verdict
     detail: str
     rule: str
     flips: str
     where: str
     portability: str
-    on_paper: str
+    on_paper: OnPaper
     note: str
+
+    @property
+    def holds(self) -> bool | None:
+        return self.verdict.holds
+
+    def as_json(self) -> dict[str, Any]:
+        """Its fields, the verdict in words and whether the claim holds behind it."""
+        items: list[tuple[str, Any]] = []
+        for key, value in vars(self).items():
+            verdict = [(key, str(value)), ("holds", self.holds)]
+            items += verdict if key == "verdict" else [(key, value)]
+        return dict(items)
 
 
 def check(ids: Sequence[str], scale: str, on: str = "ours") -> list[ClaimVerdict]:
@@ -133,15 +146,15 @@ def check(ids: Sequence[str], scale: str, on: str = "ours") -> list[ClaimVerdict
 
 def judge_reported(experiment: Experiment, evidence: Evidence) -> list[ClaimVerdict]:
     """Every claim of one experiment on the paper's printed numbers, against what is noted there."""
-    words = {True: "holds", False: "does not hold", None: "nothing printed"}
     verdicts = []
     for claim in experiment.claims:
         holds, detail = judge(claim.kind, to_builtins(claim.body), evidence)
-        as_noted = holds == NOTED[claim.on_paper]
-        word = words[holds] if as_noted else f"{words[holds]}, but noted as: {claim.on_paper}"
-        if as_noted and holds is False:
-            word = OVERCLAIM
-        verdicts.append(_verdict(experiment, claim, word, holds, detail))
+        verdict = Verdict(PRINTED[holds])
+        if holds != NOTED[claim.on_paper]:
+            verdict = replace(verdict, noted_as=claim.on_paper)
+        elif holds is False:
+            verdict = Verdict(Outcome.OVERCLAIM)
+        verdicts.append(_verdict(experiment, claim, verdict, detail))
     return verdicts
 
 
@@ -159,16 +172,17 @@ def judge_ours(experiment: Experiment, evidence: Evidence) -> list[ClaimVerdict]
     verdicts = []
     for claim in experiment.claims:
         its, p = parts[claim.id], adjusted.get(claim.id, 1.0)
-        verdict, holds = decide(claim.kind, its, p)
-        if len(its) < len(whole[claim.id]) and verdict != NOT_RUN:
-            verdict += " (in part)"
+        verdict = decide(claim.kind, its, p)
+        was_run = verdict.outcome is not Outcome.NOT_RUN
+        if len(its) < len(whole[claim.id]) and was_run:
+            verdict = replace(verdict, in_part=True)
         detail = _detail(whole[claim.id])
-        if len(adjusted) > 1 and claim.id in adjusted and verdict != NOT_RUN:
+        if len(adjusted) > 1 and claim.id in adjusted and was_run:
             detail += f" ({format_p(p)} after Holm over {len(adjusted)} tested claims)"
-        if evidence.scale == SMOKE and verdict != NOT_RUN:
-            verdict, holds = NOT_EVIDENCE, None
-        flips = "" if verdict == NOT_RUN else _flips(its, steps.get(claim.id, 1))
-        verdicts.append(_verdict(experiment, claim, verdict, holds, detail, flips))
+        if evidence.scale == SMOKE and was_run:
+            verdict = Verdict(Outcome.NOT_EVIDENCE)
+        flips = _flips(its, steps.get(claim.id, 1)) if was_run else ""
+        verdicts.append(_verdict(experiment, claim, verdict, detail, flips))
     return verdicts
 
 
@@ -196,24 +210,25 @@ def claim_p(parts: Sequence[Part]) -> tuple[float, float]:
     return p_for, min(1.0, len(tested) * min(part.p_against for part in tested))
 
 
-def decide(kind: str, parts: Sequence[Part], holm_p: float) -> tuple[str, bool | None]:
-    """The verdict on a claim from its parts and its p after Holm: (word, holds)."""
+def decide(kind: str, parts: Sequence[Part], holm_p: float) -> Verdict:
+    """The verdict on a claim from its parts and its p after Holm."""
     statuses = {part.status for part in parts}
     significant = 0
     if _tested(parts) and holm_p < ALPHA:
         p_for, p_against = claim_p(parts)
         significant = 1 if p_for <= p_against else -1
     if CONTRADICTED in statuses or significant < 0:
-        return "direction contradicted", False
+        return Verdict(Outcome.CONTRADICTED)
     if NOT_RUN in statuses:
-        return NOT_RUN, None
+        return Verdict(Outcome.NOT_RUN)
     if TOO_FEW in statuses:
-        return f"{_fewest(parts, TOO_FEW)} of {SEEDS_NEEDED} seeds", None
+        return Verdict(Outcome.TOO_FEW, _fewest(parts, TOO_FEW))
     if NOT_JUDGED in statuses:
-        return NOT_JUDGED, None
+        return Verdict(Outcome.NOT_JUDGED)
     if UNDECIDED in statuses or (TESTED in statuses and not significant):
-        return f"undecided at {_fewest(parts, UNDECIDED, TESTED)} seeds", None
-    return ("expected collapse" if kind in ("collapse", "fails") else "direction confirmed"), True
+        return Verdict(Outcome.UNDECIDED, _fewest(parts, UNDECIDED, TESTED))
+    collapses = kind in ("collapse", "fails")
+    return Verdict(Outcome.EXPECTED_COLLAPSE if collapses else Outcome.CONFIRMED)
 
 
 def _rule(kind: str, body: Mapping[str, Any]) -> str:
@@ -243,8 +258,7 @@ def _fewest(parts: Sequence[Part], *statuses: str) -> int:
 def _verdict(
     experiment: Experiment,
     claim: Claim,
-    verdict: str,
-    holds: bool | None,
+    verdict: Verdict,
     detail: str,
     flips: str = "",
 ) -> ClaimVerdict:
@@ -253,7 +267,6 @@ def _verdict(
         experiment=experiment.id,
         statement=claim.statement,
         verdict=verdict,
-        holds=holds,
         detail=detail,
         rule=_rule(claim.kind, to_builtins(claim.body)),
         flips=flips,

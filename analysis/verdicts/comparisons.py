@@ -13,8 +13,8 @@ from typing import Any
 
 from analysis.evidence.frame import Evidence, resolve, resolve_metric, resolve_row, row_distance
 from analysis.evidence.stats import Estimate, estimate, format_p, mean_interval, paired
-
-SEEDS_NEEDED = 3
+from analysis.verdicts.verdict import SEEDS_NEEDED
+from repro.harness.experiments.missing import Missing
 
 CONFIRMED, CONTRADICTED, UNDECIDED, TESTED = "confirmed", "contradicted", "undecided", "tested"
 NOT_RUN, TOO_FEW, NOT_JUDGED = "not run", "too few seeds", "not judged at this scale"
@@ -31,7 +31,7 @@ class Part:
 
     status: str
     detail: str = ""
-    missing: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, Missing] = field(default_factory=dict)
     n: int = 0
     p_for: float = 1.0
     p_against: float = 1.0
@@ -183,9 +183,9 @@ def far_from_the_paper(cells: Sequence[str], evidence: Evidence) -> bool:
     return False
 
 
-def missing_cells(cells: Sequence[str], evidence: Evidence) -> dict[str, str]:
+def missing_cells(cells: Sequence[str], evidence: Evidence) -> dict[str, Missing]:
     """What keeps cells from being compared: the row where it has no runs, else the cell."""
-    reasons = {}
+    reasons: dict[str, Missing] = {}
     for address in cells:
         row_address = address.rpartition(".")[0]
         _, row = resolve_row(row_address, evidence)

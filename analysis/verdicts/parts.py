@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from analysis.evidence.frame import NOT_MEASURED, Evidence, Record, curve, resolve_row, runs_of
+from analysis.evidence.frame import Evidence, Record, curve, resolve_row, runs_of
 from analysis.verdicts.comparisons import (
     CONFIRMED,
     CONTRADICTED,
     NOT_RUN,
-    SEEDS_NEEDED,
     TOO_FEW,
     UNDECIDED,
     Part,
@@ -31,7 +30,10 @@ from analysis.verdicts.predicates import (
     rises_and_falls,
     token_count,
 )
+from analysis.verdicts.verdict import SEEDS_NEEDED
 from repro.dino.sentinel import HIGH, KL_LIMIT, LOW
+from repro.harness.experiments.missing import NOT_MEASURED
+from repro.harness.experiments.missing import NOT_RUN as NO_RUN
 
 DECOMPOSITION_LIMIT = 1e-4
 
@@ -144,7 +146,7 @@ def _row(kind: str, body: Mapping[str, Any], address: str, evidence: Evidence) -
         if runs:
             parts.append(_judge_seeds(kind, body, name, runs))
         else:
-            why = NOT_MEASURED if made else row.why_not(evidence.scale) or "not run"
+            why = NOT_MEASURED if made else row.why_not(evidence.scale) or NO_RUN
             parts.append(Part(NOT_RUN, missing={name: why}))
     return parts
 
@@ -164,9 +166,7 @@ def _crossing(body: Mapping[str, Any], evidence: Evidence) -> Part:
     runs = [runs_of(experiment, row, evidence) for _, experiment, row in pair]
     if not all(runs):
         gone = [p for p, found in zip(pair, runs, strict=True) if not found]
-        return Part(
-            NOT_RUN, missing={a: r.why_not(evidence.scale) or "not run" for a, _, r in gone}
-        )
+        return Part(NOT_RUN, missing={a: r.why_not(evidence.scale) or NO_RUN for a, _, r in gone})
     judged = {}
     for seed in runs[0].keys() & runs[1].keys():
         first, second = (dict(curve(found[seed], body["curve"])) for found in runs)

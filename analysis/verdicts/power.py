@@ -33,9 +33,10 @@ from analysis.evidence.frame import (
     row_distance,
 )
 from analysis.evidence.stats import estimate, paired, sampling_floor
-from analysis.verdicts.comparisons import SEEDS_NEEDED, far_from_the_paper
-from analysis.verdicts.ladder import ALPHA, column_spread, margin_of
+from analysis.verdicts.cells import ALPHA, column_spread, margin_of
+from analysis.verdicts.comparisons import far_from_the_paper
 from analysis.verdicts.predicates import comparison_steps
+from analysis.verdicts.verdict import SEEDS_NEEDED
 from repro.harness.experiments.experiment import Experiment
 from repro.terminal import count, print_table
 

@@ -122,7 +122,7 @@ def test_claims_are_counted_as_check_counts_them_and_say_what_it_says(page: Chro
 
     verdicts = check(["all"], "laptop")
     words = [text.split(" · ")[0] for text in texts(page, ".claim .verdict")]
-    assert Counter(words) == Counter(verdict.verdict for verdict in verdicts)
+    assert Counter(words) == Counter(str(verdict.verdict) for verdict in verdicts)
     assert len(every(page, ".tile")) == len(verdicts)
     legend = " ".join(texts(page, ".legend button"))
     assert f"{sum(v.holds is True for v in verdicts)} confirmed" in legend

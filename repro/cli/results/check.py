@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from dataclasses import asdict
 from pathlib import Path
 
 from repro.cli.exit_codes import FINE, NEGATIVE
@@ -35,8 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.junit:
         write_junit(verdicts, Path(arguments.junit))
     if arguments.json:
-        summary = Counter(verdict.verdict for verdict in verdicts)
-        print_json({"claims": [asdict(v) for v in verdicts], "summary": summary})
+        summary = Counter(str(verdict.verdict) for verdict in verdicts)
+        print_json({"claims": [verdict.as_json() for verdict in verdicts], "summary": summary})
     else:
         print_checklist(verdicts, arguments.verbose)
     return NEGATIVE if any(verdict.holds is False for verdict in verdicts) else FINE

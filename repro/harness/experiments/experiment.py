@@ -28,6 +28,7 @@ from repro.harness.experiments.keys import (
     check_unique,
     read_yaml,
 )
+from repro.harness.experiments.missing import Missing, Reason
 
 if TYPE_CHECKING:
     from repro.config.schema import RunConfig
@@ -99,13 +100,13 @@ class Row:
         """Whether this row is trained at all; see `why_not` for one scale."""
         return not self.reported_only
 
-    def why_not(self, scale: str) -> str:
-        """Why this row has no run at `scale`; empty where it has."""
+    def why_not(self, scale: str) -> Missing | None:
+        """Why this row has no run at `scale`; None where it has."""
         if self.reported_only:
-            return f"reported only: {self.reported_only}"
+            return Missing(Reason.REPORTED_ONLY, self.reported_only)
         if self.scales and scale not in self.scales:
-            return f"only at scale {', '.join(self.scales)}"
-        return ""
+            return Missing(Reason.OTHER_SCALE, ", ".join(self.scales))
+        return None
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def plan(
     for experiment, rows in select(references):
         for row in rows:
             if why := row.why_not(scale):
-                skipped.append((experiment.id, row.name, why))
+                skipped.append((experiment.id, row.name, str(why)))
                 continue
             for variant in experiment.runs_a_row:
                 base = row_config(experiment, row, scale, 0, variant)

@@ -27,6 +27,7 @@ from analysis.explain import explain
 from repro.config.identity import canonical
 from repro.errors import UserError
 from repro.harness.experiments.experiment import load
+from repro.harness.experiments.missing import Reason
 
 Record = dict[str, Any]
 
@@ -56,10 +57,15 @@ def test_a_missing_cell_says_why(
     evidence = evidence_of([make("T7.r1", 0)])
     table = load("T7")
     assert cell(table, table.row("r1"), "knn", evidence).values == {0: 75.0}
-    assert cell(table, table.row("r1"), "linear", evidence).missing == "not measured by these runs"
-    assert cell(table, table.row("r2"), "knn", evidence).missing == "not run"
+    assert cell(table, table.row("r1"), "knn", evidence).missing is None
+    unmeasured = cell(table, table.row("r1"), "linear", evidence).missing
+    assert str(unmeasured) == "not measured by these runs"
+    assert str(cell(table, table.row("r2"), "knn", evidence).missing) == "not run"
     compared = load("T2")
-    assert "reported only" in cell(compared, compared.row("rn50_sup"), "knn", evidence).missing
+    quoted = cell(compared, compared.row("rn50_sup"), "knn", evidence).missing
+    assert quoted is not None
+    assert quoted.reason is Reason.REPORTED_ONLY
+    assert "reported only" in str(quoted)
     frame = cells(table, evidence)
     assert len(frame) == len(table.rows) * len(table.metrics)
     assert frame["mean"].notna().sum() == 1
@@ -172,8 +178,8 @@ def test_a_column_may_be_the_difference_of_two_seed_by_seed(
     assert delta.values == {0: 10.0, 1: 11.5}  # the third seed lacks its partner
     assert delta.reported == 9.8
     assert set(delta.runs.values()) == {records[2]["id"], records[3]["id"]}
-    assert resolve("T10.inet1.knn_delta", evidence).missing == "not measured by these runs"
-    assert resolve("T10.voc07.knn_delta", evidence).missing.startswith("reported only")
+    assert str(resolve("T10.inet1.knn_delta", evidence).missing) == "not measured by these runs"
+    assert str(resolve("T10.voc07.knn_delta", evidence).missing).startswith("reported only")
 
 
 def test_the_clean_tier_stands_beside_the_official_one(

@@ -17,6 +17,7 @@ from analysis.figures.parity import draw_parity, parity_points
 from analysis.figures.runs import ShownRun, draw_runs, find_shown
 from analysis.figures.scorecard import MARKS, draw_scorecard, kind_of
 from analysis.verdicts.claims import ClaimVerdict, judge_ours, judge_reported
+from analysis.verdicts.verdict import Outcome, Verdict
 from repro.errors import UserError
 from repro.harness.evaluation.protocol import Kind
 from repro.harness.experiments.experiment import experiment_ids, load
@@ -50,15 +51,34 @@ def test_every_verdict_has_its_own_tile(make: Records, evidence_of: Build) -> No
     one = judge_ours(load("F7"), evidence_of([]))[0]
     assert kind_of(one) == "not run"
 
-    def kind(verdict: str, holds: bool | None = None) -> str:
-        return kind_of(replace(one, verdict=verdict, holds=holds))
+    def kind(words: str, verdict: Verdict) -> str:
+        assert str(verdict) == words
+        return kind_of(replace(one, verdict=verdict))
 
-    assert kind("direction confirmed", True) == kind("expected collapse", True) == "confirmed"
-    assert kind("direction contradicted (in part)", False) == "contradicted"
-    assert kind("undecided at 3 seeds") == "undecided"
-    assert kind("2 of 3 seeds (in part)") == "too few"
-    assert kind("not judged at this scale") == "not judged"
+    confirmed, collapse = Verdict(Outcome.CONFIRMED), Verdict(Outcome.EXPECTED_COLLAPSE)
+    assert kind("direction confirmed", confirmed) == kind("expected collapse", collapse)
+    assert kind("direction confirmed", confirmed) == "confirmed"
+    contradicted = Verdict(Outcome.CONTRADICTED, in_part=True)
+    assert kind("direction contradicted (in part)", contradicted) == "contradicted"
+    assert kind("undecided at 3 seeds", Verdict(Outcome.UNDECIDED, 3)) == "undecided"
+    assert kind("2 of 3 seeds (in part)", Verdict(Outcome.TOO_FEW, 2, in_part=True)) == "too few"
+    assert kind("not judged at this scale", Verdict(Outcome.NOT_JUDGED)) == "not judged"
+    assert kind("not evidence (smoke)", Verdict(Outcome.NOT_EVIDENCE)) == "not evidence"
     assert len({mark.sign for mark in MARKS.values()}) == len(MARKS)  # told apart in grey
+
+
+def test_smoke_runs_are_counted_as_no_evidence_and_not_as_missing_runs(
+    make: Records, evidence_of: Build
+) -> None:
+    records = [make("F7.centering", seed, scale="smoke") for seed in range(3)]
+    verdicts = judge_ours(load("F7"), evidence_of(records, scale="smoke"))
+    kinds = [kind_of(verdict) for verdict in verdicts]
+    made = [str(verdict.verdict) == "not evidence (smoke)" for verdict in verdicts]
+    assert [kind == "not evidence" for kind in kinds] == made
+    assert 0 < sum(made) < len(made)
+    words = [text.get_text() for text in draw_scorecard(verdicts).axes[0].texts]
+    assert f"{sum(made)} not evidence (smoke)" in words
+    assert f"{len(made) - sum(made)} not run" in words
 
 
 def test_the_papers_own_numbers_make_a_scorecard_too() -> None:

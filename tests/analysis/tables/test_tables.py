@@ -17,7 +17,7 @@ import pytest
 from analysis.evidence.frame import Evidence
 from analysis.tables.formats import render_tables, write
 from analysis.tables.table import Entry, Printed, build
-from analysis.verdicts.ladder import column_spread
+from analysis.verdicts.cells import column_spread
 from repro.harness.experiments.experiment import experiment_ids
 
 Record = dict[str, Any]

@@ -18,8 +18,8 @@ import yaml
 
 from analysis.evidence.frame import Cell, Evidence
 from analysis.evidence.stats import mean_interval, pooled
+from analysis.verdicts.cells import judge_cells, margin_of
 from analysis.verdicts.claims import judge_ours
-from analysis.verdicts.ladder import judge_cells, margin_of
 from analysis.verdicts.power import plan_power, power_of_difference, power_of_equivalence
 from repro.harness.experiments.experiment import Experiment, load
 
@@ -81,7 +81,7 @@ def evidence_of(experiment: Experiment, values: dict[str, np.ndarray]) -> Eviden
     evidence = Evidence("paper", {}, {"X1": experiment})
     for row, numbers in values.items():
         by_seed = dict(enumerate(numbers.tolist()))
-        made = Cell("X1", row, "knn", REPORTED, by_seed, {s: f"{row}{s}" for s in by_seed}, "")
+        made = Cell("X1", row, "knn", REPORTED, by_seed, {s: f"{row}{s}" for s in by_seed}, None)
         evidence.cells[experiment.path, row, "knn"] = made
         evidence.rows[experiment.path, row, ""] = dict.fromkeys(by_seed, RECORD)
     return replace(evidence, records={"any": RECORD})
@@ -128,7 +128,7 @@ def test_a_table_is_falsely_reproduced_in_at_most_5_percent(n: int, eight: Exper
     false = 0
     for _ in range(trials):
         evidence = drawn(eight, random, n, {"a": REPORTED + margin, "b": REPORTED - margin})
-        words = {verdict.verdict for verdict in judge_cells(eight, evidence).values()}
+        words = {str(verdict.verdict) for verdict in judge_cells(eight, evidence).values()}
         false += bool(words & {"reproduced"})
     assert false / trials <= 0.05 + allowed(0.05, trials)
     assert n > 2 or false == 0
@@ -142,7 +142,7 @@ def test_a_cell_that_is_the_papers_own_falsely_differs_in_at_most_5_percent(
     false = total = 0
     for _ in range(trials):
         verdicts = judge_cells(eight, drawn(eight, random, n, {}))
-        false += sum(v.verdict in ("differs", "reproduced+") for v in verdicts.values())
+        false += sum(str(v.verdict) in ("differs", "reproduced+") for v in verdicts.values())
         total += len(verdicts)
     assert false / total <= 0.05
 
@@ -154,7 +154,7 @@ def test_a_table_of_equal_rows_confirms_a_direction_in_at_most_5_percent(
     random, trials = np.random.default_rng(n), 1_000
     confirmed = contradicted = 0
     for _ in range(trials):
-        words = [v.verdict for v in judge_ours(eight, drawn(eight, random, n, {}))]
+        words = [str(v.verdict) for v in judge_ours(eight, drawn(eight, random, n, {}))]
         confirmed += "direction confirmed" in words
         contradicted += "direction contradicted" in words
     assert confirmed / trials <= 0.05 + allowed(0.05, trials)
@@ -171,7 +171,7 @@ def test_the_planners_power_of_a_claim_is_that_of_its_verdict(
     confirmed = 0
     for _ in range(trials):
         (verdict,) = judge_ours(one, drawn(one, random, n, {"a": REPORTED + gap}))
-        confirmed += verdict.verdict == "direction confirmed"
+        confirmed += str(verdict.verdict) == "direction confirmed"
     printed = power_of_difference(gap, math.sqrt(2) * SD, n, 0.05)
     assert abs(confirmed / trials - printed) < 0.03
 
@@ -192,7 +192,7 @@ def test_the_planners_power_of_a_cell_is_that_of_its_verdict(n: int, one: Experi
 
 def judge_one(experiment: Experiment, evidence: Evidence) -> str:
     alone = replace(experiment, rows=experiment.rows[:1])
-    return judge_cells(alone, evidence)["a0", "knn"].verdict
+    return str(judge_cells(alone, evidence)["a0", "knn"].verdict)
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 8])

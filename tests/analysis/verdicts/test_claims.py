@@ -53,7 +53,7 @@ def test_a_predicate_needs_to_hold_in_every_seed(
     row: str, claim: str, metrics: Any, word: str, holds: bool, make: Make, evidence_of: EvidenceOf
 ) -> None:
     found = verdict(row.partition(".")[0], claim, evidence_of(runs(make, row, **metrics)))
-    assert (found.verdict, found.holds) == (word, holds), found.detail
+    assert (str(found.verdict), found.holds) == (word, holds), found.detail
 
 
 def test_mixed_seeds_are_undecided_and_fewer_than_three_are_counted(
@@ -61,11 +61,11 @@ def test_mixed_seeds_are_undecided_and_fewer_than_three_are_counted(
 ) -> None:
     good = [make("F7.centering", seed, **UNIFORM) for seed in (0, 1)]
     two = verdict("F7", "C.F7.2", evidence_of(good))
-    assert (two.verdict, two.holds) == ("2 of 3 seeds", None)
+    assert (str(two.verdict), two.holds) == ("2 of 3 seeds", None)
     mixed = verdict("F7", "C.F7.2", evidence_of([*good, make("F7.centering", 2)]))
-    assert (mixed.verdict, mixed.holds) == ("undecided at 3 seeds", None)
+    assert (str(mixed.verdict), mixed.holds) == ("undecided at 3 seeds", None)
     nothing = verdict("F7", "C.F7.2", evidence_of([]))
-    assert (nothing.verdict, nothing.holds) == ("not run", None)
+    assert (str(nothing.verdict), nothing.holds) == ("not run", None)
 
 
 def test_a_claim_on_two_rows_needs_both(make: Make, evidence_of: EvidenceOf) -> None:
@@ -136,12 +136,12 @@ def test_the_shape_of_the_healthy_run_needs_a_peak_inside(
 def test_smoke_runs_are_never_evidence(make: Make, evidence_of: EvidenceOf) -> None:
     records = [make("F7.centering", seed, scale="smoke", **UNIFORM) for seed in range(3)]
     found = verdict("F7", "C.F7.2", evidence_of(records, scale="smoke"))
-    assert (found.verdict, found.holds) == ("not evidence (smoke)", None)
+    assert (str(found.verdict), found.holds) == ("not evidence (smoke)", None)
 
 
 def test_rows_that_are_reported_only_leave_their_claims_not_run(
     make: Make, evidence_of: EvidenceOf
 ) -> None:
     found = verdict("T2", "C.T2.1", evidence_of(runs(make, "T2.rn50_dino")))
-    assert (found.verdict, found.holds) == ("not run", None)
+    assert (str(found.verdict), found.holds) == ("not run", None)
     assert "reported only" in found.detail

@@ -97,11 +97,13 @@ def test_a_claim_is_judged_on_what_was_measured_and_says_so(
     records = seeds(make, "T7.r1", [75.0, 76.0, 77.0], "knn")
     records += seeds(make, "T7.r5", [66.0, 67.1, 67.9], "knn")
     found = verdict("T7", "C.T7.6", evidence_of(records))
-    assert (found.verdict, found.holds) == ("direction confirmed (in part)", True)
+    assert (str(found.verdict), found.holds) == ("direction confirmed (in part)", True)
     assert "T7.r1.linear (not measured by these runs)" in found.detail
     whole = [r | {"metrics": r["metrics"] | {"linear": r["metrics"]["knn"]}} for r in records]
-    assert verdict("T7", "C.T7.6", evidence_of(whole)).verdict == "direction confirmed"
-    assert verdict("T14", "C.T14.1", evidence_of(records)).verdict == "not run"  # nothing remains
+    assert str(verdict("T7", "C.T7.6", evidence_of(whole)).verdict) == "direction confirmed"
+    assert (
+        str(verdict("T14", "C.T14.1", evidence_of(records)).verdict) == "not run"
+    )  # nothing remains
 
 
 def test_a_method_without_distributions_works_by_the_spread_of_its_outputs(
@@ -113,7 +115,7 @@ def test_a_method_without_distributions_works_by_the_spread_of_its_outputs(
     constant = [r | {"sentinel": r["sentinel"] | {"state": "constant"}} for r in healthy]
     assert verdict("T14", "C.T14.4b", evidence_of(constant)).holds is False
     low = [make("T14.r8", s, knn=55.0, **gone) for s in range(3)]
-    assert verdict("T14", "C.T14.4", evidence_of(low)).verdict == "expected collapse"
+    assert str(verdict("T14", "C.T14.4", evidence_of(low)).verdict) == "expected collapse"
 
 
 def curve(values: list[float]) -> Record:
@@ -129,7 +131,7 @@ def test_curves_that_cross_and_decline_are_seen(make: Make, evidence_of: Evidenc
     assert (
         verdict("AE_fig_byol", "C.AE_mc.5", evidence_of(records([50, 64, 68, 70]))).holds is False
     )
-    assert verdict("AE_fig_byol", "C.AE_mc.5", evidence_of([])).verdict == "not run"
+    assert str(verdict("AE_fig_byol", "C.AE_mc.5", evidence_of([])).verdict) == "not run"
 
 
 def test_tokens_are_counted_from_resolution_and_patch(make: Make, evidence_of: EvidenceOf) -> None:

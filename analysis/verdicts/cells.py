@@ -25,7 +25,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from analysis.evidence.frame import (
-    NOT_MEASURED,
     Cell,
     Evidence,
     Record,
@@ -45,19 +44,19 @@ from analysis.evidence.stats import (
     prediction_interval,
     sampling_floor,
 )
-from analysis.verdicts.comparisons import SEEDS_NEEDED
+from analysis.verdicts.verdict import SEEDS_NEEDED, Outcome, Verdict
 from repro.harness.experiments.experiment import Experiment, Metric, Row
+from repro.harness.experiments.missing import Reason
 
 MARGINS = {"%": 1.0}  # by unit of the metric
 ALPHA = 0.05
-NOT_HERE = "n/a at this scale"
 
 
 @dataclass(frozen=True)
 class CellVerdict:
     """`flips` says at which margin the verdict would turn; empty where nothing was tested."""
 
-    verdict: str
+    verdict: Verdict
     rule: str
     flips: str = ""
 
@@ -108,20 +107,20 @@ def judge_cell(
     flips = f"equivalent at any margin from {equivalent_from(values, reported, ALPHA / step):.2f}"
     if p < ALPHA:
         rule = f"TOST within {margin:g}: {format_p(p)} after Holm"
-        return CellVerdict("reproduced", rule, flips)
+        return _verdict(Outcome.REPRODUCED, rule, flips)
     if interval.low > reported + margin:
         rule = f"95 % interval wholly above reported + {margin:g}"
-        return CellVerdict("reproduced+", rule, flips)
+        return _verdict(Outcome.REPRODUCED_ABOVE, rule, flips)
     if further_seed.low <= reported <= further_seed.high:
         rule = (
             f"TOST within {margin:g}: {format_p(p)}; reported lies in the 95 % prediction interval"
         )
-        return CellVerdict("consistent (underpowered)", rule, flips)
+        return _verdict(Outcome.CONSISTENT, rule, flips)
     if outside:
         rule = f"90 % interval wholly outside reported +- {margin:g}"
-        return CellVerdict("differs", rule, flips)
+        return _verdict(Outcome.DIFFERS, rule, flips)
     rule = "neither equivalent, nor outside the margin, nor a plausible further seed"
-    return CellVerdict(f"undecided at {len(values)} seeds", rule, flips)
+    return CellVerdict(Verdict(Outcome.UNDECIDED, len(values)), rule, flips)
 
 
 def column_spread(experiment: Experiment, metric: Metric, evidence: Evidence) -> Spread | None:
@@ -153,32 +152,38 @@ def _untested(
     used = {seed: runs[seed] for seed in c.values}
     n = len(c.values)
     if c.missing:
-        word = "not measured" if c.missing == NOT_MEASURED else "not run"
-        return CellVerdict(word, c.missing)
+        unmeasured = c.missing.reason is Reason.NOT_MEASURED
+        return _verdict(Outcome.NOT_MEASURED if unmeasured else Outcome.NOT_RUN, str(c.missing))
     if evidence.scale == "smoke":
-        return CellVerdict("not evidence (smoke)", "smoke runs show no science")
+        return _verdict(Outcome.NOT_EVIDENCE, "smoke runs show no science")
     if failed := _seeds(used, lambda run: run["sentinel"]["state"] == "nan"):
-        return CellVerdict("invalid", f"the loss was not finite (seeds {failed})")
+        return _verdict(Outcome.INVALID, f"the loss was not finite (seeds {failed})")
     if c.reported is None:
-        return CellVerdict("nothing printed", "the paper prints no such number")
+        return _verdict(Outcome.NOTHING_PRINTED, "the paper prints no such number")
     if row_distance(experiment, row, evidence.scale, metric.variant):
-        return CellVerdict(NOT_HERE, "absolute numbers are judged only at protocol distance zero")
+        return _verdict(
+            Outcome.NOT_HERE, "absolute numbers are judged only at protocol distance zero"
+        )
     if dirty := _seeds(used, lambda run: bool(run["env"].get("dirty"))):
-        return CellVerdict("invalid", f"made by uncommitted code (seeds {dirty})")
+        return _verdict(Outcome.INVALID, f"made by uncommitted code (seeds {dirty})")
     if margin_of(metric) is None:
-        return CellVerdict("not judged", f"no margin is set for numbers in {metric.unit}")
+        return _verdict(Outcome.NO_MARGIN, f"no margin is set for numbers in {metric.unit}")
     if n < SEEDS_NEEDED:
         spread = column_spread(experiment, metric, evidence)
         further = prediction_interval(list(c.values.values()), spread=spread)
         if further.low <= c.reported <= further.high:
             rule = f"reported lies in the 95 % prediction interval; spread: {further.source}"
-            return CellVerdict("consistent (underpowered)", rule)
-        return CellVerdict(f"{n} of {SEEDS_NEEDED} seeds", f"{SEEDS_NEEDED} seeds are needed")
+            return _verdict(Outcome.CONSISTENT, rule)
+        return CellVerdict(Verdict(Outcome.TOO_FEW, n), f"{SEEDS_NEEDED} seeds are needed")
     return None
 
 
-def _seeds(runs: Mapping[int, Record], wanted: Callable[[Record], bool]) -> str:
-    return ", ".join(str(seed) for seed, run in runs.items() if wanted(run))
+def _verdict(outcome: Outcome, rule: str, flips: str = "") -> CellVerdict:
+    return CellVerdict(Verdict(outcome), rule, flips)
+
+
+def _seeds(runs: Mapping[int, Record], concerned: Callable[[Record], bool]) -> str:
+    return ", ".join(str(seed) for seed, run in runs.items() if concerned(run))
 
 
 def _reported(c: Cell) -> float:
