@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
 from pathlib import Path
 from pickle import UnpicklingError
@@ -25,11 +25,13 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from repro.config.schema import Family, ModelConfig
+from repro.config.schema import Family, ModelConfig, RunConfig
 from repro.dino.backbones import build_backbone
+from repro.dino.fast.kernels import REFERENCE, Kernels
 from repro.errors import UserError, nearest
 
 HEAD_WIDTH = 64
+CONVNET_SIDE = 224  # which has no grid of positions to tell
 NETWORKS = ("teacher", "student")  # of a full checkpoint, the one to evaluate first
 CONTAINERS = ("state_dict", "model")  # in which timm and others wrap a backbone
 PREFIXES = ("module.", "backbone.", "encoder.")
@@ -50,6 +52,7 @@ class Weights:
     source: Path
     network: str  # teacher, student, or "" for a file that holds one backbone
     digest: str  # of the file: sha256, 12 hexadecimal digits
+    step: int | None = None  # of a checkpoint of ours
 
 
 def load_weights(path: Path, network: str = "", heads: int = 0) -> Weights:
@@ -69,6 +72,36 @@ def load_weights(path: Path, network: str = "", heads: int = 0) -> Weights:
     backbone = build_backbone(model, image_size)
     _fill(backbone, state, path)
     return Weights(backbone.eval(), model, image_size, path, network, digest(path))
+
+
+def our_weights(
+    state: Mapping[str, Any],
+    config: RunConfig,
+    source: Path,
+    network: str = NETWORKS[0],
+    kernels: Kernels = REFERENCE,
+) -> Weights:
+    """The backbone of a checkpoint of ours, whose run says which network it is.
+
+    Raises:
+        UserError: tensors that do not fill it.
+    """
+    model, size = config.model, config.views.global_size
+    backbone = build_backbone(model, size, kernels=kernels)
+    prefix = "backbone."
+    tensors = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in state[network].items()
+        if name.startswith(prefix)
+    }
+    _fill(backbone, tensors, source)
+    if model.family is Family.vit:
+        shown = replace(model, name="vit", drop_path=0.0)
+    else:
+        shown, size = ModelConfig(family=model.family, name=model.name), CONVNET_SIDE
+    return Weights(
+        backbone.eval(), shown, size, source, network, digest(source), int(state["step"])
+    )
 
 
 def named_weights(name: str, pretrained: bool = True) -> Weights:
@@ -213,7 +246,7 @@ def _backbone_state(
 def _architecture(state: Mapping[str, Tensor], heads: int, path: Path) -> tuple[ModelConfig, int]:
     """The network that has these tensors, and the image side of its position grid."""
     if "layer1.0.conv1.weight" in state:
-        return _resnet(state, path), 224
+        return _resnet(state, path), CONVNET_SIDE
     needed = ("cls_token", "pos_embed", "patch_embed.proj.weight")
     missing = [name for name in needed if name not in state]
     if missing:

@@ -35,7 +35,7 @@ def test_a_grid_is_an_array_with_evaluations_behind_it_and_ends_in_the_table(lab
     assert [(run["state"], run["evaluation"]) for run in found] == [("done", "done")] * 8
     for folder in lab.runs:
         assert folder.read_run()["attempts"] == 1
-        metrics = folder.evaluations()["knn"]["metrics"]
+        metrics = folder.evaluations()["knn"].metrics
         assert set(metrics) == {"knn_10", "knn_20", "knn_100", "knn_200"}
     assert "Figure 7" in lab.repro("table", "F7", "--scale", "smoke")
 

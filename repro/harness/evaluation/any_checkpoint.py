@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.errors import UserError
-from repro.files import replace_text, write_json
+from repro.files import replace_text
 from repro.hardware import available_cores
 from repro.harness.evaluation.classification import LABELLED, LOW_SHOT
 from repro.harness.evaluation.names import PROTOCOLS, THROUGHPUT
 from repro.harness.evaluation.protocol import Subject
 from repro.harness.evaluation.requests import ask, request, without_data
-from repro.harness.evaluation.stage import evaluate, measure
+from repro.harness.evaluation.stage import evaluate, loaded, made_on, measure
 from repro.harness.experiments.folders import experiments_dir
-from repro.harness.runs.environment import environment
+from repro.harness.runs.evaluations import Images, Source, WeightsEvaluation
 from repro.harness.runs.store import RunFolder
 
 if TYPE_CHECKING:
@@ -52,16 +52,18 @@ def run_folder(path: Path) -> RunFolder | None:
 
 def open_weights(asked: Asked) -> Weights:
     """Raises: UserError, with one line that says what of the file does not fit."""
-    from repro.evals.weights import TIMM, load_weights, named_weights
+    from repro.evals.weights import NETWORKS, TIMM, load_weights, named_weights
 
     path, heads = asked.path, asked.heads
     if str(path).startswith(TIMM):
         return named_weights(str(path).removeprefix(TIMM))
     folder = run_folder(path)
-    if folder is not None:
-        heads = heads or folder.config().model.heads
-        path = path if path.is_file() else folder.path / "checkpoints" / "last.pt"
-    return load_weights(path, asked.network, heads)
+    if folder is None:
+        return load_weights(path, asked.network, heads)
+    if not (path.is_file() or heads):
+        return loaded(folder, asked.network or NETWORKS[0])
+    path = path if path.is_file() else folder.path / "checkpoints" / "last.pt"
+    return load_weights(path, asked.network, heads or folder.config().model.heads)
 
 
 def evaluate_run(folder: RunFolder, protocol: str, cluster: Cluster, epochs: int = 0) -> bool:
@@ -143,17 +145,16 @@ def evaluate_weights(
     about = (weights.digest, weights.network, name, protocol)
     path = results / "evaluations" / f"{'-'.join(part for part in about if part)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {
-        "protocol": protocol,
-        "request": asdict(wanted),
-        "weights": {"file": str(weights.source), "sha256": weights.digest,
-                    "network": weights.network, "heads": weights.model.heads},
-        "data": {"name": name, "root": root},
-        "metrics": metrics,
-        "details": subject.details,
-        "env": {key: value for key, value in environment(device.type).items() if key != "diff"},
-    }  # fmt: skip
-    write_json(path, content)
+    evaluation = WeightsEvaluation(
+        protocol=protocol,
+        request=wanted,
+        weights=Source(str(weights.source), weights.digest, weights.network, weights.model.heads),
+        data=Images(name, root),
+        metrics=dict(metrics),
+        details=subject.details,
+        env=made_on(device),
+    )
+    evaluation.write(path)
     return metrics, path
 
 

@@ -13,10 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from repro.config.schema import RunConfig
-from repro.files import read_json, write_json
+from repro.files import write_json
 from repro.harness.evaluation.classification import LOW_SHOT
 from repro.harness.evaluation.names import PROTOCOLS
-from repro.harness.runs.evaluations import Request
+from repro.harness.runs.evaluations import Request, read_request
 from repro.harness.runs.store import RunFolder
 
 REQUEST = ".request.json"
@@ -52,7 +52,7 @@ def ask(folder: RunFolder, names: Iterable[str], config: RunConfig) -> None:
         if without_data(wanted):
             continue
         file = _file(folder, name)
-        if read_json(file) != asdict(wanted):
+        if read_request(file) != wanted:
             file.parent.mkdir(exist_ok=True)
             write_json(file, asdict(wanted))
 
@@ -60,9 +60,8 @@ def ask(folder: RunFolder, names: Iterable[str], config: RunConfig) -> None:
 def asked(folder: RunFolder) -> dict[str, Request]:
     """The requests in a run folder, by name."""
     files = sorted((folder.path / "evaluations").glob(f"*{REQUEST}"))
-    found = (read_json(file) for file in files)
-    requests = [Request(**content) for content in found if content]
-    return {one.name: one for one in requests}
+    requests = [request for file in files if (request := read_request(file))]
+    return {request.name: request for request in requests}
 
 
 def _file(folder: RunFolder, name: str) -> Path:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +21,14 @@ from repro.harness.evaluation.names import PROTOCOLS
 from repro.harness.evaluation.protocol import Subject
 from repro.harness.evaluation.requests import asked
 from repro.harness.runs.environment import environment
-from repro.harness.runs.evaluations import Request
+from repro.harness.runs.evaluations import Request, RunEvaluation, read_evaluation
 from repro.harness.runs.store import RunBusy, RunFolder, hold
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
-    from repro.config.schema import RunConfig
+    from repro.dino.fast.kernels import Kernels
+    from repro.evals.weights import Weights
 
 AFTER_TRAINING = ("knn",)  # protocols that every run gets; the others are asked for
 PATIENCE = 600.0  # seconds to wait for another process that evaluates the same run
@@ -92,6 +92,7 @@ def evaluate(folder: RunFolder, again: Sequence[str] = ()) -> bool:
 
 
 def _make(folder: RunFolder, wanted: Request) -> None:
+    from repro.dino.fast.kernels import choose_kernels
     from repro.distributed import choose_device
 
     begun = time.monotonic()
@@ -99,23 +100,48 @@ def _make(folder: RunFolder, wanted: Request) -> None:
     # One process, whatever number trained.
     config = replace(config, resources=replace(config.resources, ranks=1, accumulate=1))
     device = choose_device(config.resources.device.value)
-    backbone, step = _backbone(folder, config, device)
+    weights = loaded(folder, kernels=choose_kernels(config, device))
     cache = None if config.data.made_here else folder.path.parents[1] / "features"
-    subject = Subject(backbone, config, device, cache)
+    subject = Subject(weights.backbone.to(device), config, device, cache)
     metrics = measure(wanted, subject)
-    content = {
-        "protocol": wanted.protocol,
-        "request": asdict(wanted),
-        "step": step,
-        "metrics": metrics,
-        "details": subject.details,
-        "env": {k: v for k, v in environment(device.type).items() if k != "diff"},
-        "wall_seconds": time.monotonic() - begun,
-    }
-    write_json(folder.path / "evaluations" / f"{wanted.name}.json", content)
+    made = RunEvaluation(
+        protocol=wanted.protocol,
+        request=wanted,
+        step=weights.step,
+        metrics=dict(metrics),
+        details=subject.details,
+        env=made_on(device),
+        wall_seconds=time.monotonic() - begun,
+    )
+    made.write(evaluation_file(folder, wanted.name))
     _failure_file(folder, wanted.name).unlink(missing_ok=True)
     folder.event("evaluated", protocol=wanted.name)
-    print(f"evaluated {wanted.name} in {content['wall_seconds']:.1f} s: {in_words(metrics)}")
+    print(f"evaluated {wanted.name} in {made.wall_seconds:.1f} s: {in_words(metrics)}")
+
+
+def loaded(folder: RunFolder, network: str = "teacher", kernels: Kernels | None = None) -> Weights:
+    """A network of a run's newest readable checkpoint.
+
+    Args:
+        kernels: how it computes; by default as the reference.
+
+    Raises:
+        UserError: no checkpoint can be read.
+    """
+    from repro.dino.fast.kernels import REFERENCE
+    from repro.evals.weights import our_weights
+    from repro.harness.runs import checkpoint
+
+    newest = checkpoint.load_with_path(folder.path / "checkpoints")
+    if newest is None:
+        raise UserError(f"{folder.path / 'checkpoints'}: no readable checkpoint to evaluate")
+    file, state = newest
+    return our_weights(state, folder.config(), file, network, kernels or REFERENCE)
+
+
+def made_on(device: torch.device) -> dict[str, Any]:
+    """What an evaluation says of versions and hardware."""
+    return {key: value for key, value in environment(device.type).items() if key != "diff"}
 
 
 def measure(wanted: Request, subject: Subject) -> dict[str, float]:
@@ -143,35 +169,13 @@ def in_words(metrics: Mapping[str, float]) -> str:
 
 
 def _answered(folder: RunFolder, wanted: Request) -> bool:
-    """Whether its numbers are there, made with the settings that are asked for.
-
-    Evaluations made before requests existed are those of plain k-NN.
-    """
-    made = read_json(folder.path / "evaluations" / f"{wanted.name}.json")
-    return made is not None and wanted.same_numbers(made.get("request", asdict(Request("knn"))))
+    """Whether its numbers are there, made with the settings that are asked for."""
+    made = read_evaluation(evaluation_file(folder, wanted.name))
+    return made is not None and made.answers(wanted)
 
 
-def _backbone(folder: RunFolder, config: RunConfig, device: torch.device) -> tuple[nn.Module, int]:
-    """The teacher's backbone of the last checkpoint, and the step it was saved at.
-
-    Raises:
-        UserError: no checkpoint can be read.
-    """
-    from repro.dino.backbones import build_backbone
-    from repro.dino.fast.kernels import choose_kernels
-    from repro.harness.runs import checkpoint
-
-    state = checkpoint.load(folder.path / "checkpoints")
-    if state is None:
-        raise UserError(f"{folder.path / 'checkpoints'}: no readable checkpoint to evaluate")
-    kernels = choose_kernels(config, device)
-    backbone = build_backbone(config.model, config.views.global_size, kernels=kernels)
-    prefix = "backbone."
-    tensors = {
-        k.removeprefix(prefix): v for k, v in state["teacher"].items() if k.startswith(prefix)
-    }
-    backbone.load_state_dict(tensors)
-    return backbone.to(device), state["step"]
+def evaluation_file(folder: RunFolder, name: str) -> Path:
+    return folder.path / "evaluations" / f"{name}.json"
 
 
 def _failure_file(folder: RunFolder, name: str) -> Path:

@@ -44,11 +44,18 @@ def save(folder: Path, state: dict[str, Any]) -> Path:
 
 def load(folder: Path) -> dict[str, Any] | None:
     """The newest readable checkpoint, or None; an unreadable last one gives way to the previous."""
+    newest = load_with_path(folder)
+    return newest and newest[1]
+
+
+def load_with_path(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """`load`, and the file that was readable."""
     for name in (LAST, PREVIOUS):
         path = folder / name
         if path.exists():
             try:
-                return cast(dict[str, Any], torch.load(path, map_location="cpu", weights_only=True))
+                state = torch.load(path, map_location="cpu", weights_only=True)
             except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnpicklingError):
                 continue
+            return path, cast(dict[str, Any], state)
     return None

@@ -78,10 +78,19 @@ def evaluation_lines(folder: RunFolder) -> list[dict[str, Any]]:
     """What each evaluation of a run leaves as evidence, a line of evaluations.jsonl."""
     lines = []
     for name, made in folder.evaluations().items():
-        asked = {k: v for k, v in (made.get("request") or {}).items() if k != "root"}
-        line = {"schema": SCHEMA, "run": folder.id, "slug": folder.slug, "name": name}
-        kept = {key: made.get(key) for key in ("step", "metrics", "env", "wall_seconds")}
-        lines.append(line | {"request": asked} | kept)
+        lines.append(
+            {
+                "schema": SCHEMA,
+                "run": folder.id,
+                "slug": folder.slug,
+                "name": name,
+                "request": made.request.published if made.request else {},
+                "step": made.step,
+                "metrics": made.metrics,
+                "env": made.env,
+                "wall_seconds": made.wall_seconds,
+            }
+        )
     return lines
 
 

@@ -41,6 +41,7 @@ from repro.files import (
     replace_text,
     write_json,
 )
+from repro.harness.runs.evaluations import RunEvaluation, read_evaluation
 
 if TYPE_CHECKING:
     from repro.config.schema import RunConfig
@@ -169,10 +170,11 @@ class RunFolder:
             os.close(handle)
         return False
 
-    def evaluations(self) -> dict[str, dict[str, Any]]:
+    def evaluations(self) -> dict[str, RunEvaluation]:
         """What each finished evaluation left, by its name."""
         files = sorted((self.path / "evaluations").glob("*.json"))
-        return {f.stem: read_json(f) or {} for f in files if "." not in f.stem}
+        named = {file.stem: read_evaluation(file) for file in files if "." not in file.stem}
+        return {name: made for name, made in named.items() if made}
 
     def request_cancel(self) -> None:
         (self.path / "cancel").touch()

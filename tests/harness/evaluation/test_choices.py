@@ -52,10 +52,12 @@ def test_a_run_gets_the_numbers_of_the_blocks_that_it_has(trained: RunFolder) ->
     for protocol in ("blocks", "pooling"):
         assert main(["eval", protocol, "--weights", str(trained.path), "--epochs", "1"]) == 0
     found = trained.evaluations()
-    assert set(found["blocks"]["metrics"]) == {  # two blocks
+    assert set(found["blocks"].metrics) == {  # two blocks
         "linear_l1", "linear_l2", "linear_l1_clean", "linear_l2_clean",
     }  # fmt: skip
-    assert set(found["pooling"]["metrics"]) == {
+    assert set(found["pooling"].metrics) == {
         "linear_cls", "linear_cls_avg", "linear_cls_clean", "linear_cls_avg_clean",
     }  # fmt: skip
-    assert found["blocks"]["request"]["settings"] == {"linear_epochs": 1}
+    request = found["blocks"].request
+    assert request is not None
+    assert request.settings == {"linear_epochs": 1}

@@ -30,10 +30,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory, smoke: MakeConfig) -> RunF
 
 def test_a_worker_evaluates_what_it_trained(trained: RunFolder) -> None:
     found = trained.evaluations()["knn"]
-    assert set(found["metrics"]) == {"knn_10", "knn_20", "knn_100", "knn_200"}
+    assert set(found.metrics) == {"knn_10", "knn_20", "knn_100", "knn_200"}
     # The checkpoint's teacher is the one that the last evaluation in training saw.
-    assert found["metrics"]["knn_20"] == (trained.result() or {})["metrics"]["knn"]
-    assert found["step"] == (trained.last_step() or {})["step"]
+    assert found.metrics["knn_20"] == (trained.result() or {})["metrics"]["knn"]
+    assert found.step == (trained.last_step() or {})["step"]
     assert evaluation.missing(trained) == []
 
 
@@ -41,8 +41,8 @@ def test_its_numbers_join_the_record(trained: RunFolder) -> None:
     assert "knn_10" not in record(trained)["metrics"]
     joined = with_evaluations(record(trained), evaluation_lines(trained))
     made = trained.evaluations()["knn"]
-    assert joined["metrics"]["knn_10"] == made["metrics"]["knn_10"]
-    assert joined["evaluations"]["knn"]["env"]["git_sha"] == made["env"]["git_sha"]
+    assert joined["metrics"]["knn_10"] == made.metrics["knn_10"]
+    assert joined["evaluations"]["knn"]["env"]["git_sha"] == (made.env or {})["git_sha"]
     assert "diff" not in joined["evaluations"]["knn"]["env"]
 
 
@@ -82,7 +82,7 @@ def test_a_new_protocol_is_a_function_and_an_entry(
     monkeypatch.setitem(PROTOCOLS, "toy", entry)  # type: ignore[arg-type]
     assert kind_of("weights") is Kind.speed
     assert main(["eval", "toy", "--weights", str(trained.path), "--epochs", "3"]) == 0
-    metrics = trained.evaluations()["toy"]["metrics"]
+    metrics = trained.evaluations()["toy"].metrics
     assert metrics["weights"] > 1000
     assert metrics["epochs"] == 3
     for file in (trained.path / "evaluations").glob("toy.*"):
@@ -92,12 +92,12 @@ def test_a_new_protocol_is_a_function_and_an_entry(
 def test_it_is_done_once_and_again_only_on_request(
     trained: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = trained.evaluations()["knn"]["metrics"]
+    before = trained.evaluations()["knn"].metrics
     assert evaluation.evaluate(trained)
     assert capsys.readouterr().out == ""
     assert main(["eval", "knn", "--weights", str(trained.path / "checkpoints" / "last.pt")]) == 0
     assert "evaluated knn" in capsys.readouterr().out
-    assert trained.evaluations()["knn"]["metrics"] == before
+    assert trained.evaluations()["knn"].metrics == before
 
 
 def test_its_failure_leaves_the_run_done_and_is_offered_again(
