@@ -45,7 +45,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoints_and_says_so(tmp_path: Path) 
     """A process whose files may not exceed 64 KiB stands for a full disk: write() fails."""
     checkpoint.save(tmp_path, {"step": 1})
     program = (
-        "import sys, torch; from pathlib import Path; from repro.dino import checkpoint\n"
+        "import sys, torch; from pathlib import Path; from repro.harness.runs import checkpoint\n"
         "try: checkpoint.save(Path(sys.argv[1]), {'step': 2, 'x': torch.randn(100_000)})\n"
         "except OSError as error: print('OSError', error.errno)"
     )
