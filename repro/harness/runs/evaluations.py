@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from repro.decode import decode
 from repro.files import read_json, write_json
 
 T = TypeVar("T")
@@ -106,5 +105,7 @@ def read_evaluation(path: Path) -> RunEvaluation | None:
 
 
 def _read(path: Path, kind: type[T]) -> T | None:
+    from repro.decode import decode  # brings yaml, which `repro --help` does without
+
     content = read_json(path)
     return None if content is None else decode(content, kind, str(path))
