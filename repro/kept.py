@@ -1,77 +1,130 @@
-"""Answers that take seconds and never change, kept in the user's cache folder between commands.
+"""Answers that take long to find and never change, kept in the user's cache folder by key.
 
-Only a cache: a missing, torn or unwritable file costs time and nothing else. Answers are kept under
-a digest of the code that gave them, so that a change of it asks anew.
+Only a cache: a file that is missing, torn, of another version or not to be written costs time and
+nothing else. Answers lie in one file for each name and digest of what they rest on (files, code,
+versions of packages), so that a change of any of it asks anew.
 """
 
 from __future__ import annotations
 
+import atexit
+import fcntl
 import hashlib
-import json
-from collections.abc import Callable
-from contextlib import suppress
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 import repro
 from repro.files import replace_text
 from repro.hardware import cache_folder
 
-CODE = ("dino/backbones.py", "dino/heads.py", "dino/vit.py", "harness/plan/cost.py")
-PACKAGES = ("torch", "timm")
+T = TypeVar("T")
+KEPT = 4  # files of one name, of as many states of what they rest on
 
 
-def remembered(key: str, answer: Callable[[], Any]) -> Any:
-    """The JSON-ready `answer()`, computed once for this key and this code."""
-    known = _read()
-    if key not in known:
-        known[key] = answer()
-        _unsaved.append(key)
-    return known[key]
+class Answers:
+    """The answers to one kind of question; they are written when the process ends.
+
+    Args:
+        state: `digest` of what they rest on; empty for answers that outlive every change of it.
+    """
+
+    def __init__(self, name: str, state: str = "") -> None:
+        self.name = name
+        self.stem = f"{name}-{state}" if state else name
+        self._known: dict[str, msgspec.Raw] | None = None
+        self._learned: dict[str, msgspec.Raw] = {}
+        atexit.register(self.save)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._all()
+
+    def get(self, key: str, kind: Any, make: Callable[[], T]) -> T:
+        """The kept answer if it is of this kind, else `make()`, through the file's format alike: a
+        new object at every call.
+        """
+        with suppress(KeyError, msgspec.MsgspecError):
+            kept: T = msgspec.json.decode(self._all()[key], type=kind)
+            return kept
+        made = msgspec.Raw(msgspec.json.encode(make()))
+        self._all()[key] = self._learned[key] = made
+        answer: T = msgspec.json.decode(made, type=kind)
+        return answer
+
+    def get_for_good(self, key: str, kind: Any, make: Callable[[], T]) -> T:
+        """As `get`, for answers that another call might not give again: one process makes it while
+        others wait, and it is written before it is used.
+        """
+        with self._locked():
+            self._known = None
+            answer = self.get(key, kind, make)
+            self._write()
+        return answer
+
+    def save(self) -> None:
+        """Join what was learned to what others may have written meanwhile."""
+        if self._learned:
+            with self._locked():
+                self._write()
+
+    def _write(self) -> None:
+        if not self._learned:
+            return
+        with suppress(OSError):
+            folder = cache_folder()
+            folder.mkdir(parents=True, exist_ok=True)
+            joined = msgspec.json.encode(self._read() | self._learned)
+            replace_text(self._file(), joined.decode())
+            if self.stem != self.name:
+                for old in _oldest(folder.glob(f"{self.name}-*.json")):
+                    old.unlink(missing_ok=True)
+        self._learned.clear()
+
+    def _all(self) -> dict[str, msgspec.Raw]:
+        if self._known is None:
+            self._known = self._read()
+        return self._known
+
+    def _read(self) -> dict[str, msgspec.Raw]:
+        with suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            return msgspec.json.decode(self._file().read_bytes(), type=dict[str, msgspec.Raw])
+        return {}
+
+    def _file(self) -> Path:
+        return cache_folder() / f"{self.stem}.json"
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            with suppress(OSError):  # no folder, or no locks there: each for itself
+                cache_folder().mkdir(parents=True, exist_ok=True)
+                file = stack.enter_context((cache_folder() / f".{self.name}.lock").open("a"))
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
 
-def is_remembered(key: str) -> bool:
-    return key in _read()
+def digest(files: Iterable[Path], code: Iterable[str], packages: Iterable[str]) -> str:
+    """Of the content of files, of modules and packages of ours, and of other packages' versions.
 
-
-def save() -> None:
-    """Write what was learned since the last call."""
-    if not _unsaved:
-        return
-    known = _read()
-    with suppress(OSError):
-        path = _file()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(path, json.dumps({"code": _code(), "answers": known}))
-    _unsaved.clear()
-
-
-_unsaved: list[str] = []
-
-
-@cache
-def _read() -> dict[str, Any]:
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        content = json.loads(_file().read_text())
-        if content["code"] == _code():
-            answers: dict[str, Any] = content["answers"]
-            return answers
-    return {}
-
-
-@cache
-def _code() -> str:
-    package = Path(repro.__file__).parent
-    digest = hashlib.sha256()
-    for name in CODE:
-        digest.update((package / name).read_bytes())
-    for name in PACKAGES:
+    Args:
+        code: below the package's folder, e.g. "config" or "harness/plan/cost.py".
+    """
+    sources = list(files)
+    for module in (Path(repro.__file__).parent / name for name in code):
+        sources += [module] if module.suffix else sorted(module.rglob("*.py"))
+    summary = hashlib.sha256()
+    for path in sources:
+        summary.update(f"{path.parent.name}/{path.name}\0".encode())
+        summary.update(path.read_bytes())
+    for name in packages:
         with suppress(PackageNotFoundError):
-            digest.update(version(name).encode())
-    return digest.hexdigest()[:16]
+            summary.update(f"{name} {version(name)}\0".encode())
+    return summary.hexdigest()[:16]
 
 
-def _file() -> Path:
-    return cache_folder() / "costs.json"
+def _oldest(files: Iterable[Path]) -> list[Path]:
+    return sorted(files, key=lambda path: path.stat().st_mtime)[:-KEPT]

@@ -20,7 +20,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from repro.config.compose import compose
 from repro.config.schema import RunConfig
-from repro.dino.fast.kernels import OneDnnLinear, keep_freed_memory
+from repro.dino.fast.kernels import OneDnnLinear
+from repro.hardware import keep_freed_memory
 
 DEVICE = torch.device(os.environ.get("BENCH_DEVICE", "cpu"))
 FULL = os.environ.get("BENCH_SIZE", "small") == "full"

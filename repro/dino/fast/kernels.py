@@ -15,21 +15,18 @@ Shapes: B samples, A heads, N tokens, W width of a head.
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
-import json
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention
 
 from repro.config.schema import CodePath, Family, Precision, RunConfig
-from repro.hardware import cache_folder, cpu_model
+from repro.hardware import cpu_model
+from repro.kept import Answers
 
 Linear = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -37,6 +34,7 @@ CLEARLY_FASTER = 1.15  # than the usual implementation, or that one stays
 ROUNDS = 4
 MEASURED_SAMPLES = 16  # of a batch; more take longer and answer the same
 MEASURED_ROWS = 1024
+CHOSEN = Answers("kernels")
 
 
 class OneDnnLinear(torch.autograd.Function):
@@ -182,19 +180,8 @@ def fastest(question: str, device: str, candidates: Mapping[str, Callable[[], ob
     """
     hardware = torch.cuda.get_device_name() if device == "cuda" else cpu_model()
     key = f"{hardware} | torch {torch.__version__} | {torch.get_num_threads()} threads | {question}"
-    with suppress(OSError):  # no cache folder: measure every time
-        cache_file = _cache_file()
-        cache_file.parent.mkdir(parents=True, exist_ok=True)
-        with cache_file.open("a+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            known = _parsed(file.read())
-            if known.get(key) not in candidates:
-                known[key] = _measure(device, candidates)
-                file.truncate(0)
-                file.write(json.dumps(known, indent=1))
-            return known[key]
-    return _measure(device, candidates)
+    one_of_them = Literal[tuple(candidates)]  # type: ignore[valid-type]  # known here only
+    return CHOSEN.get_for_good(key, one_of_them, lambda: _measure(device, candidates))
 
 
 def _measure(device: str, candidates: Mapping[str, Callable[[], object]]) -> str:
@@ -208,25 +195,3 @@ def _measure(device: str, candidates: Mapping[str, Callable[[], object]]) -> str
             seconds[name] = min(seconds[name], time.perf_counter() - start)
     usual, best = next(iter(seconds)), min(seconds, key=lambda name: seconds[name])
     return best if seconds[usual] > CLEARLY_FASTER * seconds[best] else usual
-
-
-def _parsed(text: str) -> dict[str, str]:
-    try:
-        return dict(json.loads(text or "{}"))
-    except ValueError:  # torn by a crash; it is only a cache
-        return {}
-
-
-def _cache_file() -> Path:
-    return cache_folder() / "kernels.json"
-
-
-def keep_freed_memory() -> None:
-    """Tell glibc to keep freed memory instead of returning it: a CPU step frees and takes back the
-    same gigabytes, and every page taken anew costs a fault.
-    """
-    trim_threshold, mmap_max = -1, -4  # malloc.h
-    with suppress(OSError, AttributeError):  # another C library
-        libc = ctypes.CDLL(None)
-        libc.mallopt(mmap_max, 0)
-        libc.mallopt(trim_threshold, 2**31 - 1)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,7 +22,7 @@ from repro.files import read_json
 from repro.harness.experiments.experiment import Row, load, row_config
 from repro.harness.runs.records import read_records
 from repro.harness.runs.store import RunFolder, find_runs
-from repro.kept import is_remembered, remembered, save
+from repro.kept import Answers, digest
 from repro.terminal import duration
 
 IMAGES = {
@@ -57,12 +57,11 @@ class Rates:
 
 def estimate(todo: Mapping[str, RunConfig], scale: str, results: Path) -> Cost | None:
     """The cost of `todo`, configs by run id; None where nothing comparable is known."""
-    works = [remembered(f"run {name}", partial(work, todo[name])) for name in todo]
+    works = [_work_of(name, partial(work, todo[name])) for name in todo]
     space = sum(map(disk, todo.values()))
     rates = _rates_of_finished(scale, results) or _rates_of_benchmarks(scale, results)
     if rates is None and scale == "paper":
         rates = _rates_of_table_8()
-    save()
     if rates is None or None in works:
         return None
     total = sum(w for w in works if w is not None)
@@ -73,7 +72,7 @@ def estimate(todo: Mapping[str, RunConfig], scale: str, results: Path) -> Cost |
 
 def hours_left(unfinished: Sequence[tuple[RunFolder, str, float]], results: Path) -> str:
     """In words, what (folder, scale, share still to do) will take; empty where nothing is known."""
-    unknown = sum(not is_remembered(f"run {folder.id}") for folder, _, _ in unfinished)
+    unknown = sum(f"run {folder.id}" not in _answers() for folder, _, _ in unfinished)
     if unknown > MOST_UNKNOWN:
         return ""
     hours: dict[str, float] = {}
@@ -83,10 +82,9 @@ def hours_left(unfinished: Sequence[tuple[RunFolder, str, float]], results: Path
             return ""
         for folder, its_scale, share in unfinished:
             if its_scale == scale:
-                done = remembered(f"run {folder.id}", partial(_work_of, folder.config)) or 0.0
+                done = _work_of_run(folder.id, folder.config) or 0.0
                 unit, rate = ("GPU", rates.gpu) if rates.gpu else ("core", rates.core)
                 hours[unit] = hours.get(unit, 0.0) + share * done / rate
-    save()
     return " and ".join(f"about {duration(n)} of {unit}s left" for unit, n in hours.items())
 
 
@@ -137,8 +135,8 @@ def _backbone(model: ModelConfig, global_size: int, size: int) -> tuple[int, int
         weights = sum(p.numel() for p in backbone.parameters())
         return int(counter.get_total_flops()), feature_dim(backbone), weights
 
-    operations, dim, weights = remembered(f"backbone {model} {global_size} {size}", count)
-    return operations, dim, weights
+    key = f"backbone {model} {global_size} {size}"
+    return _answers().get(key, tuple[int, int, int], count)
 
 
 def _head(dim: int, head: HeadConfig) -> tuple[int, int]:
@@ -155,8 +153,13 @@ def _head(dim: int, head: HeadConfig) -> tuple[int, int]:
             layers(torch.empty(1, dim))
         return int(counter.get_total_flops()), sum(p.numel() for p in layers.parameters())
 
-    operations, weights = remembered(f"head {dim} {head}", count)
-    return operations, weights
+    return _answers().get(f"head {dim} {head}", tuple[int, int], count)
+
+
+@cache
+def _answers() -> Answers:
+    """Counting operations takes seconds, and they are those of the networks' code."""
+    return Answers("costs", digest([], ("dino", "harness/plan/cost.py"), ("torch", "timm")))
 
 
 def _rates_of_finished(scale: str, results: Path) -> Rates | None:
@@ -183,19 +186,23 @@ def _finished(scale: str, results: Path) -> Iterable[tuple[float | None, float, 
         seen.add(record["id"])
         source = f"{published}: {record['id']}"
         config = partial(from_plain, record["config"], source)
-        done = remembered(f"run {record['id']}", partial(_work_of, config))
+        done = _work_of_run(record["id"], config)
         yield done, record["times"]["wall_seconds"], record["env"]["hardware"]
     for folder in find_runs(results / "runs"):
         result, env = folder.result(), read_json(folder.path / "env.json")
         if folder.id in seen or result is None or env is None:
             continue
         if folder.read_run().get("scale") == scale:
-            done = remembered(f"run {folder.id}", partial(_work_of, folder.config))
+            done = _work_of_run(folder.id, folder.config)
             yield done, result["wall_seconds"], env["hardware"]
 
 
-def _work_of(config: Callable[[], RunConfig]) -> float | None:
-    return work(config())
+def _work_of_run(name: str, config: Callable[[], RunConfig]) -> float | None:
+    return _work_of(name, lambda: work(config()))
+
+
+def _work_of(name: str, count: Callable[[], float | None]) -> float | None:
+    return _answers().get(f"run {name}", float | None, count)
 
 
 def _rates_of_benchmarks(scale: str, results: Path) -> Rates | None:

@@ -148,8 +148,8 @@ def _train(folder: RunFolder, config: RunConfig, stop: StopRequest) -> int:
 
     from repro import distributed
     from repro.data.datasets import open_dataset
-    from repro.dino.fast.kernels import keep_freed_memory
     from repro.distributed import choose_device
+    from repro.hardware import keep_freed_memory
     from repro.harness.runs import checkpoint
     from repro.train import Trainer
 

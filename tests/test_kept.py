@@ -1,0 +1,129 @@
+"""Answers kept in the user's cache: made once, never believed when spoilt, never in the way."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from repro.errors import UserError
+from repro.kept import KEPT, Answers, digest
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "repro-dino"
+
+
+def never() -> Any:
+    raise AssertionError("this is known already")
+
+
+def learned(name: str, state: str = "", **answers: Any) -> None:
+    kept = Answers(name, state)
+    for key, answer in answers.items():
+        assert kept.get(key, type(answer), lambda answer=answer: answer) == answer
+    kept.save()
+
+
+def test_an_answer_is_made_once_and_read_by_whoever_asks_later(folder: Path) -> None:
+    learned("primes", one=[2, 3])
+    later = Answers("primes")
+    assert "one" in later
+    assert later.get("one", list[int], never) == [2, 3]
+    assert json.loads((folder / "primes.json").read_text()) == {"one": [2, 3]}
+
+
+def test_new_and_kept_answers_have_the_same_types_and_are_nobody_else_s() -> None:
+    kept = Answers("pairs")
+    first = kept.get("a", tuple[int, list[int]], lambda: (1, [2]))
+    first[1].append(3)
+    assert kept.get("a", tuple[int, list[int]], never) == (1, [2])
+    kept.save()
+    assert Answers("pairs").get("a", tuple[int, list[int]], never) == (1, [2])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'{"a": 4', b"[]", b"", b'{"a": "words"}', b'{"a": null}', b"\xff\xfe", b'{"a": 5}'],
+    ids=["torn", "a list", "empty", "text", "null", "no text at all", "not one of them"],
+)
+def test_a_spoilt_file_is_neither_believed_nor_an_error(content: bytes, folder: Path) -> None:
+    folder.mkdir()
+    (folder / "numbers.json").write_bytes(content)
+    assert Answers("numbers").get("a", Literal[3, 4], lambda: 4) == 4
+    kept = Answers("numbers")
+    assert kept.get_for_good("a", Literal[3, 4], lambda: 4) == 4
+    assert Answers("numbers").get("a", Literal[3, 4], never) == 4
+
+
+def test_what_others_wrote_meanwhile_stays(folder: Path) -> None:
+    ours, theirs = Answers("both"), Answers("both")
+    ours.get("a", int, lambda: 1)
+    theirs.get("b", int, lambda: 2)
+    theirs.save()
+    ours.save()
+    assert json.loads((folder / "both.json").read_text()) == {"a": 1, "b": 2}
+
+
+def test_it_is_written_when_the_process_ends(folder: Path) -> None:
+    program = "from repro.kept import Answers; Answers('ends').get('a', int, lambda: 7)"
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert Answers("ends").get("a", int, never) == 7
+
+
+@pytest.mark.parametrize("ask", [Answers.get, Answers.get_for_good])
+def test_a_folder_that_cannot_be_written_is_no_mistake(
+    ask: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/nowhere")
+    kept = Answers("nowhere")
+    assert ask(kept, "a", int, lambda: 1) == 1
+    kept.save()
+
+
+def test_of_several_processes_one_makes_what_is_for_good() -> None:
+    program = (
+        "import os, time\nfrom repro.kept import Answers\n"
+        "def make(): time.sleep(0.5); return os.getpid()\n"
+        "print(Answers('who').get_for_good('a', int, make))"
+    )
+    command = [sys.executable, "-c", program]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert len({process.communicate()[0] for process in running}) == 1
+
+
+def test_a_mistake_while_answering_is_raised_and_not_kept(folder: Path) -> None:
+    def mistake() -> int:
+        raise UserError("no such row")
+
+    kept = Answers("mistakes")
+    for ask in (kept.get, kept.get_for_good):
+        with pytest.raises(UserError, match="no such row"):
+            ask("a", int, mistake)
+    kept.save()
+    assert not (folder / "mistakes.json").exists()
+
+
+def test_a_digest_changes_with_files_code_and_versions(tmp_path: Path) -> None:
+    file = tmp_path / "one.yaml"
+    file.write_text("a: 1")
+    before = digest([file], ["config"], ["msgspec"])
+    assert digest([file], ["config"], ["msgspec"]) == before
+    file.write_text("a: 2")
+    others = [digest([file], ["config"], ["msgspec"]), digest([file], ["config"], ["numpy"])]
+    others += [digest([file], ["kept.py"], ["msgspec"]), digest([], ["config"], ["msgspec"])]
+    assert len({before, *others}) == 5
+
+
+def test_only_the_latest_states_are_kept(folder: Path) -> None:
+    for state in range(KEPT + 2):
+        learned("states", str(state), a=state)
+    assert len(list(folder.glob("states-?.json"))) == KEPT
+    assert Answers("states", str(KEPT + 1)).get("a", int, never) == KEPT + 1
