@@ -40,7 +40,7 @@ def wait_for(condition: Callable[[], Any], what: str) -> None:
 
 
 def wait_for_step(folder: RunFolder, step: int) -> None:
-    wait_for(lambda: (folder.last_step() or {"step": 0})["step"] >= step, f"step {step}")
+    wait_for(lambda: folder.step >= step, f"step {step}")
 
 
 def timeless(events: list[dict[str, Any]]) -> list[dict[str, Any]]:

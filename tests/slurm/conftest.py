@@ -131,14 +131,14 @@ class Lab:
 
     def wait_for_step(self, step: int, seconds: float = WAIT) -> RunFolder:
         def reached() -> bool:
-            return bool(self.runs) and ((self.runs[0].last_step() or {"step": 0})["step"]) >= step
+            return bool(self.runs) and self.runs[0].step >= step
 
         self.wait(reached, f"step {step}", seconds)
         return self.runs[0]
 
     def job(self, folder: RunFolder) -> str:
         """The SLURM job that trains this run."""
-        job = folder.read_run()["job"]
+        job = folder.read_run().job
         assert job is not None, "the worker was not started by SLURM"
         return str(job)
 

@@ -53,8 +53,8 @@ def test_repro_cancel_stops_running_and_waiting_runs(lab: Lab) -> None:
 
 def test_a_killed_worker_is_failed_and_retried_to_completion(lab: Lab) -> None:
     lab.repro("submit", "F7:both", "--scale", "smoke", "--cluster", lab.profile(), "--yes")
-    lab.wait(lambda: lab.runs[0].read_run().get("pid"), "the worker")
-    os.kill(lab.runs[0].read_run()["pid"], signal.SIGKILL)
+    lab.wait(lambda: lab.runs[0].read_run().pid, "the worker")
+    os.kill(lab.runs[0].read_run().pid, signal.SIGKILL)
     found = lab.wait_for_state("failed", MINUTE)
     assert found["kind"] == "killed"
     assert "SIGKILL" in found["cause"]
@@ -85,7 +85,7 @@ def test_a_job_that_takes_too_much_memory_is_out_of_memory(lab: Lab) -> None:
 
 def test_a_rank_that_dies_is_named(lab: Lab) -> None:
     with training(lab, gpus=1, gpus_per_node=1, resources={"ranks": 2}) as process:
-        leader = lab.runs[0].read_run()["pid"]
+        leader = lab.runs[0].read_run().pid
         (other,) = {pid for pid in workers(lab.runs[0]) if pid != leader}
         os.kill(other, signal.SIGKILL)
         process.communicate(timeout=MINUTE)
@@ -131,7 +131,7 @@ def test_a_node_that_goes_down_gives_its_run_to_another_start(lab: Lab) -> None:
         lab.cluster.run("scontrol", "update", f"nodename={node}", "state=DOWN", "reason=test")
         try:
             lab.wait(lambda: lab.status()[0]["state"] in ("queued", "running"), "a queue", MINUTE)
-            lab.wait(lambda: folder.read_run()["attempts"] == 2, "the next start on another node")
+            lab.wait(lambda: folder.read_run().attempts == 2, "the next start on another node")
             assert _node(lab, job) != node
         finally:
             lab.cluster.run("scontrol", "update", f"nodename={node}", "state=RESUME")
@@ -152,8 +152,8 @@ def test_without_accounting_states_come_from_the_files(lab: Lab) -> None:
     lab.cluster.stop_daemon("slurmdbd")
     try:
         lab.repro("submit", "F7:both", "--scale", "smoke", "--cluster", lab.profile(), "--yes")
-        lab.wait(lambda: lab.runs[0].read_run().get("pid"), "the worker")
-        os.kill(lab.runs[0].read_run()["pid"], signal.SIGKILL)
+        lab.wait(lambda: lab.runs[0].read_run().pid, "the worker")
+        os.kill(lab.runs[0].read_run().pid, signal.SIGKILL)
         found = lab.wait_for_state("failed", MINUTE)
         assert found["kind"] == "killed"
         # Asked as soon as the job has left the queue.
@@ -185,7 +185,7 @@ def _left_the_queue(lab: Lab) -> bool:
 
 
 def _step(lab: Lab) -> int:
-    return int((lab.runs[0].last_step() or {"step": 0})["step"]) if lab.runs else 0
+    return lab.runs[0].step if lab.runs else 0
 
 
 def _node(lab: Lab, job: str) -> str:

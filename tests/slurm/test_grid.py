@@ -34,7 +34,7 @@ def test_a_grid_is_an_array_with_evaluations_behind_it_and_ends_in_the_table(lab
     found = lab.status("F7")
     assert [(run["state"], run["evaluation"]) for run in found] == [("done", "done")] * 8
     for folder in lab.runs:
-        assert folder.read_run()["attempts"] == 1
+        assert folder.read_run().attempts == 1
         metrics = folder.evaluations()["knn"].metrics
         assert set(metrics) == {"knn_10", "knn_20", "knn_100", "knn_200"}
     assert "Figure 7" in lab.repro("table", "F7", "--scale", "smoke")
@@ -55,7 +55,7 @@ def test_two_people_who_submit_one_grid_at_one_moment_start_each_run_once(lab: L
     assert len(lab.cluster.run("squeue", "--noheader", "--array").splitlines()) == 4
     lab.repro("status", "--watch", "--every", "2")
     assert [run["state"] for run in lab.status()] == ["done", "done"]
-    assert [folder.read_run()["attempts"] for folder in lab.runs] == [1, 1]
+    assert [folder.read_run().attempts for folder in lab.runs] == [1, 1]
 
 
 def test_a_submitter_that_is_killed_loses_no_job_and_sends_none_twice(lab: Lab) -> None:
@@ -82,7 +82,7 @@ def test_a_submitter_that_is_killed_loses_no_job_and_sends_none_twice(lab: Lab) 
         lab.repro("submit", *words, "--yes")
         lab.repro("status", "--watch", "--every", "2")
     assert [(run["state"], run["evaluation"]) for run in lab.status()] == [("done", "done")] * 12
-    assert [folder.read_run()["attempts"] for folder in lab.runs] == [1] * 12
+    assert [folder.read_run().attempts for folder in lab.runs] == [1] * 12
 
 
 def test_small_runs_are_packed_and_one_failed_row_holds_back_only_itself(lab: Lab) -> None:

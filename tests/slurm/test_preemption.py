@@ -23,7 +23,7 @@ def weights(folder: RunFolder) -> dict[str, Any]:
 
 
 def wait_for_attempt(lab: Lab, folder: RunFolder, number: int) -> None:
-    lab.wait(lambda: folder.read_run()["attempts"] >= number, f"attempt {number}")
+    lab.wait(lambda: folder.read_run().attempts >= number, f"attempt {number}")
 
 
 def events(folder: RunFolder) -> list[str]:
@@ -41,13 +41,13 @@ def test_two_nodes_preempted_twice_and_requeued_once_end_with_the_same_weights(
 
     for stop in range(3):
         folder = lab.wait_for_step(50 + 150 * stop)
-        attempt = folder.read_run()["attempts"]
+        attempt = folder.read_run().attempts
         job = lab.job(folder)
         if stop < 2:
             lab.cluster.run("scancel", "--signal=USR2", job)
         else:
             lab.cluster.run("scontrol", "requeue", job)
-        stopped = (folder.last_step() or {"step": 0})["step"]
+        stopped = folder.step
         assert stopped < STEPS, "the run was over before it could be disturbed"
         wait_for_attempt(lab, folder, attempt + 1)
 
@@ -55,8 +55,8 @@ def test_two_nodes_preempted_twice_and_requeued_once_end_with_the_same_weights(
         output, _ = process.communicate(timeout=WAIT)
         assert process.returncode == 0, output + lab.told()
     (folder,), (other,) = lab.runs, undisturbed.runs
-    assert folder.read_run()["attempts"] == 4
-    assert other.read_run()["attempts"] == 1
+    assert folder.read_run().attempts == 4
+    assert other.read_run().attempts == 1
     assert events(folder).count("requeued") == 2
     assert (folder.path / "log.rank1.txt").exists()
     ours, theirs = weights(folder), weights(other)
@@ -74,7 +74,7 @@ def test_a_time_limit_is_lived_through_by_starting_again(lab: Lab) -> None:
     words = ("train.epochs=4000", "eval.every_epochs=4000", "--scale", "smoke")
     process = lab.start("train", *words, "--cluster", lab.profile(minutes=1))
     try:
-        lab.wait(lambda: lab.runs and lab.runs[0].read_run().get("attempts") == 2, "a second start")
+        lab.wait(lambda: lab.runs and lab.runs[0].read_run().attempts == 2, "a second start")
         (folder,) = lab.runs
         requeued = [e for e in _lines(folder) if e["event"] == "requeued"]
         assert [e["reason"] for e in requeued] == ["its time limit is near"]

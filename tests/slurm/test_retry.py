@@ -38,10 +38,10 @@ def test_retries_complete_a_grid_that_met_every_ending(
     slow = ["sleep 50"]  # of its minute
     submit(lab, "F7:centering", 2, minutes=1, setup=slow, extra=UNWARNED | {"nodelist": "gpu2"})
     in_training(lab, taken)
-    lab.cluster.run("scancel", str(taken.read_run()["job"]))
+    lab.cluster.run("scancel", str(taken.read_run().job))
     expect(lab, taken, "cancelled", "cancelled")
     in_training(lab, killed)
-    os.kill(killed.read_run()["pid"], signal.SIGKILL)
+    os.kill(killed.read_run().pid, signal.SIGKILL)
     expect(lab, killed, "failed", "killed")
     expect(lab, broken, "failed", "code")
     expect(lab, starved, ("failed", "lost"), "out_of_memory")
@@ -79,7 +79,7 @@ def test_an_evaluation_that_is_killed_has_failed_and_is_retried(lab: Lab) -> Non
     lab.repro("retry", "--only", "killed", "--yes")
     lab.repro("status", "--watch", "--every", "2")
     assert [(run["state"], run["evaluation"]) for run in lab.status()] == [("done", "done")]
-    assert lab.runs[0].read_run()["attempts"] == 1
+    assert lab.runs[0].read_run().attempts == 1
 
 
 def long_experiments(lab: Lab) -> Path:
@@ -109,7 +109,7 @@ def submit(lab: Lab, rows: str, seeds: int, **profile: Any) -> None:
 
 
 def in_training(lab: Lab, folder: RunFolder) -> None:
-    lab.wait(lambda: (folder.last_step() or {"step": 0})["step"] >= 5, f"{folder.slug} to train")
+    lab.wait(lambda: folder.step >= 5, f"{folder.slug} to train")
 
 
 def expect(lab: Lab, folder: RunFolder, state: str | tuple[str, ...], kind: str) -> None:

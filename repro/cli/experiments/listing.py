@@ -61,7 +61,7 @@ def _finished(results: Path) -> list[tuple[str, dict[str, int]]]:
     for folder in find_runs(results / "runs"):
         if folder.result() is not None:
             run = folder.read_run()
-            by_scale.setdefault(run["scale"], {})[folder.id] = run["seed"]
+            by_scale.setdefault(run.scale, {})[folder.id] = run.seed
     return sorted(by_scale.items())
 
 

@@ -16,10 +16,21 @@ def plan_json(planned: Plan, expected: Forecast) -> dict[str, Any]:
 
     The hours are null where nothing comparable is known.
     """
-    keys = ("id", "experiment", "row", "seed", "state", "slug", "cells", "evaluation")
     cost = planned.cost
     return {
-        "runs": [{key: getattr(run, key) for key in keys} for run in planned.runs],
+        "runs": [
+            {
+                "id": run.id,
+                "experiment": run.experiment,
+                "row": run.row,
+                "seed": run.seed,
+                "state": run.state_name,
+                "slug": run.slug,
+                "cells": run.serves,
+                "evaluation": run.evaluation,
+            }
+            for run in planned.runs
+        ],
         "gpu_hours": cost and cost.gpu_hours,
         "cpu_hours": cost and cost.cpu_hours,
         "todo": len(planned.todo),
@@ -37,7 +48,7 @@ def plan_json(planned: Plan, expected: Forecast) -> dict[str, Any]:
 
 def print_plan(planned: Plan, expected: Forecast) -> None:
     rows = [
-        [run.id, " ".join(f"{e}:{r}" for e, r in run.cells), str(run.seed), _state(run)]
+        [run.id, " ".join(f"{e}:{r}" for e, r in run.serves), str(run.seed), _state(run)]
         for run in planned.runs
     ]
     if rows:
@@ -45,7 +56,7 @@ def print_plan(planned: Plan, expected: Forecast) -> None:
     for experiment, row, why in planned.skipped:
         print(f"{experiment}:{row}: {why}")
     todo, to_evaluate = len(planned.todo), len(planned.to_evaluate)
-    shared = sum(len({e for e, _ in run.cells}) > 1 for run in planned.runs)
+    shared = sum(len({e for e, _ in run.serves}) > 1 for run in planned.runs)
     parts = [f"{count(len(planned.runs), 'run')}, {todo} to do"]
     parts += [f"{to_evaluate} to evaluate"] if to_evaluate else []
     parts += [f"{shared} shared by several tables"] if shared else []
@@ -60,7 +71,7 @@ def print_plan(planned: Plan, expected: Forecast) -> None:
 def _state(run: PlannedRun) -> str:
     if run.sent and run.state == "queued":
         return "queued (submitted)"
-    return f"{run.state}, not evaluated" if to_evaluate(run) else run.state
+    return f"{run.state}, not evaluated" if to_evaluate(run) else run.state_name
 
 
 def _expected(expected: Forecast) -> str:

@@ -49,16 +49,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def cancel(folders: Sequence[RunFolder], views: Mapping[str, View]) -> bool:
     """Whether SLURM took back all jobs that it was asked to."""
+    from repro.harness.runs.states import State
     from repro.harness.slurm import client as slurm
 
     chosen = {folder.id for folder in folders}
     jobs: set[str] = set()
     for folder in folders:
         view = views[folder.id]
-        if view.state != "done":
+        if view.state is not State.done:
             folder.request_cancel()
             folder.event("cancel_requested")
-        training = folder.is_locked() or (view.state == "running" and "starts" not in view.detail)
+        training = folder.is_locked() or (view.state is State.running and not view.starting)
         alone = view.task is None or _runs_of_its_job(view) <= chosen
         if view.queued is not None and alone and not training:
             jobs.add(view.queued.job)
@@ -69,7 +70,9 @@ def cancel(folders: Sequence[RunFolder], views: Mapping[str, View]) -> bool:
 
 
 def _can_stop(view: View) -> bool:
-    return view.state in ("queued", "running") or view.sent
+    from repro.harness.runs.states import LIVE
+
+    return view.state in LIVE or view.sent
 
 
 def _runs_of_its_job(view: View) -> set[str]:

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     from repro.harness.experiments.clusters import load_cluster
     from repro.harness.experiments.folders import results_dir
     from repro.harness.plan.plan import planned_run, with_view
-    from repro.harness.slurm.needs import More
+    from repro.harness.slurm.requirements import Increase
     from repro.harness.status.find import describe, find
     from repro.terminal import confirm, count
 
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not confirm(f"Start {count(len(retried), 'run')} again on {clusters}?", arguments.yes):
         print("nothing started")
         return FINE
-    more = More(arguments.mem, arguments.time)
+    more = Increase(arguments.mem, arguments.time)
     codes = []
     for name, group in by_cluster.items():
         known = {folder.id: folder for folder in group}
@@ -80,9 +80,9 @@ def _kind(view: View) -> str:
 
 def _cause(short: str) -> str:
     """The kind of failure that `--only` names by its short name."""
-    from repro.harness.runs.failures import KINDS
+    from repro.harness.runs.failures import FailureKind
 
-    by_short = {kind.short: name for name, kind in KINDS.items()}
+    by_short = {kind.short: kind for kind in FailureKind}
     if short not in by_short:
         near = nearest(short, by_short)
         raise UserError(f"--only {short}: nearest: {near} (one of {', '.join(by_short)})")

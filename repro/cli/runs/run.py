@@ -41,6 +41,6 @@ def run(arguments: argparse.Namespace) -> int:
     names = options.experiments_of(arguments.ids)
     print_tables(names, arguments.scale, "terminal")
     done = {f.id for f in find_runs(results_dir() / "runs") if f.result() is not None}
-    served = {name for run in planned.runs if run.id in done for name, _ in run.cells}
+    served = {name for run in planned.runs if run.id in done for name, _ in run.serves}
     draw_figures([name for name in names if name in served], arguments.scale, FORMATS)
     return code

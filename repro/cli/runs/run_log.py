@@ -10,7 +10,7 @@ from pathlib import Path
 from repro.errors import UserError
 from repro.files import tail
 from repro.harness.runs.store import RunFolder
-from repro.harness.status.find import said
+from repro.harness.status.find import cause_text
 from repro.harness.status.overview import View, overview
 from repro.harness.worker.run import ATTEMPT
 
@@ -26,10 +26,10 @@ def print_log(folder: RunFolder, view: View, lines: int, attempt: int | None = N
     """
     print(f"== {folder.path.name} ({view.state})")
     if view.cause:
-        print(f"{view.state}: {said(view.cause)}")
+        print(f"{view.state}: {cause_text(view.cause)}")
     print("\n".join(_lines(folder, view, lines, attempt)))
     if view.evaluation_cause:
-        print(f"not evaluated: {said(view.evaluation_cause)}")
+        print(f"not evaluated: {cause_text(view.evaluation_cause)}")
         log = view.task.log() if view.task else None
         for line in tail(log)[-lines:] if log else []:
             print(f"job: {line}")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from repro.harness.local.pool import Outcome
     from repro.harness.plan.plan import Plan
     from repro.harness.runs.planned import PlannedRun
-    from repro.harness.slurm.needs import More
+    from repro.harness.slurm.requirements import Increase
 
 
 def check_budget(planned: Plan, cluster: Cluster, budget: float | None) -> None:
@@ -35,7 +35,7 @@ def start(
     cluster: Cluster,
     workers: int | None,
     reports: Sequence[str] = (),
-    more: More | None = None,
+    more: Increase | None = None,
     wait: bool = False,
 ) -> int:
     """Train and evaluate what is missing; on SLURM this returns at once, unless asked to wait.
@@ -45,19 +45,19 @@ def start(
         more: what a retry asks for beyond the last job's memory and time; SLURM only.
     """
     from repro.harness.experiments.clusters import SlurmCluster
-    from repro.harness.slurm.needs import More
+    from repro.harness.slurm.requirements import Increase
 
-    more = more or More()
+    more = more or Increase()
     runs = [_reporting(run, reports) for run in runs]
     if isinstance(cluster, SlurmCluster):
         return _start_on_slurm(runs, cluster, more, wait)
-    if more != More():
+    if more != Increase():
         raise UserError("--mem, --time: this machine's pool has no such limits; drop them")
     return _start_here(runs, cluster, workers)
 
 
 def _start_on_slurm(
-    runs: Sequence[PlannedRun], cluster: SlurmCluster, more: More, wait: bool
+    runs: Sequence[PlannedRun], cluster: SlurmCluster, more: Increase, wait: bool
 ) -> int:
     from repro.cli.runs.status_board import wait_for
     from repro.harness.experiments.folders import results_dir
@@ -113,6 +113,7 @@ def _exit_code(outcome: Outcome) -> int:
     unevaluated = [(folder, failure(folder)) for folder in outcome.done]
     for folder, why in unevaluated:
         if why:
-            print(f"{folder.path.name}: {why['protocol']}: {why['line']}", file=sys.stderr)
+            name, cause = why
+            print(f"{folder.path.name}: {name}: {cause.line}", file=sys.stderr)
     bad = outcome.failed or outcome.cancelled or any(why for _, why in unevaluated)
     return NEGATIVE if bad else FINE

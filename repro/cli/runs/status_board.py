@@ -23,10 +23,10 @@ from rich.text import Text
 
 from repro.harness.experiments.experiment import Experiment, experiment_ids, load
 from repro.harness.plan.cost import hours_left
-from repro.harness.runs.failures import KINDS
-from repro.harness.runs.store import STATES, RunFolder, find_runs
+from repro.harness.runs.states import LIVE, State
+from repro.harness.runs.store import RunFolder, find_runs
 from repro.harness.status.find import describe, find, rows_of
-from repro.harness.status.overview import LIVE, Overview, overview
+from repro.harness.status.overview import Overview, overview
 from repro.harness.status.triage import Cause, grouped
 from repro.terminal import count, print_table, tick
 
@@ -249,14 +249,13 @@ def _failures(at: Look) -> list[Text]:
             causes.append((folder.id, view.evaluation_cause))
     lines = []
     for cause, runs, hosts in grouped(causes):
-        kind = KINDS.get(cause.kind, KINDS["unknown"])
         where = f" on {', '.join(hosts)}" if hosts else ""
         lines.append(
             Text.assemble(
-                (f"{len(runs)} x {kind.title}", "bold red"),
-                f" (--only {kind.short}){where}: {cause.line}\n",
+                (f"{len(runs)} x {cause.kind.meaning}", "bold red"),
+                f" (--only {cause.kind.short}){where}: {cause.line}\n",
                 f"    {' '.join(runs[:NAMED])}{' ...' if len(runs) > NAMED else ''}\n",
-                (f"    {kind.remedy}", "italic"),
+                (f"    {cause.kind.remedy}", "italic"),
             )
         )
     return lines
@@ -264,7 +263,7 @@ def _failures(at: Look) -> list[Text]:
 
 def _counts(at: Look) -> str:
     numbers = Counter(entry["state"] for entry in at.entries)
-    words = [f"{numbers[state]} {state}" for state in STATES if numbers[state]]
+    words = [f"{numbers[state]} {state}" for state in State if numbers[state]]
     evaluations = Counter(entry["evaluation"] for entry in at.entries)
     if coming := evaluations["waiting"] + evaluations["running"]:
         words.append(f"{count(coming, 'evaluation')} to come")

@@ -254,11 +254,10 @@ def _data_config(data: str) -> RunConfig:
 def _origin(folder: RunFolder) -> dict[str, str]:
     """What a card says of a run of ours."""
     run, result = folder.read_run(), folder.result()
-    step = (folder.last_step() or {"step": 0})["step"]
     origin = {
         "run": folder.path.name,
-        "made for": f"{run['experiment']}:{run['row']} at {run['scale']} scale, seed {run['seed']}",
-        "steps": f"{step} of {run.get('total_steps', '?')}",
+        "made for": f"{run.experiment}:{run.row} at {run.scale} scale, seed {run.seed}",
+        "steps": f"{folder.step} of {run.total_steps or '?'}",
     }
     if result:
         metrics: dict[str, Any] = result["metrics"]

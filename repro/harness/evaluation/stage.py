@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.errors import UserError
-from repro.files import read_json, write_json
 from repro.harness.evaluation.names import PROTOCOLS
 from repro.harness.evaluation.protocol import Subject
 from repro.harness.evaluation.requests import asked
 from repro.harness.runs.environment import environment
 from repro.harness.runs.evaluations import Request, RunEvaluation, read_evaluation
+from repro.harness.runs.failures import Failure, failure_of, read_failure, write_failure
 from repro.harness.runs.store import RunBusy, RunFolder, hold
 
 if TYPE_CHECKING:
@@ -55,11 +55,11 @@ def has_checkpoint(folder: RunFolder) -> bool:
     return any((folder.path / "checkpoints").glob("*.pt"))
 
 
-def failure(folder: RunFolder) -> dict[str, Any] | None:
-    """Why an evaluation failed when it was last tried, as `worker.describe` tells it."""
+def failure(folder: RunFolder) -> tuple[str, Failure] | None:
+    """Which evaluation failed when it was last tried, and why."""
     for name in missing(folder):
-        if found := read_json(_failure_file(folder, name)):
-            return found | {"protocol": name}
+        if why := read_failure(_failure_file(folder, name)):
+            return name, why
     return None
 
 
@@ -68,8 +68,6 @@ def evaluate(folder: RunFolder, again: Sequence[str] = ()) -> bool:
 
     Failures are written, not raised, and hold back no other evaluation.
     """
-    from repro.harness.runs.failures import describe
-
     files = folder.path / "evaluations"
     files.mkdir(exist_ok=True)
     try:
@@ -79,11 +77,11 @@ def evaluate(folder: RunFolder, again: Sequence[str] = ()) -> bool:
                 try:
                     _make(folder, wanted[name])
                 except Exception as error:  # noqa: BLE001  whatever happened, the folder must tell
-                    found = describe(error, (folder.last_step() or {"step": 0})["step"])
+                    why = failure_of(error, folder.step)
                     with suppress(OSError):
-                        write_json(_failure_file(folder, name), found)
-                        folder.event("evaluation_failed", protocol=name, line=found["line"])
-                    print(f"evaluation {name} failed ({found['kind']}): {found['line']}")
+                        write_failure(_failure_file(folder, name), why)
+                        folder.event("evaluation_failed", protocol=name, line=why.line)
+                    print(f"evaluation {name} failed ({why.kind}): {why.line}")
                     fine = False
     except RunBusy as busy:
         print(busy)

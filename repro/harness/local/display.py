@@ -20,6 +20,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from repro.harness.runs.states import State
 from repro.harness.runs.store import RunFolder
 from repro.harness.worker.journal import output_words
 
@@ -92,7 +93,7 @@ class ActiveRun:
             return
         self.step = steps[-1]
         if not self.total:
-            self.total = self.folder.read_run()["total_steps"]
+            self.total = self.folder.read_run().total_steps or 0
         if self.first is None:
             self.first = (now, self.step["step"])
         seen_at, seen = self.first
@@ -169,12 +170,12 @@ class Display:
             note = " in another process: waiting for it" if elsewhere else ""
             self.say(f"started {folder.path.name}{note}")
 
-    def ended(self, folder: RunFolder, state: str) -> None:
+    def ended(self, folder: RunFolder, state: State) -> None:
         """A run is no longer active: `state` is done, failed, cancelled or interrupted."""
         self.finished += 1
         self.active.pop(folder.path, None)
         began = self.started_at.pop(folder.path, None)
-        if state == "done" and began is not None:
+        if state is State.done and began is not None:
             self.durations.append(time.monotonic() - began)
         self.say(f"{state:<11} {folder.path.name}  {summary(folder, state)}".rstrip())
 
@@ -229,16 +230,16 @@ class Display:
         return max(*known, (sum(known) + waiting * typical) / self.workers)
 
 
-def summary(folder: RunFolder, state: str) -> str:
+def summary(folder: RunFolder, state: State) -> str:
     """What is worth knowing of a run that ended: its numbers, or why it has none."""
-    if state == "done" and (result := folder.result()):
+    if state is State.done and (result := folder.result()):
         metrics = result["metrics"]
         return (
             f"k-NN {metrics['knn']:.1f} %  {output_words(metrics)}  {result['sentinel']['state']}  "
             f"wall {clock(result['wall_seconds'])}"
         )
-    if state == "failed" and (failure := folder.failure()):
-        return f"{failure['kind']} at step {failure['step']}: {failure['line']}"
+    if state is State.failed and (failure := folder.failure()):
+        return f"{failure.kind} at step {failure.step}: {failure.line}"
     return ""
 
 

@@ -30,10 +30,12 @@ from repro.hardware import available_cores, visible_gpus
 from repro.harness.evaluation import stage as evaluation
 from repro.harness.evaluation.requests import ask
 from repro.harness.local.display import Display
-from repro.harness.runs.failures import describe_death
+from repro.harness.runs import variables
+from repro.harness.runs.failures import failure_of_the_dead
 from repro.harness.runs.planned import PlannedRun
+from repro.harness.runs.states import State
 from repro.harness.runs.store import RunFolder, create_runs
-from repro.harness.worker.run import BUSY, POOL_VARIABLE, STOPPED, THREADS_VARIABLE, trains_only
+from repro.harness.worker.run import BUSY, STOPPED, trains_only
 
 POLL_SECONDS = 0.1
 
@@ -57,13 +59,13 @@ class Slot:
     gpu: str | None
 
     def environment(self) -> dict[str, str]:
-        threads = str(self.threads)
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", THREADS_VARIABLE)
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+        threads = dict.fromkeys(names, str(self.threads)) | variables.THREADS.holding(self.threads)
         gpu = {} if self.gpu is None else {"CUDA_VISIBLE_DEVICES": self.gpu}
         # Threads that wait for each other spin for milliseconds by default. Where two pools share
         # the cores, they spin for threads that cannot run, and all are 5 to 20 times slower.
         spin = {"GOMP_SPINCOUNT": "3000"}
-        return {**spin, **os.environ, **dict.fromkeys(names, threads), **gpu}
+        return {**spin, **os.environ, **threads, **gpu}
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def dispatch(
     """
     folders = create_runs(runs.resolve(), [(run.slug, run.config) for run in planned])
     for run, folder in zip(planned, folders, strict=True):
-        ask(folder, run.wanted, run.config)
+        ask(folder, run.requests, run.config)
     outcome = Outcome()
     queue: deque[RunFolder] = deque()
     for folder in folders:
@@ -107,7 +109,7 @@ def dispatch(
             outcome.already_done.append(folder)
             continue
         # Asking for a run again overrides an earlier cancel, but not one still to take effect.
-        if folder.state(time.time()) != "running":
+        if folder.state(time.time()) is not State.running:
             folder.clear_cancel()
         queue.append(folder)
     if not queue:
@@ -166,7 +168,7 @@ class Pool:
         """First let the workers save a checkpoint; kill them when asked again."""
         self.passed_on = self.asked
         for folder in [*self.queue, *self.elsewhere]:
-            self._end(folder, "interrupted")
+            self._end(folder, State.interrupted)
         self.queue.clear()
         self.elsewhere.clear()
         for job in self.jobs:
@@ -178,15 +180,15 @@ class Pool:
         while self.queue and self.free and not self.asked:
             folder = self.queue.popleft()
             if is_settled(folder):
-                self._end(folder, "done")
+                self._end(folder, State.done)
             elif folder.cancel_requested():
-                folder.update_run(state="cancelled")
-                self._end(folder, "cancelled")
-            elif folder.state(time.time()) == "running":
+                folder.update_run(state=State.cancelled)
+                self._end(folder, State.cancelled)
+            elif folder.state(time.time()) is State.running:
                 self._wait_for(folder)
             else:
                 slot = self.free.pop(0)
-                environment = slot.environment() | {POOL_VARIABLE: str(os.getpid())}
+                environment = slot.environment() | variables.POOL_PID.holding(os.getpid())
                 worker = start_worker(folder, environment, folder.path / "log.txt")
                 self.jobs.append(Job(folder, slot, *worker))
                 self.display.started(folder)
@@ -200,30 +202,30 @@ class Pool:
     def _settle(self, job: Job, code: int) -> None:
         folder = job.folder
         run = folder.read_run()
-        mine = run.get("pid") == job.process.pid
+        mine = run.pid == job.process.pid
         if folder.result() is not None:
-            self._end(folder, "done")
+            self._end(folder, State.done)
         elif code == BUSY or (folder.is_locked() and not mine):
             self._wait_for(folder)
         elif code == STOPPED:
-            self._end(folder, run["state"])
-        elif mine and run["state"] == "failed":
-            self._end(folder, "failed")
+            self._end(folder, run.state)
+        elif mine and run.state is State.failed:
+            self._end(folder, State.failed)
         elif self.asked and code < 0:
             # Killed by us, or told to stop before it could listen.
-            folder.update_run(state="interrupted")
-            self._end(folder, "interrupted")
+            folder.update_run(state=State.interrupted)
+            self._end(folder, State.interrupted)
         else:
             self._record_death(job, code)
-            self._end(folder, "failed")
+            self._end(folder, State.failed)
 
     def _record_death(self, job: Job, code: int) -> None:
-        last_step = job.folder.last_step() or {"step": 0}
-        died = describe_death(job.folder.path / "log.txt", job.log_start, code)
+        folder = job.folder
+        died = failure_of_the_dead(folder.path / "log.txt", job.log_start, code, folder.step)
         try:
-            job.folder.fail(died | {"step": last_step["step"]})
+            folder.fail(died)
         except OSError as error:
-            self.display.say(f"{job.folder.path}: cannot write why it failed: {error.strerror}")
+            self.display.say(f"{folder.path}: cannot write why it failed: {error.strerror}")
 
     def _wait_for(self, folder: RunFolder) -> None:
         self.elsewhere.append(folder)
@@ -233,15 +235,15 @@ class Pool:
         """A run that another process let go of has ended, or is ours to continue."""
         for folder in list(self.elsewhere):
             state = folder.state(time.time())
-            if state == "running":
+            if state is State.running:
                 continue
             self.elsewhere.remove(folder)
-            if state in ("done", "failed", "cancelled"):
+            if state in (State.done, State.failed, State.cancelled):
                 self._end(folder, state)
             else:
                 self.queue.appendleft(folder)
 
-    def _end(self, folder: RunFolder, state: str) -> None:
+    def _end(self, folder: RunFolder, state: State) -> None:
         ended: list[RunFolder] = getattr(self.outcome, state)
         ended.append(folder)
         self.display.ended(folder, state)

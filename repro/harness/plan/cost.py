@@ -192,7 +192,7 @@ def _finished(scale: str, results: Path) -> Iterable[tuple[float | None, float, 
         result, env = folder.result(), read_json(folder.path / "env.json")
         if folder.id in seen or result is None or env is None:
             continue
-        if folder.read_run().get("scale") == scale:
+        if folder.read_run().scale == scale:
             done = _work_of_run(folder.id, folder.config)
             yield done, result["wall_seconds"], env["hardware"]
 

@@ -20,11 +20,12 @@ from repro.harness.experiments.clusters import Cluster
 from repro.harness.experiments.experiment import row_config, select
 from repro.harness.plan.cost import Cost, estimate
 from repro.harness.runs.planned import PlannedRun
+from repro.harness.runs.states import EvaluationState, State
 from repro.harness.runs.store import RunFolder, find_runs
 from repro.harness.status.overview import Overview, overview
 
-SETTLED = ("done", "running")
-UNEVALUATED = ("missing", "failed")
+SETTLED = (State.done, State.running)
+UNEVALUATED = (EvaluationState.missing, EvaluationState.failed)
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,9 @@ def plan(
                 base = row_config(experiment, row, scale, 0, variant)
                 if cluster:
                     base = cluster.with_benchmarks(base)
-                wanted = evaluations(experiment.sources(row, variant))
+                needed = evaluations(experiment.sources(row, variant))
                 for seed, identity in enumerate(run_ids(base, range(seeds))):
-                    run = _planned(identity, replace(base, seed=seed), folders, wanted)
+                    run = _planned(identity, replace(base, seed=seed), folders, needed)
                     if run.id in runs:
                         run = _joined(runs[run.id], run)
                     runs[run.id] = run
@@ -88,23 +89,24 @@ def plan(
     viewed = (with_view(run, seen) for run in runs.values())
     known = tuple(_not_yet_asked(run, folders.get(run.id)) for run in viewed)
     todo = {run.id: run.config for run in known if to_do(run)}
-    requests = [request(name, run.config) for run in known for name in run.wanted]
+    requests = [request(name, run.config) for run in known for name in run.requests]
     lacking = sorted({benchmark_of(one.data) for one in requests if without_data(one)})
     return Plan(known, tuple(skipped), estimate(todo, scale, results), tuple(lacking))
 
 
 def _joined(first: PlannedRun, second: PlannedRun) -> PlannedRun:
-    """One run that serves the cells of both."""
-    wanted = tuple(dict.fromkeys(first.wanted + second.wanted))
-    return replace(first, cells=first.cells + second.cells, wanted=wanted)
+    """One run that serves the rows of both."""
+    requests = tuple(dict.fromkeys(first.requests + second.requests))
+    return replace(first, serves=first.serves + second.serves, requests=requests)
 
 
 def _not_yet_asked(run: PlannedRun, folder: RunFolder | None) -> PlannedRun:
     """A finished run lacks an evaluation also before its folder has been asked for it."""
-    if folder and run.state == "done" and run.evaluation in ("", "done"):
-        requests = (request(name, run.config) for name in run.wanted)
+    evaluated = run.evaluation in (EvaluationState.none, EvaluationState.done)
+    if folder and run.state is State.done and evaluated:
+        requests = (request(name, run.config) for name in run.requests)
         if missing(folder, [one for one in requests if not without_data(one)]):
-            return replace(run, evaluation="missing")
+            return replace(run, evaluation=EvaluationState.missing)
     return run
 
 
@@ -113,11 +115,11 @@ def to_do(run: PlannedRun) -> bool:
 
 
 def to_evaluate(run: PlannedRun) -> bool:
-    return run.state == "done" and run.evaluation in UNEVALUATED
+    return run.state is State.done and run.evaluation in UNEVALUATED
 
 
 def with_view(run: PlannedRun, seen: Overview) -> PlannedRun:
-    """The run as an overview found it; one without a folder is new."""
+    """The run as an overview found it; one without a folder stays without a state."""
     view = seen.views.get(run.id)
     if view is None:
         return run
@@ -130,7 +132,7 @@ def planned_run(config: RunConfig, folders: dict[str, RunFolder]) -> PlannedRun:
 
 
 def _planned(
-    identity: str, config: RunConfig, folders: dict[str, RunFolder], wanted: tuple[str, ...]
+    identity: str, config: RunConfig, folders: dict[str, RunFolder], requests: tuple[str, ...]
 ) -> PlannedRun:
     label = config.label
     folder = folders.get(identity)
@@ -139,9 +141,9 @@ def _planned(
         experiment=label.experiment,
         row=label.row,
         seed=config.seed,
-        state="new",
+        state=None,
         config=config,
         slug=folder.slug if folder else slug(config, label.experiment, label.row),
-        cells=((label.experiment, label.row),),
-        wanted=wanted,
+        serves=((label.experiment, label.row),),
+        requests=requests,
     )

@@ -18,7 +18,7 @@ from repro.harness.plan.plan import to_do, to_evaluate, with_view
 from repro.harness.runs.planned import PlannedRun
 from repro.harness.runs.store import find_runs
 from repro.harness.slurm.batch import Sent, send
-from repro.harness.slurm.needs import More
+from repro.harness.slurm.requirements import Increase
 from repro.harness.slurm.submissions import EVALUATE, TRAIN, latest_tasks, submissions, submitting
 from repro.harness.status.overview import overview
 from repro.terminal import count
@@ -48,7 +48,7 @@ def submit(
     planned: Sequence[PlannedRun],
     cluster: SlurmCluster,
     results: Path,
-    more: More,
+    more: Increase,
     say: Callable[[str], None],
 ) -> Sent | None:
     """Send the runs of these that are still to do; None if nothing was left to send.
@@ -57,24 +57,25 @@ def submit(
         UserError: SLURM is not here, or refuses for a reason that waiting does not mend.
     """
     with submitting(results, say):
-        wanted = {run.id: run for run in planned}
-        folders = [f for f in find_runs(results / "runs") if f.id in wanted]
+        by_id = {run.id: run for run in planned}
+        folders = [f for f in find_runs(results / "runs") if f.id in by_id]
         for folder in folders:
-            ask(folder, wanted[folder.id].wanted, cluster.with_benchmarks(wanted[folder.id].config))
+            run = by_id[folder.id]
+            ask(folder, run.requests, cluster.with_benchmarks(run.config))
         seen = overview(folders, results)
         now = [with_view(run, seen) for run in planned]
         train = [run for run in now if to_do(run)]
         evaluate = [run for run in now if to_evaluate(run)]
         if not train and not evaluate:
             return None
-        sent = send(train, evaluate, cluster, results, _last_needs(results), more)
+        sent = send(train, evaluate, cluster, results, _last_requirements(results), more)
     for line in summary(sent):
         say(line)
     return sent
 
 
 def summary(sent: Sent) -> list[str]:
-    """What was sent, in words."""
+    """What was sent, for people."""
     lines = []
     for array in sent.submission.arrays:
         runs = sum(map(len, array.tasks))
@@ -90,10 +91,10 @@ def summary(sent: Sent) -> list[str]:
     return lines
 
 
-def _last_needs(results: Path) -> dict[str, dict[str, dict[str, Any]]]:
+def _last_requirements(results: Path) -> dict[str, dict[str, dict[str, Any]]]:
     """By stage and run, what its last job asked for."""
-    found = submissions(results)
+    sent = submissions(results)
     return {
-        stage: {run: task.array.needs for run, task in latest_tasks(found, stage).items()}
+        stage: {run: task.array.needs for run, task in latest_tasks(sent, stage).items()}
         for stage in (TRAIN, EVALUATE)
     }

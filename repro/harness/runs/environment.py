@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import repro
 from repro.files import read_json
 from repro.hardware import cpu_model
 
@@ -39,7 +40,7 @@ def environment(device: str) -> dict[str, Any]:
 
 def code_version() -> dict[str, Any]:
     """{git_sha, dirty, diff} of this code; of a submission's snapshot, as it was when copied."""
-    copied = read_json(Path(__file__).parents[3] / "code.json")
+    copied = read_json(_code_folder() / "code.json")
     return copied or {
         "git_sha": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain", "--", "repro")),
@@ -47,9 +48,14 @@ def code_version() -> dict[str, Any]:
     }
 
 
-def _git(*words: str) -> str | None:
+def _code_folder() -> Path:
+    """What `repro` is imported from: the repository, or a submission's snapshot."""
+    return Path(repro.__file__).resolve().parents[1]
+
+
+def _git(*arguments: str) -> str | None:
     # Without optional locks: runs start while somebody commits.
-    command = ["git", "--no-optional-locks", "-C", str(Path(__file__).parents[3]), *words]
+    command = ["git", "--no-optional-locks", "-C", str(_code_folder()), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.rstrip()
     except (OSError, subprocess.CalledProcessError):

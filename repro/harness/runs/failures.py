@@ -1,124 +1,186 @@
-"""Why a run ended badly: the dozen kinds, and what failure.json says."""
+"""Why a run ended badly: failure.json, which is made, written and read here, and nowhere else."""
 
 from __future__ import annotations
 
 import errno
 import signal
 import traceback
-from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Self
+
+import msgspec
 
 from repro.errors import UserError
+from repro.files import read_json, write_json
 from repro.hardware import hostname
 
+LOG_TAIL = 20  # lines of a dead worker's log that its failure keeps
 
-def describe(error: Exception, step: int) -> dict[str, Any]:
-    """What failure.json says of `error`: kind, the decisive line, traceback, host, step."""
+
+class FailureKind(StrEnum):
+    """What went wrong.
+
+    Attributes:
+        short: what `repro retry --only` takes.
+        meaning: for people.
+        remedy: what they may do about it.
+    """
+
+    short: str
+    meaning: str
+    remedy: str
+
+    out_of_memory = (
+        "out_of_memory",
+        "oom",
+        "out of memory",
+        "repro retry --only oom --mem +50%; on a GPU more parts of a batch: resources.accumulate=2",
+    )
+    cuda = (
+        "cuda",
+        "cuda",
+        "CUDA, driver or communication error",
+        "often one bad node: look at the hosts, exclude it (extra: {exclude: NODE}), retry",
+    )
+    nan = (
+        "nan",
+        "nan",
+        "the loss became NaN",
+        "a finding, not an accident: look at repro logs; a retry repeats it bit for bit",
+    )
+    import_ = (
+        "import",
+        "import",
+        "an import failed",
+        "mend the environment on the nodes (setup: lines of the profile), then repro doctor",
+    )
+    data = (
+        "data",
+        "data",
+        "data missing or unreadable",
+        "mend the path or the file, then repro retry",
+    )
+    timeout = (
+        "timeout",
+        "timeout",
+        "time limit",
+        "repro retry --only timeout --time +50%; it goes on where it was",
+    )
+    preempted = (
+        "preempted",
+        "preempted",
+        "preempted too often",
+        "another partition or QOS, or requeues: in the profile",
+    )
+    node = (
+        "node",
+        "node",
+        "the node failed",
+        "repro retry --only node; it goes on where it was",
+    )
+    disk_full = (
+        "disk_full",
+        "disk",
+        "no space left",
+        "free space or quota, then repro retry --only disk",
+    )
+    cancelled = ("cancelled", "cancelled", "cancelled", "repro retry cancelled")
+    user = ("user", "user", "a setting is wrong", "mend what the line names, then submit again")
+    code = ("code", "code", "an exception in the code", "repro logs shows its traceback")
+    killed = (
+        "killed",
+        "killed",
+        "killed from outside",
+        "often memory: repro retry --only killed --mem +50%; the host's system log tells more",
+    )
+    unknown = (
+        "unknown",
+        "unknown",
+        "no trace of why",
+        "repro logs; repro retry --only unknown",
+    )
+
+    def __new__(cls, name: str, short: str, meaning: str, remedy: str) -> Self:
+        kind = str.__new__(cls, name)
+        kind._value_ = name
+        kind.short, kind.meaning, kind.remedy = short, meaning, remedy
+        return kind
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """The content of a failure.json; what a file leaves out has its default."""
+
+    kind: FailureKind = FailureKind.unknown
+    line: str = ""  # the decisive one
+    traceback: str = ""  # or the end of the log
+    host: str = ""
+    step: int = 0
+
+
+def read_failure(path: Path) -> Failure | None:
+    """None if there is no such file; a kind that this version does not know is `unknown`.
+
+    Raises:
+        UserError: the file is no failure.
+    """
+    content = read_json(path)
+    if not content:
+        return None
+    try:
+        known = content.get("kind") in tuple(FailureKind)
+        return msgspec.convert(content if known else content | {"kind": "unknown"}, Failure)
+    except (AttributeError, msgspec.ValidationError) as error:
+        raise UserError(f"{path}: does not tell of a failure: {error}") from None
+
+
+def write_failure(path: Path, failure: Failure) -> None:
+    write_json(path, msgspec.to_builtins(failure))
+
+
+def failure_of(error: Exception, step: int) -> Failure:
+    """What an exception at `step` tells."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     kind = _kind(error)
     if isinstance(error, UserError):
         # A data worker process hands its error over with its traceback in front.
         line = lines[-1].removeprefix(f"{UserError.__module__}.UserError: ")
-    elif isinstance(error, OSError) and kind == "disk_full":
+    elif isinstance(error, OSError) and kind is FailureKind.disk_full:
         line = f"{error.strerror}: free some space and submit again, the run then resumes"
     else:
         line = f"{type(error).__name__}: {lines[0]}"
-    return {
-        "kind": kind,
-        "line": line,
-        "traceback": "".join(traceback.format_exception(error)),
-        "host": hostname(),
-        "step": getattr(error, "step", step),
-    }
+    text = "".join(traceback.format_exception(error))
+    return Failure(kind, line, text, hostname(), getattr(error, "step", step))
 
 
-def _kind(error: Exception) -> str:
-    # By name: importing torch may be what failed.
-    names = {base.__name__ for base in type(error).__mro__}
-    if "Diverged" in names:
-        return "nan"
-    if names & {"OutOfMemoryError", "MemoryError"} or "can't allocate memory" in str(error):
-        return "out_of_memory"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return "disk_full"
-    if isinstance(error, UserError | OSError):
-        frames = traceback.walk_tb(error.__traceback__)
-        if any(f.f_globals.get("__name__", "").startswith("repro.data") for f, _ in frames):
-            return "data"
-    return "user" if isinstance(error, UserError) else "code"
-
-
-@dataclass(frozen=True)
-class Kind:
-    """`short` is what `repro retry --only` takes."""
-
-    short: str
-    title: str
-    remedy: str
-
-
-KINDS = {
-    "out_of_memory": Kind(
-        "oom",
-        "out of memory",
-        "repro retry --only oom --mem +50%; on a GPU more parts of a batch: resources.accumulate=2",
-    ),
-    "cuda": Kind(
-        "cuda",
-        "CUDA, driver or communication error",
-        "often one bad node: look at the hosts, exclude it (extra: {exclude: NODE}), retry",
-    ),
-    "nan": Kind(
-        "nan",
-        "the loss became NaN",
-        "a finding, not an accident: look at repro logs; a retry repeats it bit for bit",
-    ),
-    "import": Kind(
-        "import",
-        "an import failed",
-        "mend the environment on the nodes (setup: lines of the profile), then repro doctor",
-    ),
-    "data": Kind(
-        "data", "data missing or unreadable", "mend the path or the file, then repro retry"
-    ),
-    "timeout": Kind(
-        "timeout", "time limit", "repro retry --only timeout --time +50%; it goes on where it was"
-    ),
-    "preempted": Kind(
-        "preempted", "preempted too often", "another partition or QOS, or requeues: in the profile"
-    ),
-    "node": Kind("node", "the node failed", "repro retry --only node; it goes on where it was"),
-    "disk_full": Kind("disk", "no space left", "free space or quota, then repro retry --only disk"),
-    "cancelled": Kind("cancelled", "cancelled", "repro retry cancelled"),
-    "user": Kind("user", "a setting is wrong", "mend what the line names, then submit again"),
-    "code": Kind("code", "an exception in the code", "repro logs shows its traceback"),
-    "killed": Kind(
-        "killed",
-        "killed from outside",
-        "often memory: repro retry --only killed --mem +50%; the host's system log tells more",
-    ),
-    "unknown": Kind("unknown", "no trace of why", "repro logs; repro retry --only unknown"),
-}
-
-
-LOG_TAIL = 20  # lines of a dead worker's log that its failure keeps
-
-
-def describe_death(log: Path, start: int, code: int) -> dict[str, Any]:
-    """What failure.json says of a worker that could not write its own; the step is missing.
+def failure_of_the_dead(log: Path, start: int, code: int, step: int) -> Failure:
+    """Of a worker that could not write its own, since it was killed.
 
     Args:
         start: where in its log this worker began.
+        code: its exit code, negative for a signal.
     """
-    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"gone, exit code {code}"
+    end = f"killed by {signal.Signals(-code).name}" if code < 0 else f"gone, exit code {code}"
     hint = " (often for want of memory)" if code == -signal.SIGKILL else ""
     with log.open("rb") as file:
         file.seek(start)
-        said = file.read().decode(errors="replace").splitlines()[-LOG_TAIL:]
-    return {
-        "kind": "killed",
-        "line": f"worker {how}{hint}; last line of its log: {said[-1] if said else '(none)'}",
-        "traceback": "\n".join(said),
-        "host": hostname(),
-    }
+        lines = file.read().decode(errors="replace").splitlines()[-LOG_TAIL:]
+    last = lines[-1] if lines else "(none)"
+    line = f"worker {end}{hint}; last line of its log: {last}"
+    return Failure(FailureKind.killed, line, "\n".join(lines), hostname(), step)
+
+
+def _kind(error: Exception) -> FailureKind:
+    # By name: importing torch may be what failed.
+    names = {base.__name__ for base in type(error).__mro__}
+    if "Diverged" in names:
+        return FailureKind.nan
+    if names & {"OutOfMemoryError", "MemoryError"} or "can't allocate memory" in str(error):
+        return FailureKind.out_of_memory
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return FailureKind.disk_full
+    if isinstance(error, UserError | OSError):
+        frames = traceback.walk_tb(error.__traceback__)
+        if any(f.f_globals.get("__name__", "").startswith("repro.data") for f, _ in frames):
+            return FailureKind.data
+    return FailureKind.user if isinstance(error, UserError) else FailureKind.code

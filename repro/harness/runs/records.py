@@ -48,7 +48,7 @@ def record(folder: RunFolder) -> dict[str, Any]:
         "counts": result["counts"],
         "curves": curves(folder.metrics()),
         "env": {key: value for key, value in env.items() if key != "diff"},
-        "times": {key: run.get(key) for key in ("created", "started", "ended")}
+        "times": {key: getattr(run, key) for key in ("created", "started", "ended")}
         | {"wall_seconds": result.get("wall_seconds")},
     }
 

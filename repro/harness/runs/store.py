@@ -1,4 +1,4 @@
-"""Run folders: atomic files, states, records. Files are the truth; nothing else is asked.
+"""Run folders: atomic files, and the state they tell. Files are the truth; nothing else is asked.
 
 results/runs/<slug>-<id>/
   config.yaml    fully resolved               run.json      state, attempts, pid, host, times
@@ -30,6 +30,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import msgspec
+
 from repro.config.identity import run_id
 from repro.errors import UserError
 from repro.files import (
@@ -42,11 +44,12 @@ from repro.files import (
     write_json,
 )
 from repro.harness.runs.evaluations import RunEvaluation, read_evaluation
+from repro.harness.runs.failures import Failure, read_failure, write_failure
+from repro.harness.runs.states import State
 
 if TYPE_CHECKING:
     from repro.config.schema import RunConfig
 
-STATES = ("queued", "running", "interrupted", "cancelled", "failed", "lost", "done")
 GRACE = 60.0  # seconds without a heartbeat after which a run of another machine is lost
 LOCK_PATIENCE = 0.5  # seconds; a reader that asks `is_locked` holds the lock for an instant
 _FOLDER_NAME = re.compile(r"(?P<slug>[^.].*)-(?P<id>[0-9a-f]{10})")
@@ -54,6 +57,24 @@ _FOLDER_NAME = re.compile(r"(?P<slug>[^.].*)-(?P<id>[0-9a-f]{10})")
 
 class RunBusy(Exception):
     """Another live process holds this run."""
+
+
+class RunInfo(msgspec.Struct, frozen=True):
+    """The content of run.json. Times are seconds since 1970."""
+
+    state: State = State.queued  # as last written down; `RunFolder.state` tells how it is now
+    attempts: int = 0
+    experiment: str = ""
+    row: str = ""
+    scale: str = ""
+    seed: int = 0
+    created: float | None = None
+    started: float | None = None
+    ended: float | None = None
+    total_steps: int | None = None
+    pid: int | None = None
+    host: str | None = None
+    job: str | None = None  # of SLURM, "12" or "12_3"
 
 
 @dataclass(frozen=True)
@@ -83,11 +104,20 @@ class RunFolder:
             raise UserError(f"{file}: missing; remove this folder and submit again") from None
         return from_plain(values, str(file))
 
-    def read_run(self) -> dict[str, Any]:
-        return read_json(self.path / "run.json") or {}
+    def read_run(self) -> RunInfo:
+        """Raises: UserError if run.json is damaged."""
+        file = self.path / "run.json"
+        try:
+            return msgspec.convert(read_json(file) or {}, RunInfo)
+        except msgspec.ValidationError as error:
+            raise UserError(f"{file}: {error}") from None
 
     def update_run(self, **changes: Any) -> None:
-        write_json(self.path / "run.json", self.read_run() | changes)
+        """Change these fields of run.json; what another version wrote beside them stays."""
+        unknown = changes.keys() - set(RunInfo.__struct_fields__)
+        assert not unknown, f"run.json has no field {sorted(unknown)}"
+        file = self.path / "run.json"
+        write_json(file, (read_json(file) or {}) | changes)
 
     def event(self, event: str, /, **fields: Any) -> None:
         """Append one line to events.jsonl: {"time": seconds since 1970, "event": ..., fields}."""
@@ -121,6 +151,12 @@ class RunFolder:
                     return cast(dict[str, Any], event)
         return None
 
+    @property
+    def step(self) -> int:
+        """How many steps of training have been done and written down."""
+        last = self.last_step()
+        return int(last["step"]) if last else 0
+
     def beat(self) -> None:
         (self.path / "heartbeat").touch()
 
@@ -138,18 +174,18 @@ class RunFolder:
         """
         assert self.result() is None, f"{self.path}: this run is already done"
         (self.path / "failure.json").unlink(missing_ok=True)
-        self.update_run(state="done", ended=time.time())
+        self.update_run(state=State.done, ended=time.time())
         write_json(self.path / "result.json", result)
 
-    def fail(self, failure: dict[str, Any]) -> None:
-        write_json(self.path / "failure.json", failure)
-        self.update_run(state="failed", ended=time.time())
+    def fail(self, failure: Failure) -> None:
+        write_failure(self.path / "failure.json", failure)
+        self.update_run(state=State.failed, ended=time.time())
 
     def result(self) -> dict[str, Any] | None:
         return read_json(self.path / "result.json")
 
-    def failure(self) -> dict[str, Any] | None:
-        return read_json(self.path / "failure.json")
+    def failure(self) -> Failure | None:
+        return read_failure(self.path / "failure.json")
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -185,29 +221,28 @@ class RunFolder:
     def clear_cancel(self) -> None:
         (self.path / "cancel").unlink(missing_ok=True)
 
-    def state(self, now: float, grace: float = GRACE) -> str:
-        """One of `STATES`, from the files alone.
+    def state(self, now: float, grace: float = GRACE) -> State:
+        """How the run is, from the files alone.
 
         A worker of this machine that died is `lost` at once, since the kernel has dropped its
         lock; one of another machine, whose locks may not reach us, after `grace` seconds.
         """
         run = self.read_run()
         if (self.path / "result.json").exists():
-            return "done"
+            return State.done
         if self.is_locked():
-            return "running"
+            return State.running
         if self.read_run() != run or (self.path / "result.json").exists():
             return self.state(now, grace)  # it started or ended while we looked
-        recorded = cast(str, run.get("state", "queued"))
-        if recorded == "running" and run.get("host") != socket.gethostname():
+        if run.state is State.running and run.host != socket.gethostname():
             age = self.heartbeat_age(now)
             if age is not None and age < grace:
-                return "running"
-        if recorded in ("running", "done"):
-            return "lost"
-        if recorded == "queued" and self.cancel_requested():
-            return "cancelled"
-        return recorded
+                return State.running
+        if run.state in (State.running, State.done):
+            return State.lost
+        if run.state is State.queued and self.cancel_requested():
+            return State.cancelled
+        return run.state
 
 
 def create_run(runs: Path, slug: str, config: RunConfig) -> RunFolder:
@@ -219,7 +254,7 @@ def create_run(runs: Path, slug: str, config: RunConfig) -> RunFolder:
     return create_runs(runs, [(slug, config)])[0]
 
 
-def create_runs(runs: Path, wanted: Sequence[tuple[str, RunConfig]]) -> list[RunFolder]:
+def create_runs(runs: Path, named: Sequence[tuple[str, RunConfig]]) -> list[RunFolder]:
     """The folders of these (slug, config), in order; what exists is returned untouched.
 
     Each is complete from the moment it is visible: filled under another name, then renamed.
@@ -227,7 +262,7 @@ def create_runs(runs: Path, wanted: Sequence[tuple[str, RunConfig]]) -> list[Run
     Raises:
         UserError: the disk is full or the folder is not writable.
     """
-    identities = [run_id(config) for _, config in wanted]
+    identities = [run_id(config) for _, config in named]
     known = {folder.id: folder for folder in find_runs(runs)}
     try:
         if not set(identities) <= known.keys():
@@ -236,7 +271,7 @@ def create_runs(runs: Path, wanted: Sequence[tuple[str, RunConfig]]) -> list[Run
                 # Two submissions at one moment may carry different slugs for one id.
                 fcntl.flock(guard, fcntl.LOCK_EX)
                 known = {folder.id: folder for folder in find_runs(runs)}
-                for identity, (slug, config) in zip(identities, wanted, strict=True):
+                for identity, (slug, config) in zip(identities, named, strict=True):
                     if identity not in known:
                         known[identity] = _make_run(runs, f"{slug}-{identity}", config)
     except OSError as error:
@@ -289,10 +324,16 @@ def _make_run(runs: Path, name: str, config: RunConfig) -> RunFolder:
         temporary.chmod(0o755)  # mkdtemp's 0700 would hide the run from colleagues
         (temporary / "checkpoints").mkdir()
         replace_text(temporary / "config.yaml", config_text(config))
-        run = {"state": "queued", "attempts": 0, "created": time.time(), "seed": config.seed}
-        labels = config.label
-        run |= {"experiment": labels.experiment, "row": labels.row, "scale": labels.scale}
-        write_json(temporary / "run.json", run)
+        label = config.label
+        RunFolder(temporary).update_run(
+            state=State.queued,
+            attempts=0,
+            created=time.time(),
+            seed=config.seed,
+            experiment=label.experiment,
+            row=label.row,
+            scale=label.scale,
+        )
         final = temporary.rename(runs / name)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

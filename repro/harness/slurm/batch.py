@@ -1,9 +1,10 @@
 """Runs -> SLURM jobs, through submitit: arrays of trainings, and of their evaluations behind them.
 
-Runs with the same needs share an array, split where the cluster's MaxArraySize or its limit on
-submitted jobs says so. Task i of an evaluation array waits for task i of its training array alone
-(`aftercorr`), so that a failed row holds back only its own evaluations. submitit writes the script
-and the pickle, which holds the name of a function and one path; results never travel in pickles.
+Runs with the same requirements share an array, split where the cluster's MaxArraySize or its limit
+on submitted jobs says so. Task i of an evaluation array waits for task i of its training array
+alone (`aftercorr`), so that a failed row holds back only its own evaluations. submitit writes the
+script and the pickle, which holds the name of a function and one path; results never travel in
+pickles.
 """
 
 from __future__ import annotations
@@ -28,7 +29,12 @@ from repro.harness.runs.planned import PlannedRun
 from repro.harness.runs.store import RunFolder, create_runs, refresh_resources
 from repro.harness.slurm import client as slurm
 from repro.harness.slurm import job
-from repro.harness.slurm.needs import More, Needs, needs_of, parameters_of
+from repro.harness.slurm.requirements import (
+    Increase,
+    Requirements,
+    parameters_of,
+    requirements_of,
+)
 from repro.harness.slurm.snapshot import snapshot
 from repro.harness.slurm.submissions import EVALUATE, TRAIN, Array, Submission, new_submission
 
@@ -53,30 +59,30 @@ def send(
     cluster: SlurmCluster,
     results: Path,
     had: Mapping[str, Mapping[str, Mapping[str, Any]]],
-    more: More,
+    more: Increase,
 ) -> Sent:
     """Submit training jobs with their evaluations, and evaluations of runs already trained.
 
     The caller holds the lock of all submissions and has made sure that nobody else has these runs.
 
     Args:
-        had: by stage and run id, the needs of its last job, below which a retry does not go.
+        had: by stage and run id, what its last job asked for, below which a retry does not go.
 
     Raises:
         UserError: no SLURM here, or SLURM refuses for a reason that waiting does not mend.
     """
-    _check_place()
+    check_sbatch()
     folders = _folders([*train, *evaluate], cluster, results)
     submission = new_submission(results, cluster.name, snapshot(results))
     sender = _Sender(cluster, submission, folders, _room(cluster), _array_size(cluster))
     groups = [
-        (stage, needs, _tasks(group, cluster, needs))
+        (stage, required, _tasks(group, cluster, required))
         for stage, runs in ((TRAIN, train), (EVALUATE, evaluate))
-        for needs, group in _grouped(runs, cluster, had[stage], more, stage).items()
+        for required, group in _grouped(runs, cluster, had[stage], more, stage).items()
     ]
     share = cluster.parallel / max(1, sum(len(tasks) for _, _, tasks in groups))
-    for stage, needs, tasks in groups:
-        sender.send(stage, tasks, needs, share)
+    for stage, required, tasks in groups:
+        sender.send(stage, tasks, required, share)
     submission.complete = True
     submission.save()
     return Sent(submission, tuple(sender.refused), sender.why)
@@ -94,12 +100,14 @@ class _Sender:
     refused: list[str] = field(default_factory=list)  # ids of runs
     why: str = ""
 
-    def send(self, stage: str, tasks: list[list[str]], needs: Needs, share: float) -> None:
+    def send(
+        self, stage: str, tasks: list[list[str]], required: Requirements, share: float
+    ) -> None:
         """All these tasks, in as many arrays as the limits ask for; `share` of them at a time."""
         jobs = 2 if stage == TRAIN else 1  # a training brings its evaluation
         while tasks:
             number = min(len(tasks), self.size, self.room // jobs)
-            sent = self._send_some(stage, tasks[:number], needs, share)
+            sent = self._send_some(stage, tasks[:number], required, share)
             self.room -= sent * jobs
             tasks = tasks[sent:]
             if sent < number or number == 0:
@@ -108,29 +116,31 @@ class _Sender:
                 self.refused += [run for task in tasks for run in task]
                 return
 
-    def _send_some(self, stage: str, tasks: list[list[str]], needs: Needs, share: float) -> int:
+    def _send_some(
+        self, stage: str, tasks: list[list[str]], required: Requirements, share: float
+    ) -> int:
         """How many of the tasks SLURM took: all, or as many as its limits allow."""
         while tasks:
-            array = Array(self._next_name(), stage, tasks, asdict(needs))
+            array = Array(self._next_name(), stage, tasks, asdict(required))
             at_a_time = _at_a_time(len(tasks), share)
-            refusal = self._send_array(array, needs, at_a_time, None)
+            refusal = self._send_array(array, required, at_a_time, None)
             if not refusal:
                 if stage == TRAIN:
-                    self._send_evaluations(array, needs, at_a_time)
+                    self._send_evaluations(array, required, at_a_time)
                 return len(tasks)
             self.why = refusal
             tasks = tasks[: len(tasks) // 2]
         return 0
 
-    def _send_evaluations(self, trained: Array, needs: Needs, at_a_time: int) -> None:
+    def _send_evaluations(self, trained: Array, required: Requirements, at_a_time: int) -> None:
         """Those behind an array of trainings; where SLURM refuses, they are offered later."""
-        needs = replace(needs, ranks=1, minutes=self.cluster.evaluation_minutes)
-        array = Array(self._next_name(), EVALUATE, trained.tasks, asdict(needs))
+        required = replace(required, ranks=1, minutes=self.cluster.evaluation_minutes)
+        array = Array(self._next_name(), EVALUATE, trained.tasks, asdict(required))
         kind = "aftercorr" if len(trained.tasks) > 1 else "afterok"
-        self._send_array(array, needs, at_a_time, f"{kind}:{trained.job}")
+        self._send_array(array, required, at_a_time, f"{kind}:{trained.job}")
 
     def _send_array(
-        self, array: Array, needs: Needs, at_a_time: int, dependency: str | None
+        self, array: Array, required: Requirements, at_a_time: int, dependency: str | None
     ) -> str:
         """One sbatch call, claimed before and numbered after it; what SLURM said if it refused."""
         submission, cluster = self.submission, self.cluster
@@ -138,13 +148,13 @@ class _Sender:
         submission.save()
         paths = [self._path(array, index) for index in range(len(array.tasks))]
         code = Path(submission.code)
-        parameters = parameters_of(array.name, needs, at_a_time, cluster, code, dependency)
+        parameters = parameters_of(array.name, required, at_a_time, cluster, code, dependency)
         try:
             folder = submission.folder / "jobs"
-            jobs = _submit(folder, cluster, parameters, JOBS[array.stage], paths)
+            jobs = submit_array(folder, cluster, parameters, JOBS[array.stage], paths)
         except (FailedJobError, FailedSubmissionError) as error:
             submission.arrays.remove(array)
-            line = _complaint(str(error))
+            line = complaint(str(error))
             refused_for_now = any(word in line.lower() for word in REFUSALS)
             submission.complete = not refused_for_now
             submission.save()
@@ -169,7 +179,7 @@ class _Sender:
         return str(path)
 
 
-def _submit(
+def submit_array(
     folder: Path,
     cluster: SlurmCluster,
     parameters: dict[str, Any],
@@ -185,11 +195,11 @@ def _submit(
 
 def script(runs: Sequence[PlannedRun], cluster: SlurmCluster, results: Path) -> str:
     """The batch script that would be submitted first for these runs: an array of trainings."""
-    needs, group = next(iter(_grouped(runs, cluster, {}, More(), TRAIN).items()))
-    tasks = _tasks(group, cluster, needs)[: _array_size(cluster)]
+    required, group = next(iter(_grouped(runs, cluster, {}, Increase(), TRAIN).items()))
+    tasks = _tasks(group, cluster, required)[: _array_size(cluster)]
     at_a_time = _at_a_time(len(tasks), cluster.parallel / ceil(len(runs) / len(tasks[0])))
     code = results / "code" / "HASH"
-    parameters = parameters_of("repro-SUBMISSION-0", needs, at_a_time, cluster, code, None)
+    parameters = parameters_of("repro-SUBMISSION-0", required, at_a_time, cluster, code, None)
 
     class Writer(submitit.SlurmExecutor):
         """Writes the script also where there is no srun."""
@@ -210,19 +220,21 @@ def _grouped(
     runs: Sequence[PlannedRun],
     cluster: SlurmCluster,
     had: Mapping[str, Mapping[str, Any]],
-    more: More,
+    more: Increase,
     stage: str,
-) -> dict[Needs, list[str]]:
-    groups: dict[Needs, list[str]] = defaultdict(list)
+) -> dict[Requirements, list[str]]:
+    groups: dict[Requirements, list[str]] = defaultdict(list)
     for run in runs:
-        needs = needs_of(cluster.placed(run.config), cluster, had.get(run.id, {}), more, stage)
-        groups[needs].append(run.id)
+        required = requirements_of(
+            cluster.placed(run.config), cluster, had.get(run.id, {}), more, stage
+        )
+        groups[required].append(run.id)
     return groups
 
 
-def _tasks(runs: Sequence[str], cluster: SlurmCluster, needs: Needs) -> list[list[str]]:
+def _tasks(runs: Sequence[str], cluster: SlurmCluster, required: Requirements) -> list[list[str]]:
     """The runs of each job: one, or several small ones."""
-    size = cluster.packed if needs.ranks == 1 else 1
+    size = cluster.packed if required.ranks == 1 else 1
     return [list(runs[start : start + size]) for start in range(0, len(runs), size)]
 
 
@@ -238,8 +250,8 @@ def _folders(
     placed = [(run.slug, cluster.placed(run.config)) for run in runs]
     folders = create_runs((results / "runs").resolve(), placed)
     for run, folder, (_, config) in zip(runs, folders, placed, strict=True):
-        ask(folder, run.wanted, config)
-        if run.state != "new":
+        ask(folder, run.requests, config)
+        if run.state is not None:
             refresh_resources(folder, config)
             folder.clear_cancel()
     return {folder.id: folder for folder in folders}
@@ -249,8 +261,8 @@ def _array_size(cluster: SlurmCluster) -> int:
     """Tasks of the largest array: as the profile says, or the cluster, or SLURM's default."""
     if cluster.max_array:
         return cluster.max_array
-    said = (slurm.settings() or {}).get("MaxArraySize", "")
-    return int(said) if said.isdigit() and int(said) > 1 else DEFAULT_ARRAY
+    size = (slurm.settings() or {}).get("MaxArraySize", "")
+    return int(size) if size.isdigit() and int(size) > 1 else DEFAULT_ARRAY
 
 
 def _room(cluster: SlurmCluster) -> int:
@@ -260,7 +272,7 @@ def _room(cluster: SlurmCluster) -> int:
     return max(0, cluster.max_jobs - (slurm.my_tasks() or 0))
 
 
-def _check_place() -> None:
+def check_sbatch() -> None:
     if slurm.ask("sbatch", "--version") is None:
         raise UserError(
             "no sbatch on this machine: submit from a login node of the cluster, or use "
@@ -287,8 +299,8 @@ def _no_trace_of_a_job() -> Iterator[None]:
         os.environ.update(traces)
 
 
-def _complaint(text: str) -> str:
+def complaint(text: str) -> str:
     """What sbatch said, in one line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = [line.removeprefix("sbatch: error: ") for line in lines if "error: " in line]
-    return "; ".join(dict.fromkeys(said)) or (lines or ["it said nothing"])[-1]
+    errors = [line.removeprefix("sbatch: error: ") for line in lines if "error: " in line]
+    return "; ".join(dict.fromkeys(errors)) or (lines or ["it said nothing"])[-1]

@@ -79,13 +79,13 @@ def ask(*command: str, patience: float = SECONDS) -> str | None:
 def queue(names: Sequence[str]) -> dict[Key, QueuedTask] | None:
     """The tasks of these jobs that SLURM still has; None if it does not answer."""
     columns = "%F|%K|%T|%r|%N|%M|%j"
-    said = ask(
+    answer = ask(
         "squeue", "--noheader", "--array", f"--name={','.join(names)}", f"--format={columns}"
     )
-    if said is None:
+    if answer is None:
         return None
     tasks: dict[Key, QueuedTask] = {}
-    for line in said.splitlines():
+    for line in answer.splitlines():
         job, index, state, reason, node, clock, name = line.strip().split("|", 6)
         is_array = index.isdigit()
         shown = f"{job}_{index}" if is_array else job
@@ -99,14 +99,14 @@ def queue(names: Sequence[str]) -> dict[Key, QueuedTask] | None:
 def accounting(names: Sequence[str], since: float) -> dict[Key, EndedTask] | None:
     """How tasks of these jobs ended, from one call; None without accounting."""
     start = datetime.fromtimestamp(since - 60).strftime("%Y-%m-%dT%H:%M:%S")
-    said = ask(
+    answer = ask(
         "sacct", "--noheader", "--parsable2", "--allocations", f"--name={','.join(names)}",
         f"--starttime={start}", "--format=JobID,State,ExitCode,NodeList,JobName",
     )  # fmt: skip
-    if said is None:
+    if answer is None:
         return None
     tasks: dict[Key, EndedTask] = {}
-    for line in said.splitlines():
+    for line in answer.splitlines():
         fields = line.split("|", 4)
         if len(fields) < 5 or not (match := TASKS.match(fields[0])):
             continue
@@ -125,23 +125,23 @@ def cancel(jobs: Sequence[str]) -> bool:
 
 def settings() -> dict[str, str] | None:
     """`scontrol show config` by key."""
-    said = ask("scontrol", "show", "config")
-    if said is None:
+    answer = ask("scontrol", "show", "config")
+    if answer is None:
         return None
-    pairs = (line.partition("=") for line in said.splitlines() if "=" in line)
+    pairs = (line.partition("=") for line in answer.splitlines() if "=" in line)
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def my_tasks() -> int | None:
     """How many tasks I have in the queue, for limits on their number."""
-    said = ask("squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i")
-    return None if said is None else len(said.split())
+    answer = ask("squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i")
+    return None if answer is None else len(answer.split())
 
 
 def seconds_left(job: str) -> float | None:
     """Until the time limit of a job; None if it has none or SLURM does not tell."""
-    said = ask("squeue", "--noheader", f"--jobs={job}", "--format=%L")
-    return seconds(said.strip()) if said and ":" in said else None
+    answer = ask("squeue", "--noheader", f"--jobs={job}", "--format=%L")
+    return seconds(answer.strip()) if answer and ":" in answer else None
 
 
 def requeue(job: str) -> bool:
@@ -160,18 +160,18 @@ def _indices(match: re.Match[str]) -> list[int]:
         return [int(single)]
     if ranges is None:
         return [0]
-    found: list[int] = []
+    indices: list[int] = []
     for part in ranges.partition("%")[0].split(","):
         first, _, last = part.partition("-")
         if first.isdigit():
-            found += range(int(first), int((last or first).partition(":")[0]) + 1)
-    return found
+            indices += range(int(first), int((last or first).partition(":")[0]) + 1)
+    return indices
 
 
 def gone(job: str) -> bool:
     """Whether the queue answers and no longer has this job."""
-    said = ask("squeue", "--noheader", f"--jobs={job}", "--states=all", "--format=%T")
-    return said is not None and said.strip() not in WAITING | ACTIVE
+    answer = ask("squeue", "--noheader", f"--jobs={job}", "--states=all", "--format=%T")
+    return answer is not None and answer.strip() not in WAITING | ACTIVE
 
 
 def seconds(clock: str) -> float:

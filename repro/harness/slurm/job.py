@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from msgspec import structs
 from rich.console import Console
 
 from repro.files import read_json, write_json
@@ -30,15 +31,18 @@ from repro.hardware import hostname, visible_gpus
 from repro.harness.evaluation import stage as evaluation
 from repro.harness.local.display import Display
 from repro.harness.local.pool import Outcome, Pool, make_slots, start_worker
-from repro.harness.runs.failures import describe_death
+from repro.harness.runs import variables
+from repro.harness.runs.failures import (
+    Failure,
+    FailureKind,
+    failure_of_the_dead,
+    read_failure,
+    write_failure,
+)
 from repro.harness.runs.store import RunFolder
 from repro.harness.slurm import client as slurm
 from repro.harness.worker.ranks import free_port
-from repro.harness.worker.run import THREADS_VARIABLE, TRAIN_ONLY_VARIABLE
 
-REQUEUES_VARIABLE = "REPRO_REQUEUES"  # starts after the first that a job may ask for
-PACKED_VARIABLE = "REPRO_PACKED"  # runs side by side in a job
-WARNING_VARIABLE = "REPRO_WARNING"  # seconds between SLURM's warning and its kill
 RENDEZVOUS_SECONDS = 600.0
 KILL_SECONDS = 30.0
 REQUEUE_SECONDS = 300.0  # SLURM ends a job that it starts again
@@ -51,13 +55,13 @@ def train(path: str) -> None:
 
     Ends the process with an exit code other than 0 if none of its runs got done.
     """
-    os.environ[TRAIN_ONLY_VARIABLE] = "1"  # evaluations are jobs of their own
+    os.environ.update(variables.TRAIN_ONLY.holding(1))  # evaluations are jobs of their own
     # Until the pool or the watch over a rank listens, a warning must not end the job unseen.
     early: list[signal.Signals] = []
     for number in SIGNALS:
         signal.signal(number, lambda n, _: early.append(signal.Signals(n)))
     folders = run_folders(path)
-    ranks, rank = _number("SLURM_NTASKS", 1), _number("SLURM_PROCID", 0)
+    ranks, rank = variables.SLURM_TASKS.read(), variables.SLURM_TASK.read()
     if ranks > 1 and rank > 0:
         sys.exit(_follow(folders[0], rank, early))
     with _rendezvous(folders[0], ranks):
@@ -92,8 +96,8 @@ def run_folders(path: str) -> list[RunFolder]:
 
 def _lead(folders: Sequence[RunFolder], ranks: int, early: list[signal.Signals]) -> bool:
     """Whether at least one run is done."""
-    cores = _number("SLURM_CPUS_PER_TASK", 1)
-    packed = min(_number(PACKED_VARIABLE, 1), len(folders))
+    cores = variables.SLURM_CPUS.read()
+    packed = min(variables.PACKED.read(), len(folders))
     # A worker divides its threads by its ranks, which here have cores of their own.
     slots = make_slots(len(folders), visible_gpus(), packed, max(1, cores // packed) * ranks)
     outcome = Outcome()
@@ -121,10 +125,10 @@ def _start_again(folders: Sequence[RunFolder], received: Sequence[signal.Signals
     if received and signal.SIGUSR2 not in received:
         print(f"{received[0].name}: SLURM ends this job; nothing is asked for")
         return
-    job, starts = os.environ["SLURM_JOB_ID"], _number("SLURM_RESTART_COUNT", 0)
-    most = _number(REQUEUES_VARIABLE, 0)
+    job, starts = os.environ["SLURM_JOB_ID"], variables.SLURM_RESTARTS.read()
+    most = variables.REQUEUES.read()
     left = slurm.seconds_left(job)
-    at_limit = left is not None and left <= NEAR_THE_END + _number(WARNING_VARIABLE, 0)
+    at_limit = left is not None and left <= NEAR_THE_END + variables.WARNING.read()
     why = "its time limit is near" if at_limit else "preempted"
     if starts < most:
         for folder in folders:
@@ -133,11 +137,10 @@ def _start_again(folders: Sequence[RunFolder], received: Sequence[signal.Signals
         if slurm.requeue(job):
             time.sleep(REQUEUE_SECONDS)
         sys.exit("SLURM did not take this job back; repro retry interrupted")
-    kind = "timeout" if at_limit else "preempted"
+    kind = FailureKind.timeout if at_limit else FailureKind.preempted
     line = f"{why} after {starts + 1} start(s), and no more are allowed; its checkpoint is saved"
     for folder in folders:
-        step = (folder.last_step() or {"step": 0})["step"]
-        folder.fail({"kind": kind, "line": line, "traceback": "", "step": step, "host": hostname()})
+        folder.fail(Failure(kind, line, host=hostname(), step=folder.step))
         folder.event("failed", kind=kind, line=line)
     print(line)
 
@@ -170,19 +173,20 @@ def _follow(folder: RunFolder, rank: int, early: list[signal.Signals]) -> int:
             print(f"rank {rank} waited {RENDEZVOUS_SECONDS:.0f} s for rank 0 in vain")
             return 1
         time.sleep(0.2)
-    place = {"WORLD_SIZE": os.environ["SLURM_NTASKS"], "RANK": str(rank)}
-    place |= {"LOCAL_RANK": _local_rank(), THREADS_VARIABLE: _threads_of_a_follower()}
+    mine = {"WORLD_SIZE": os.environ["SLURM_NTASKS"], "RANK": str(rank)}
+    threads = variables.SLURM_CPUS.read() * variables.SLURM_TASKS.read()
+    mine |= {"LOCAL_RANK": _local_rank()} | variables.THREADS.holding(threads)
     log = folder.path / f"log.rank{rank}.txt"
-    process, start = start_worker(folder, os.environ | meeting | place, log)
+    process, start = start_worker(folder, os.environ | meeting | mine, log)
     for number in SIGNALS:
         signal.signal(number, lambda *_: process.send_signal(signal.SIGTERM))
     if early:
         process.send_signal(signal.SIGTERM)
     code = _watch(process, path)
     if code < 0 and not early and path.exists():
-        died = describe_death(log, start, code) | {"rank": rank}
-        died["step"] = (folder.last_step() or {"step": 0})["step"]
-        write_json(_death_file(folder), died)
+        died = failure_of_the_dead(log, start, code, folder.step)
+        died = structs.replace(died, line=f"rank {rank}: {died.line}")
+        write_failure(_death_file(folder), died)
         return 1
     return 0
 
@@ -202,19 +206,18 @@ def _watch(process: subprocess.Popen[bytes], meeting: Path) -> int:
 
 def _blame_a_rank(folder: RunFolder, outcome: Outcome) -> None:
     """A run that ended because another rank's worker died says so, not that a connection closed."""
-    died = read_json(_death_file(folder))
+    died = read_failure(_death_file(folder))
     if died is None or folder.result() is not None:
         return
-    died["line"] = f"rank {died['rank']}: {died['line']}"
     folder.fail(died)
-    folder.event("failed", kind=died["kind"], line=died["line"])
+    folder.event("failed", kind=died.kind, line=died.line)
     _death_file(folder).unlink()
     if folder in outcome.interrupted:
         outcome.interrupted.remove(folder)
 
 
 def _meeting_file(folder: RunFolder) -> Path:
-    attempt = f"{os.environ['SLURM_JOB_ID']}.{_number('SLURM_RESTART_COUNT', 0)}"
+    attempt = f"{os.environ['SLURM_JOB_ID']}.{variables.SLURM_RESTARTS.read()}"
     return folder.path / "rendezvous" / f"{attempt}.json"
 
 
@@ -223,12 +226,4 @@ def _death_file(folder: RunFolder) -> Path:
 
 
 def _local_rank() -> str:
-    return os.environ.get("SLURM_LOCALID", "0")
-
-
-def _threads_of_a_follower() -> str:
-    return str(_number("SLURM_CPUS_PER_TASK", 1) * _number("SLURM_NTASKS", 1))
-
-
-def _number(variable: str, default: int) -> int:
-    return int(os.environ.get(variable) or default)
+    return str(variables.SLURM_LOCAL_TASK.read())

@@ -11,8 +11,8 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from repro.errors import UserError
 from repro.harness.experiments.clusters import SlurmCluster
-from repro.harness.slurm.batch import _check_place, _complaint, _submit
-from repro.harness.slurm.needs import Needs, parameters_of
+from repro.harness.slurm.batch import check_sbatch, complaint, submit_array
+from repro.harness.slurm.requirements import Requirements, parameters_of
 from repro.harness.slurm.snapshot import snapshot
 
 
@@ -22,16 +22,16 @@ def send_probe(cluster: SlurmCluster, results: Path) -> tuple[str, Path]:
     Raises:
         UserError: SLURM refuses it.
     """
-    _check_place()
+    check_sbatch()
     folder = results / "doctor"
     folder.mkdir(parents=True, exist_ok=True)
-    needs = Needs(1, cluster.gpus, cluster.cpus, cluster.memory_gb, 5)
+    required = Requirements(1, cluster.gpus, cluster.cpus, cluster.memory_gb, 5)
     answer = folder / f"{secrets.token_hex(4)}.json"
-    parameters = parameters_of("repro-doctor", needs, 1, cluster, snapshot(results), None)
+    parameters = parameters_of("repro-doctor", required, 1, cluster, snapshot(results), None)
     try:
-        (job_id,) = _submit(folder, cluster, parameters, probe, [str(answer)])
+        (job_id,) = submit_array(folder, cluster, parameters, probe, [str(answer)])
     except (FailedJobError, FailedSubmissionError) as error:
-        raise UserError(f"sbatch refused: {_complaint(str(error))}") from None
+        raise UserError(f"sbatch refused: {complaint(str(error))}") from None
     return job_id, answer
 
 

@@ -117,18 +117,18 @@ def new_submission(results: Path, cluster: str, code: Path) -> Submission:
 
 def submissions(results: Path) -> list[Submission]:
     """All of them, the oldest first."""
-    found = []
+    read = []
     for file in sorted((results / "submissions").glob("*/submission.json")):
         content = read_json(file) or {}
         arrays = [Array(**array) for array in content.pop("arrays")]
-        found.append(Submission(file.parent, arrays=arrays, **content))
-    return sorted(found, key=lambda s: s.created)
+        read.append(Submission(file.parent, arrays=arrays, **content))
+    return sorted(read, key=lambda s: s.created)
 
 
-def latest_tasks(found: list[Submission], stage: str) -> dict[str, Task]:
+def latest_tasks(sent: list[Submission], stage: str) -> dict[str, Task]:
     """By run id, where its stage was last sent to."""
     tasks: dict[str, Task] = {}
-    for submission in found:
+    for submission in sent:
         for array in submission.arrays:
             if array.stage == stage:
                 for index, runs in enumerate(array.tasks):

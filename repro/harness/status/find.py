@@ -15,10 +15,12 @@ from typing import Any
 from repro.config.identity import run_ids
 from repro.errors import UserError, nearest
 from repro.harness.experiments.experiment import experiment_ids, row_config, run_name, select
-from repro.harness.runs.store import STATES, RunFolder, find_runs
+from repro.harness.runs.states import State
+from repro.harness.runs.store import RunFolder, find_runs
 from repro.harness.status.overview import Overview, View, overview
 from repro.harness.status.triage import Cause
 
+STATES = tuple(State)
 ID_PREFIX = re.compile(r"[0-9a-f]{4,10}")
 
 
@@ -60,41 +62,42 @@ def describe(folder: RunFolder, view: View) -> dict[str, Any]:
     return {
         "id": folder.id,
         "slug": folder.slug,
-        "experiment": run["experiment"],
-        "row": run["row"],
-        "scale": run["scale"],
-        "seed": run["seed"],
+        "experiment": run.experiment,
+        "row": run.row,
+        "scale": run.scale,
+        "seed": run.seed,
         "state": view.state,
         "step": last["step"] if last else 0,
-        "total_steps": run.get("total_steps"),
+        "total_steps": run.total_steps,
         "sentinel": last["sentinel"] if last else None,
-        "cause": said(view.cause),
+        "cause": cause_text(view.cause),
         "kind": view.cause.kind if view.cause else None,
-        "host": view.cause.host if view.cause else run.get("host"),
+        "host": view.cause.host if view.cause else run.host,
         "detail": view.detail,
         "job": view.task.job if view.task else None,
-        "attempts": run.get("attempts", 0),
+        "attempts": run.attempts,
         "evaluation": view.evaluation,
-        "evaluation_cause": said(view.evaluation_cause),
+        "evaluation_cause": cause_text(view.evaluation_cause),
     }
 
 
-def said(cause: Cause | None) -> str | None:
+def cause_text(cause: Cause | None) -> str | None:
+    """As people read it; None stays None."""
     return None if cause is None else f"{cause.line} (step {cause.step})"
 
 
 def _matching(pattern: str, folders: list[RunFolder], runs: Path) -> list[RunFolder]:
     name = pattern.partition(":")[0]
     if name in experiment_ids():
-        wanted = rows_of(pattern, folders)
-        return [f for f in folders if f.id in wanted]
+        served = rows_of(pattern, folders)
+        return [f for f in folders if f.id in served]
     matched = [
         folder
         for folder in folders
         if fnmatchcase(folder.slug, pattern)
         or fnmatchcase(folder.path.name, pattern)
         or (ID_PREFIX.fullmatch(pattern) and folder.id.startswith(pattern))
-        or folder.read_run()["experiment"] == pattern
+        or folder.read_run().experiment == pattern
     ]
     if not matched:
         known = [*experiment_ids(), *STATES, *(f.id for f in folders), *(f.slug for f in folders)]
@@ -108,15 +111,15 @@ def rows_of(reference: str, folders: list[RunFolder]) -> dict[str, str]:
     For all scales and seeds that exist here. A run made before a default changed has another id
     now; it still answers to its label.
     """
-    labels = [folder.read_run() for folder in folders]
-    seeds = {run["seed"] for run in labels}
+    runs = [folder.read_run() for folder in folders]
+    seeds = {run.seed for run in runs}
     served: dict[str, str] = {}
     for experiment, rows in select([reference]):
         names = {run_name(row, variant) for row in rows for variant in experiment.runs_a_row}
-        for folder, run in zip(folders, labels, strict=True):
-            if run["experiment"] == experiment.id and run["row"] in names:
-                served[folder.id] = run["row"]
-        for scale in {run["scale"] for run in labels}:
+        for folder, run in zip(folders, runs, strict=True):
+            if run.experiment == experiment.id and run.row in names:
+                served[folder.id] = run.row
+        for scale in {run.scale for run in runs}:
             for row in (row for row in rows if not row.why_not(scale)):
                 for variant in experiment.runs_a_row:
                     config = row_config(experiment, row, scale, 0, variant)

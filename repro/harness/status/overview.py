@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from repro.harness.evaluation import stage as evaluation
+from repro.harness.runs.failures import FailureKind
+from repro.harness.runs.states import ENDED, EvaluationState, State
 from repro.harness.runs.store import RunFolder
 from repro.harness.slurm import client as slurm
 from repro.harness.slurm.client import EndedTask, QueuedTask
@@ -30,25 +32,28 @@ from repro.harness.status.triage import Cause, cause_of, cause_of_evaluation
 
 JUST_SENT = 60.0  # seconds within which a queue may not know a new job yet
 CLOCKS = 5.0  # seconds by which a node's clock may differ from SLURM's
-ENDED = ("failed", "cancelled", "interrupted")
-LIVE = ("queued", "running")
 
 
 @dataclass(frozen=True)
 class View:
-    """`detail` says where a run waits or runs; `sent` is whether a live SLURM job has it.
+    """How one run is.
 
-    `evaluation` is empty, waiting, running, failed, missing or done; of a failed one
-    `evaluation_cause` says why.
+    Attributes:
+        detail: where it waits or runs, for people.
+        cause: why it is failed, lost, interrupted or cancelled.
+        sent: whether a live SLURM job has it.
+        starting: whether it runs only as SLURM says; its worker does not train yet.
+        evaluation_cause: why its evaluation failed.
     """
 
-    state: str
+    state: State
     detail: str = ""
     cause: Cause | None = None
     task: Task | None = None
     queued: QueuedTask | None = None
-    evaluation: str = ""
+    evaluation: EvaluationState = EvaluationState.none
     sent: bool = False
+    starting: bool = False
     evaluation_cause: Cause | None = None
 
 
@@ -63,16 +68,16 @@ class Overview:
 def overview(folders: Sequence[RunFolder], results: Path) -> Overview:
     """How these runs are now."""
     now = time.time()
-    found = submissions(results)
-    if not found:
+    sent = submissions(results)
+    if not sent:
         return Overview({folder.id: _by_files(folder, now) for folder in folders})
-    return _Look(folders, found, now).overview()
+    return _Look(folders, sent, now).overview()
 
 
 def _by_files(folder: RunFolder, now: float) -> View:
     state = folder.state(now)
     evaluated = _evaluation(folder, state)
-    why = cause_of_evaluation(folder) if evaluated == "failed" else None
+    why = cause_of_evaluation(folder) if evaluated is EvaluationState.failed else None
     cause = cause_of(folder, state)
     return View(state, "", cause, evaluation=evaluated, evaluation_cause=why)
 
@@ -80,7 +85,7 @@ def _by_files(folder: RunFolder, now: float) -> View:
 def _last_word(folder: RunFolder) -> float:
     """When a worker or its pool last wrote how the run is."""
     run = folder.read_run()
-    return max(run.get("started") or 0.0, run.get("ended") or 0.0)
+    return max(run.started or 0.0, run.ended or 0.0)
 
 
 def _has_log(task: Task) -> bool:
@@ -88,36 +93,35 @@ def _has_log(task: Task) -> bool:
     return log is not None and log.exists()
 
 
-def _evaluation(folder: RunFolder, state: str) -> str:
-    if state != "done":
-        return ""
+def _evaluation(folder: RunFolder, state: State) -> EvaluationState:
+    """From the files alone."""
+    if state is not State.done:
+        return EvaluationState.none
     if not evaluation.missing(folder):
-        return "done" if folder.evaluations() else ""
-    return "failed" if evaluation.failure(folder) else "missing"
+        return EvaluationState.done if folder.evaluations() else EvaluationState.none
+    return EvaluationState.failed if evaluation.failure(folder) else EvaluationState.missing
 
 
 class _Look:
     """One look at runs, some of which were sent to SLURM."""
 
-    def __init__(self, folders: Sequence[RunFolder], found: list[Submission], now: float) -> None:
-        self.now, self.folders, self.found = now, folders, found
-        self.trained, self.evaluated = latest_tasks(found, TRAIN), latest_tasks(found, EVALUATE)
+    def __init__(self, folders: Sequence[RunFolder], sent: list[Submission], now: float) -> None:
+        self.now, self.folders, self.sent = now, folders, sent
+        self.trained, self.evaluated = latest_tasks(sent, TRAIN), latest_tasks(sent, EVALUATE)
         self.states = {folder.id: folder.state(now) for folder in folders}
         self.evaluations = {f.id: _evaluation(f, self.states[f.id]) for f in folders}
         self.notes: list[str] = []
+        self.queue = self._ask_queue()
+        self.ended = self._ask_accounting()
 
     def overview(self) -> Overview:
-        self.queue = self._ask_queue()
-        silent = [self.trained[f.id] for f in self.folders if self._needs_accounting(f)]
-        silent += [self.evaluated[f.id] for f in self.folders if self._evaluation_vanished(f)]
-        self.ended = self._ask_accounting(silent)
         views = {folder.id: self._view(folder) for folder in self.folders}
         unfinished = {
             task.submission.id
             for name, task in self.trained.items()
-            if name in views and views[name].state != "done"
+            if name in views and views[name].state is not State.done
         }
-        for submission in self.found:
+        for submission in self.sent:
             if submission.id in unfinished and submission.cut_off(self.now):
                 self.notes.append(
                     f"submission {submission.id} of {submission.user} was cut off: what it had "
@@ -139,9 +143,10 @@ class _Look:
 
     def _open_task(self, folder: RunFolder) -> Task | None:
         """The job that may still do something for this run."""
-        if self.states[folder.id] != "done":
+        if self.states[folder.id] is not State.done:
             return self.trained.get(folder.id)
-        return self.evaluated.get(folder.id) if self.evaluations[folder.id] != "done" else None
+        evaluated = self.evaluations[folder.id] is EvaluationState.done
+        return None if evaluated else self.evaluated.get(folder.id)
 
     def _queued(self, task: Task | None) -> QueuedTask | None:
         return self.queue.get(task.key) if task and self.queue else None
@@ -149,12 +154,14 @@ class _Look:
     def _needs_accounting(self, folder: RunFolder) -> bool:
         """Whether a job left the queue and the run's files do not tell how."""
         state, task = self.states[folder.id], self.trained.get(folder.id)
-        if task is None or self.queue is None or self._queued(task) or state in ("done", "running"):
+        if task is None or self.queue is None or self._queued(task):
             return False
-        words = folder.failure() if state == "failed" and self._fresh(folder, task) else None
-        if words is not None:
-            return bool(words["kind"] == "killed")
-        return not self._young(task) or state != "queued"
+        if state in (State.done, State.running):
+            return False
+        failure = folder.failure() if state is State.failed and self._fresh(folder, task) else None
+        if failure is not None:
+            return failure.kind is FailureKind.killed
+        return not self._young(task) or state is not State.queued
 
     def _evaluation_vanished(self, folder: RunFolder) -> bool:
         """Whether the job that was to evaluate left the queue without numbers and without a word.
@@ -165,13 +172,15 @@ class _Look:
         if task is None or self.queue is None or self._queued(task) or self._young(task):
             return False
         later = trained is None or task.submission.created >= trained.submission.created
-        return later and self.evaluations[folder.id] == "missing"
+        return later and self.evaluations[folder.id] is EvaluationState.missing
 
     def _young(self, task: Task) -> bool:
         """Whether the queue may not know it yet."""
         return self.now - task.submission.created < JUST_SENT
 
-    def _ask_accounting(self, tasks: Sequence[Task]) -> dict[slurm.Key, EndedTask]:
+    def _ask_accounting(self) -> dict[slurm.Key, EndedTask]:
+        tasks = [self.trained[f.id] for f in self.folders if self._needs_accounting(f)]
+        tasks += [self.evaluated[f.id] for f in self.folders if self._evaluation_vanished(f)]
         if not tasks:
             return {}
         names = sorted({task.array.name for task in tasks})
@@ -188,75 +197,80 @@ class _Look:
 
     def _view(self, folder: RunFolder) -> View:
         state, task = self.states[folder.id], self.trained.get(folder.id)
-        if state == "done":
+        if state is State.done:
             return self._done(folder, task)
         if task is None:
             return View(state, "", cause_of(folder, state))
         queued = self._queued(task)
-        if state == "running":
-            host = folder.read_run().get("host", "")
-            return View(state, f"job {task.job} on {queued.node if queued else host}", sent=True,
-                        task=task, queued=queued)  # fmt: skip
-        if not self._fresh(folder, task) and state != "cancelled":
-            state = "queued"  # what an earlier attempt left
+        if state is State.running:
+            node = queued.node if queued else folder.read_run().host or ""
+            detail = f"job {task.job} on {node}"
+            return View(state, detail, sent=True, task=task, queued=queued)
+        if not self._fresh(folder, task) and state is not State.cancelled:
+            state = State.queued  # what an earlier attempt left
         if queued is not None:
             return self._in_queue(folder, state, task, queued)
         unsure = self.queue is None or self._young(task)
-        if state == "queued" and unsure and not task.submission.cut_off(self.now):
-            return View("queued", f"job {task.job}" if task.job else "being sent", task=task,
-                        sent=True)  # fmt: skip
+        if state is State.queued and unsure and not task.submission.cut_off(self.now):
+            detail = f"job {task.job}" if task.job else "being sent"
+            return View(state, detail, task=task, sent=True)
         return self._gone(folder, state, task)
 
-    def _in_queue(self, folder: RunFolder, state: str, task: Task, queued: QueuedTask) -> View:
+    def _in_queue(self, folder: RunFolder, state: State, task: Task, queued: QueuedTask) -> View:
         known: dict[str, Any] = {"task": task, "queued": queued, "sent": True}
-        attempts = folder.read_run().get("attempts", 0)
+        attempts = folder.read_run().attempts
         again = f", start {attempts + 1}" if attempts and self._fresh(folder, task) else ""
         if not queued.active:
-            return View("queued", f"job {queued.job}: {queued.why}{again}", **known)
+            return View(State.queued, f"job {queued.job}: {queued.why}{again}", **known)
         age = folder.heartbeat_age(self.now)
-        if state == "lost" and age is not None and queued.age > age:
+        if state is State.lost and age is not None and queued.age > age:
             # This start of the job has had a heartbeat, which stopped: SLURM has not noticed.
             cause = cause_of(folder, state, task)
-            return View("lost", f"SLURM still says {queued.state} on {queued.node}", cause, **known)
+            return View(state, f"SLURM still says {queued.state} on {queued.node}", cause, **known)
         if state in ENDED and _last_word(folder) >= self.now - queued.age - CLOCKS:
             # Of this start: other runs of its pack go on, or the job asks to be started again.
-            cause, comes_back = cause_of(folder, state, task), state == "interrupted"
+            cause, comes_back = cause_of(folder, state, task), state is State.interrupted
             return View(state, "its job is ending", cause, task, queued, sent=comes_back)
-        return View("running", f"job {queued.job} starts on {queued.node}{again}", **known)
+        detail = f"job {queued.job} starts on {queued.node}{again}"
+        return View(State.running, detail, starting=True, **known)
 
-    def _gone(self, folder: RunFolder, state: str, task: Task) -> View:
+    def _gone(self, folder: RunFolder, state: State, task: Task) -> View:
         """Not in the queue any more, or never: the accounting may tell how it ended."""
         ended = self.ended.get(task.key)
-        if state == "queued" and ended is None and self.queue is not None:
+        if state is State.queued and ended is None and self.queue is not None:
             started = _has_log(task)
             if not started and task.submission.cut_off(self.now):
-                return View("queued", "never sent: its submission was cut off", task=task)
-        if ended and ended.state == "CANCELLED" and state in ("queued", "interrupted"):
-            state = "cancelled"
-        if state == "queued":
-            state = "lost"
+                return View(state, "never sent: its submission was cut off", task=task)
+        unfinished = state in (State.queued, State.interrupted)
+        if ended and ended.state == "CANCELLED" and unfinished:
+            state = State.cancelled
+        if state is State.queued:
+            state = State.lost
         cause = cause_of(folder, state, task, ended)
-        if cause and state in ("interrupted", "lost") and cause.kind == "cancelled":
-            state = "cancelled"
-        if cause and state == "interrupted":
-            state = "failed"  # it saved in time, but its job will not come back by itself
+        taken_back = cause is not None and cause.kind is FailureKind.cancelled
+        if taken_back and state in (State.interrupted, State.lost):
+            state = State.cancelled
+        if cause and state is State.interrupted:
+            state = State.failed  # it saved in time, but its job will not come back by itself
         return View(state, "", cause, task)
 
     def _done(self, folder: RunFolder, task: Task | None) -> View:
-        evaluating, found = self.evaluated.get(folder.id), self.evaluations[folder.id]
-        queued = self._queued(evaluating) if found != "done" else None
+        evaluating, state = self.evaluated.get(folder.id), self.evaluations[folder.id]
+        queued = self._queued(evaluating) if state is not EvaluationState.done else None
         known: dict[str, Any] = {"task": evaluating or task, "queued": queued}
         if queued is not None:
-            return View("done", evaluation="running" if queued.active else "waiting", sent=True,
-                        **known)  # fmt: skip
-        if evaluating and found == "missing" and (self.queue is None or self._young(evaluating)):
-            return View("done", evaluation="waiting", sent=True, **known)
+            state = EvaluationState.running if queued.active else EvaluationState.waiting
+            return View(State.done, evaluation=state, sent=True, **known)
+        missing = state is EvaluationState.missing
+        if evaluating and missing and (self.queue is None or self._young(evaluating)):
+            return View(State.done, evaluation=EvaluationState.waiting, sent=True, **known)
         why: Cause | None = None
-        if found == "failed":
+        if state is EvaluationState.failed:
             why = cause_of_evaluation(folder)
         elif evaluating and self._evaluation_vanished(folder):
             ended = self.ended.get(evaluating.key)
             # One that never began was taken back: it is missing, and nothing is wrong with it.
             if _has_log(evaluating) or (ended and ended.state != "CANCELLED"):
-                found, why = "failed", cause_of_evaluation(folder, evaluating, ended)
-        return View("done", evaluation=found, evaluation_cause=why, **known)
+                state = EvaluationState.failed
+                why = cause_of_evaluation(folder, evaluating, ended)
+        return View(State.done, evaluation=state, evaluation_cause=why, **known)

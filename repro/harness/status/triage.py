@@ -11,10 +11,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from repro.files import tail
 from repro.harness.evaluation import stage as evaluation
+from repro.harness.runs.failures import Failure, FailureKind
+from repro.harness.runs.states import ENDED, State
 from repro.harness.runs.store import RunFolder
 from repro.harness.slurm.client import EndedTask
 from repro.harness.slurm.submissions import Task
@@ -23,146 +24,149 @@ DAEMON = re.compile(r"slurmstepd\S*: error|srun: error")
 KILLED = re.compile(r"srun: error: \S+: tasks? [\d,-]+: Killed")
 ATTEMPT = "Starting with JobEnvironment("  # submitit's first line of every start of a job
 
-
-# Words in a message or a log; the first kind that has one of them.
-WORDS: dict[str, tuple[str, ...]] = {
-    "out_of_memory": (
+# In a message or a log; the first kind that has one of its patterns there.
+PATTERNS: dict[FailureKind, tuple[str, ...]] = {
+    FailureKind.out_of_memory: (
         "exceeded memory limit", "oom[-_ ]kill", "out of memory", "OutOfMemory",
         "can't allocate memory", "Cannot allocate memory", "MemoryError",
     ),
-    "timeout": ("DUE TO TIME LIMIT",),
-    "node": ("DUE TO NODE FAILURE", "NODE_FAIL"),
-    "preempted": ("DUE TO PREEMPTION",),
-    "disk_full": ("No space left on device", "Disk quota exceeded"),
-    "import": (
+    FailureKind.timeout: ("DUE TO TIME LIMIT",),
+    FailureKind.node: ("DUE TO NODE FAILURE", "NODE_FAIL"),
+    FailureKind.preempted: ("DUE TO PREEMPTION",),
+    FailureKind.disk_full: ("No space left on device", "Disk quota exceeded"),
+    FailureKind.import_: (
         "ModuleNotFoundError", "ImportError", "cannot open shared object file", "command not found",
         "python[^ ]*: No such file or directory",
     ),
-    "cuda": (
+    FailureKind.cuda: (
         "CUDA", "cuDNN", "CUBLAS", "NCCL", "Connection closed by peer", "Connection reset by peer",
         "ProcessGroup",
     ),
 }  # fmt: skip
-STATES = {
-    "OUT_OF_MEMORY": "out_of_memory",
-    "TIMEOUT": "timeout",
-    "DEADLINE": "timeout",
-    "NODE_FAIL": "node",
-    "BOOT_FAIL": "node",
-    "PREEMPTED": "preempted",
-    "CANCELLED": "cancelled",
-    "REVOKED": "cancelled",
+ENDINGS = {  # the accounting's states that say why
+    "OUT_OF_MEMORY": FailureKind.out_of_memory,
+    "TIMEOUT": FailureKind.timeout,
+    "DEADLINE": FailureKind.timeout,
+    "NODE_FAIL": FailureKind.node,
+    "BOOT_FAIL": FailureKind.node,
+    "PREEMPTED": FailureKind.preempted,
+    "CANCELLED": FailureKind.cancelled,
+    "REVOKED": FailureKind.cancelled,
 }
+Evidence = tuple[FailureKind, str]  # and the line that shows it
 
 
 @dataclass(frozen=True)
 class Cause:
-    kind: str
+    """What status concludes from all that was left behind."""
+
+    kind: FailureKind
     line: str  # the decisive one
     host: str
     step: int
 
 
 def cause_of(
-    folder: RunFolder, state: str, task: Task | None = None, ended: EndedTask | None = None
+    folder: RunFolder, state: State, task: Task | None = None, ended: EndedTask | None = None
 ) -> Cause | None:
     """Why a failed, lost, interrupted or cancelled run is so; None for every other."""
-    if state == "failed" and (failure := folder.failure()):
+    if state is State.failed and (failure := folder.failure()):
         return _refined(failure, task, ended)
-    if state not in ("failed", "lost", "interrupted", "cancelled"):
+    if state not in (*ENDED, State.lost):
         return None
-    run = folder.read_run()
-    step = (folder.last_step() or {"step": 0})["step"]
-    host = (ended.node if ended else "") or run.get("host") or ""
-    kind, line = _said_by_slurm(task, ended)
-    if not kind and (state == "lost" or (state == "interrupted" and ended)):
-        kind, line = _said_by_the_job(task, ended)
-    if state == "cancelled":
-        kind, line = "cancelled", line or "by repro cancel"
-    elif state == "interrupted" and not kind:
+    host = (ended.node if ended else "") or folder.read_run().host or ""
+    evidence = _by_slurm(task, ended)
+    if not evidence and (state is State.lost or (state is State.interrupted and ended)):
+        evidence = _by_the_job(task, ended)
+    if state is State.cancelled:
+        line = evidence[1] if evidence else "by repro cancel"
+        return Cause(FailureKind.cancelled, line, host, folder.step)
+    if state is State.interrupted and not evidence:
         return None
-    return Cause(kind or "unknown", line or _last_words(folder, task), host, step)
+    kind, line = evidence or (FailureKind.unknown, _last_line(folder, task))
+    return Cause(kind, line, host, folder.step)
 
 
 def cause_of_evaluation(
     folder: RunFolder, task: Task | None = None, ended: EndedTask | None = None
 ) -> Cause:
     """Why the evaluation of a finished run failed, from what it wrote or from its job."""
-    if failure := evaluation.failure(folder):
+    if failed := evaluation.failure(folder):
+        name, failure = failed
         cause = _refined(failure, None, None)
-        return replace(cause, line=f"evaluation {failure['protocol']}: {cause.line}")
-    kind, line = _said_by_slurm(task, ended)
-    if not kind:
-        kind, line = _said_by_the_job(task, ended)
-    said = line or "its job ended without a word"
-    step = (folder.last_step() or {"step": 0})["step"]
-    return Cause(kind or "unknown", f"evaluation: {said}", ended.node if ended else "", step)
+        return replace(cause, line=f"evaluation {name}: {cause.line}")
+    evidence = _by_slurm(task, ended) or _by_the_job(task, ended)
+    kind, line = evidence or (FailureKind.unknown, "its job ended without a word")
+    return Cause(kind, f"evaluation: {line}", ended.node if ended else "", folder.step)
 
 
-def _refined(failure: dict[str, Any], task: Task | None, ended: EndedTask | None) -> Cause:
-    kind, line = failure["kind"], failure["line"]
-    if kind == "code":
+def _refined(failure: Failure, task: Task | None, ended: EndedTask | None) -> Cause:
+    kind, line = failure.kind, failure.line
+    if kind is FailureKind.code:
         kind = _kind_of(line) or kind
-    elif kind == "killed":
-        said, words = _said_by_slurm(task, ended)
-        if said and said != "cancelled":
-            kind, line = said, f"{line}; {words}"
+    elif kind is FailureKind.killed:
+        evidence = _by_slurm(task, ended)
+        if evidence and evidence[0] is not FailureKind.cancelled:
+            kind, line = evidence[0], f"{line}; {evidence[1]}"
         else:
-            kind = _kind_of(failure.get("traceback", "")) or kind
-    return Cause(kind, line, failure.get("host", ""), failure["step"])
+            kind = _kind_of(failure.traceback) or kind
+    return Cause(kind, line, failure.host, failure.step)
 
 
-def _said_by_slurm(task: Task | None, ended: EndedTask | None) -> tuple[str, str]:
-    """Kind and line of what SLURM says it did to the job; empty where it left no word."""
-    words = _words(task, ended)
-    for line in reversed(words):
+def _by_slurm(task: Task | None, ended: EndedTask | None) -> Evidence | None:
+    """What SLURM says it did to the job; None where it left no word."""
+    log = _job_log(task, ended)
+    for line in reversed(log):
         if DAEMON.search(line):
             if "CANCELLED AT" in line and "DUE TO" not in line:
                 continue  # every end is announced so; a reason stands in another line
             if kind := _kind_of(line):
                 return kind, line
-    if ended and (kind := STATES.get(ended.state, "")):
-        return kind, f"SLURM: {ended.state} on {ended.node or 'no node'}"
-    if any("CANCELLED AT" in line and "JOB REQUEUE" not in line for line in words):
-        return "cancelled", next(line for line in reversed(words) if "CANCELLED AT" in line)
-    return "", ""
+    if ended and (ending := ENDINGS.get(ended.state)):
+        return ending, f"SLURM: {ended.state} on {ended.node or 'no node'}"
+    if any("CANCELLED AT" in line and "JOB REQUEUE" not in line for line in log):
+        line = next(line for line in reversed(log) if "CANCELLED AT" in line)
+        return FailureKind.cancelled, line
+    return None
 
 
-def _said_by_the_job(task: Task | None, ended: EndedTask | None) -> tuple[str, str]:
-    """Kind and line of a job that ended before it could write why into the run's folder."""
-    words = [line for line in _words(task, ended) if line.strip()]
-    last = _decisive(words)
+def _by_the_job(task: Task | None, ended: EndedTask | None) -> Evidence | None:
+    """What the log of a job says that ended before it could write why into the run's folder."""
+    log = [line for line in _job_log(task, ended) if line.strip()]
+    last = _decisive(log)
     if ended is None or ended.exit_code in ("", "0:0"):
         kind = _kind_of(last)
-        return (kind, f"last line of the job: {last}") if kind else ("", "")
+        return (kind, f"last line of the job: {last}") if kind else None
     code, _, number = ended.exit_code.partition(":")
     if number not in ("", "0"):
-        return "killed", f"SLURM: {ended.state}, killed by signal {number}; last line: {last}"
-    killed = next((line for line in words if KILLED.match(line)), "")
-    kind = _kind_of("\n".join(words[-20:])) or ("killed" if killed else "unknown")
-    how = killed or f"exit code {code}"
-    return kind, f"SLURM: {ended.state}, {how}; last line of the job: {last}"
+        line = f"SLURM: {ended.state}, killed by signal {number}; last line: {last}"
+        return FailureKind.killed, line
+    killed = next((line for line in log if KILLED.match(line)), "")
+    kind = _kind_of("\n".join(log[-20:]))
+    kind = kind or (FailureKind.killed if killed else FailureKind.unknown)
+    end = killed or f"exit code {code}"
+    return kind, f"SLURM: {ended.state}, {end}; last line of the job: {last}"
 
 
-def _decisive(words: Sequence[str]) -> str:
-    """The line of the last exception, or what was said last by anything but SLURM's own tools."""
-    own = [line.strip() for line in words if not line.startswith(("srun: ", "slurmstepd"))]
+def _decisive(log: Sequence[str]) -> str:
+    """The line of the last exception, or the last one of anything but SLURM's own tools."""
+    own = [line.strip() for line in log if not line.startswith(("srun: ", "slurmstepd"))]
     raised = [line for line in own if re.match(r"[\w.]*(Error|Exception|Exit)\b", line)]
     return (raised or own or ["none"])[-1]
 
 
-def _words(task: Task | None, ended: EndedTask | None) -> list[str]:
+def _job_log(task: Task | None, ended: EndedTask | None) -> list[str]:
     """What the last start of the job printed."""
     log = task.log(ended.job if ended else None) if task else None
     return last_attempt(log) if log else []
 
 
-def _kind_of(text: str) -> str:
-    found = (kind for kind, words in WORDS.items() if re.search("|".join(words), text))
-    return next(found, "")
+def _kind_of(text: str) -> FailureKind | None:
+    kinds = (kind for kind, patterns in PATTERNS.items() if re.search("|".join(patterns), text))
+    return next(kinds, None)
 
 
-def _last_words(folder: RunFolder, task: Task | None) -> str:
+def _last_line(folder: RunFolder, task: Task | None) -> str:
     for path in (folder.path / "log.txt", task.log() if task else None):
         lines = [line for line in tail(path) if line.strip()] if path else []
         if lines:

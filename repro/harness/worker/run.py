@@ -33,8 +33,10 @@ from typing import TYPE_CHECKING, Any
 from repro.errors import UserError
 from repro.files import write_json
 from repro.harness.evaluation import stage as evaluation
+from repro.harness.runs import variables
 from repro.harness.runs.environment import environment
-from repro.harness.runs.failures import describe
+from repro.harness.runs.failures import failure_of
+from repro.harness.runs.states import State
 from repro.harness.runs.store import RunBusy, RunFolder
 from repro.harness.worker.journal import Journal
 from repro.harness.worker.ranks import followers, is_follower
@@ -46,9 +48,6 @@ if TYPE_CHECKING:
 
 DONE, FAILED, USER_MISTAKE, BUSY, STOPPED = range(5)
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
-POOL_VARIABLE = "REPRO_POOL_PID"  # set by the local pool: stop when that process is gone
-TRAIN_ONLY_VARIABLE = "REPRO_TRAIN_ONLY"  # set by a backend that evaluates in other jobs
-THREADS_VARIABLE = "REPRO_THREADS"  # set by a backend that divides the machine's cores
 ATTEMPT = "=== attempt"  # begins an attempt's part of a run's log
 
 
@@ -61,7 +60,7 @@ class StopRequest:
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
         self.reason = ""
-        self.pool = os.environ.get(POOL_VARIABLE)
+        self.pool = variables.POOL_PID.read()
         for number in STOP_SIGNALS:
             signal.signal(number, self._on_signal)
 
@@ -72,15 +71,15 @@ class StopRequest:
         """Notice a cancel marker, and a pool that was killed and can no longer send a signal."""
         if self.folder.cancel_requested():
             self.reason = "cancelled"
-        elif self.pool is not None and os.getppid() != int(self.pool):
+        elif self.pool and os.getppid() != self.pool:
             self.reason = "the pool that started this run is gone"
 
 
-def main(words: list[str]) -> int:
-    if len(words) != 1:
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1:
         print("usage: python -m repro.harness.worker RUN_FOLDER", file=sys.stderr)
         return USER_MISTAKE
-    return work(Path(words[0]))
+    return work(Path(arguments[0]))
 
 
 def work(path: Path) -> int:
@@ -112,32 +111,32 @@ def work(path: Path) -> int:
 
 
 def trains_only() -> bool:
-    return TRAIN_ONLY_VARIABLE in os.environ
+    return bool(variables.TRAIN_ONLY.read())
 
 
 def _attempt(folder: RunFolder, stop: StopRequest) -> int:
     config: RunConfig | None = None
     try:
-        attempt = folder.read_run().get("attempts", 0) + 1
+        attempt = folder.read_run().attempts + 1
         me = {"pid": os.getpid(), "host": socket.gethostname(), "job": slurm_job()}
-        print(f"{ATTEMPT} {attempt}, {time.ctime()}, {' '.join(_place(me))} ===")
-        folder.update_run(state="running", attempts=attempt, started=time.time(), **me)
+        print(f"{ATTEMPT} {attempt}, {time.ctime()}, {' '.join(_whereabouts(me))} ===")
+        folder.update_run(state=State.running, attempts=attempt, started=time.time(), **me)
         folder.event("started", attempt=attempt, **me)
         config = folder.config()
         ranks = config.resources.ranks
         with _heartbeat(folder, config.reporting.heartbeat_seconds), followers(folder.path, ranks):
             return _train(folder, config, stop)
     except Exception as error:  # noqa: BLE001  whatever happened, the folder must tell of it
-        failure = describe(error, (folder.last_step() or {"step": 0})["step"])
+        failure = failure_of(error, folder.step)
         if stop.reason and config is not None and config.resources.ranks > 1:
             # Another rank was ended before it could agree on a step; the last checkpoint counts.
-            print(f"{failure['line']}; it had been asked to stop ({stop.reason})")
-            return _stopped(folder, failure["step"], stop.reason)
+            print(f"{failure.line}; it had been asked to stop ({stop.reason})")
+            return _stopped(folder, failure.step, stop.reason)
         # On a full disk none of this may fit; the exit code remains.
         with suppress(OSError):
             folder.fail(failure)
-            folder.event("failed", kind=failure["kind"], line=failure["line"])
-            print(f"failed ({failure['kind']}) at step {failure['step']}: {failure['line']}")
+            folder.event("failed", kind=failure.kind, line=failure.line)
+            print(f"failed ({failure.kind}) at step {failure.step}: {failure.line}")
         return USER_MISTAKE if isinstance(error, UserError) else FAILED
 
 
@@ -155,7 +154,7 @@ def _train(folder: RunFolder, config: RunConfig, stop: StopRequest) -> int:
 
     keep_freed_memory()
     ranks = config.resources.ranks
-    if threads := config.resources.threads or int(os.environ.get(THREADS_VARIABLE, "0")):
+    if threads := config.resources.threads or variables.THREADS.read():
         torch.set_num_threads(max(1, threads // ranks))
     with distributed.joined(ranks, choose_device(config.resources.device.value).type):
         device = choose_device(config.resources.device.value)
@@ -243,7 +242,7 @@ def at_rest(event: dict[str, Any], steps_per_epoch: int) -> bool:
 
 
 def _stopped(folder: RunFolder, step: int, reason: str) -> int:
-    state = "cancelled" if folder.cancel_requested() else "interrupted"
+    state = State.cancelled if folder.cancel_requested() else State.interrupted
     folder.update_run(state=state, ended=time.time())
     folder.event(state, step=step, reason=reason)
     print(f"{state} at step {step} ({reason}); the checkpoint is saved")
@@ -257,7 +256,7 @@ def slurm_job() -> str | None:
     return os.environ.get("SLURM_JOB_ID")
 
 
-def _place(me: dict[str, Any]) -> list[str]:
+def _whereabouts(me: dict[str, Any]) -> list[str]:
     node = os.environ.get("SLURMD_NODENAME")
     return [
         me["host"],

@@ -9,7 +9,7 @@ from repro.cli.parser import main
 from repro.harness.plan.plan import plan
 from repro.harness.plan.submit import submit
 from repro.harness.runs.store import find_runs
-from repro.harness.slurm.needs import More
+from repro.harness.slurm.requirements import Increase
 from tests.cli.calling import CLUSTER
 from tests.harness.scripted import Scripted, scripted
 
@@ -19,7 +19,7 @@ __all__ = ["scripted"]
 def test_rubbish_is_what_finished_submissions_left_and_run_folders_stay(
     scripted: Scripted, results: Path
 ) -> None:
-    submit(plan(["F7:both"], "smoke", 1, results).runs, CLUSTER, results, More(), print)
+    submit(plan(["F7:both"], "smoke", 1, results).runs, CLUSTER, results, Increase(), print)
     assert rubbish(results) == []
     (folder,) = find_runs(results / "runs")
     folder.finish({"metrics": {}})

@@ -13,8 +13,9 @@ from repro.cli.runs import run_log
 from repro.errors import UserError
 from repro.harness.plan.plan import plan
 from repro.harness.plan.submit import submit
+from repro.harness.runs.failures import Failure, FailureKind
 from repro.harness.runs.store import RunFolder
-from repro.harness.slurm.needs import More
+from repro.harness.slurm.requirements import Increase
 from repro.harness.status.overview import overview
 from tests.cli.calling import CLUSTER, make
 from tests.harness.scripted import Scripted, scripted
@@ -26,7 +27,7 @@ def test_the_log_of_a_failed_run_begins_with_what_failed_it(
     queued: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (queued.path / "log.txt").write_text("".join(f"line {i}\n" for i in range(100)))
-    queued.fail({"kind": "nan", "line": "the loss is not finite", "step": 42})
+    queued.fail(Failure(FailureKind.nan, line="the loss is not finite", step=42))
     assert main(["logs", "failed"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"== {queued.path.name} (failed)"
@@ -80,7 +81,7 @@ def test_a_job_that_never_began_shows_what_the_job_said(
     scripted: Scripted, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = plan(["F7:both"], "smoke", 1, results).runs
-    submit(runs, CLUSTER, results, More(), print)
+    submit(runs, CLUSTER, results, Increase(), print)
     (jobs,) = results.glob("submissions/*/jobs")
     (jobs / "101_0_log.out").write_text("bash: module: command not found\n")
     assert main(["logs", "F7"]) == 0

@@ -10,6 +10,7 @@ import pytest
 
 from repro.cli.parser import main
 from repro.harness.plan.plan import plan
+from repro.harness.runs.failures import Failure, FailureKind
 from repro.harness.runs.store import RunFolder, create_run
 from tests.cli.calling import json_of, make
 
@@ -50,7 +51,7 @@ def test_the_board_shows_seeds_by_sign_and_failures_by_cause(
     folders[0].finish({"metrics": {}})
     for folder, host in ((folders[2], "n1"), (folders[3], "n2")):
         folder.fail(
-            {"kind": "out_of_memory", "line": "CUDA out of memory", "host": host, "step": 1}
+            Failure(FailureKind.out_of_memory, line="CUDA out of memory", host=host, step=1)
         )
     assert main(["status", "F7"]) == 0
     out = capsys.readouterr().out
@@ -68,7 +69,7 @@ def test_the_board_shows_seeds_by_sign_and_failures_by_cause(
 
 def test_a_line_a_run_on_request(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = make(results, seeds=1)
-    folders[0].fail({"kind": "nan", "line": "the loss is nan", "host": "n1", "step": 7})
+    folders[0].fail(Failure(FailureKind.nan, line="the loss is nan", host="n1", step=7))
     assert main(["status", "--runs"]) == 0
     out = capsys.readouterr().out
     assert all(folder.id in out for folder in folders)

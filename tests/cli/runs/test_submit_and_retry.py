@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from repro.cli.parser import main
+from repro.harness.runs.failures import Failure, FailureKind
 from repro.harness.runs.store import RunFolder, find_runs
 from repro.harness.slurm.submissions import submissions
 from tests.harness.scripted import Scripted, option, scripted
@@ -20,7 +21,7 @@ def test_submit_and_retry_refuse_to_start_when_nobody_can_confirm(
 ) -> None:
     assert main(["submit", "F7:both", "--scale", "smoke"]) == 2
     assert "add --yes" in capsys.readouterr().err
-    queued.fail({"kind": "nan", "line": "not finite", "step": 1})
+    queued.fail(Failure(FailureKind.nan, line="not finite", step=1))
     assert main(["retry", "failed"]) == 2
     assert "add --yes" in capsys.readouterr().err
     assert queued.state(0) == "failed"

@@ -142,7 +142,7 @@ def test_a_benchmark_without_data_is_not_asked_for_and_the_plan_says_so(
 
 def test_a_finished_run_is_to_evaluate_before_its_folder_was_asked(tmp_path: Path) -> None:
     (run,) = plan(["AD_attn:dino"], "smoke", 1, tmp_path).runs
-    assert run.wanted == ("attention@voc12",)
+    assert run.requests == ("attention@voc12",)
     folder = create_run(tmp_path / "runs", run.slug, run.config)
     (folder.path / "checkpoints" / "last.pt").touch()
     folder.finish({"metrics": {}, "wall_seconds": 1.0})

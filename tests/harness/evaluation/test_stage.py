@@ -33,7 +33,7 @@ def test_a_worker_evaluates_what_it_trained(trained: RunFolder) -> None:
     assert set(found.metrics) == {"knn_10", "knn_20", "knn_100", "knn_200"}
     # The checkpoint's teacher is the one that the last evaluation in training saw.
     assert found.metrics["knn_20"] == (trained.result() or {})["metrics"]["knn"]
-    assert found.step == (trained.last_step() or {})["step"]
+    assert found.step == trained.step
     assert evaluation.missing(trained) == []
 
 
@@ -108,9 +108,11 @@ def test_its_failure_leaves_the_run_done_and_is_offered_again(
     folder.finish({"metrics": {}})
     assert evaluation.missing(folder) == ["knn"]
     assert not evaluation.evaluate(folder)
-    found = evaluation.failure(folder)
-    assert found is not None
-    assert "no readable checkpoint" in found["line"]
+    failed = evaluation.failure(folder)
+    assert failed is not None
+    name, failure = failed
+    assert name == "knn"
+    assert "no readable checkpoint" in failure.line
     assert folder.result() is not None
     assert "evaluation knn failed" in capsys.readouterr().out
 

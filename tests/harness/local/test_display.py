@@ -15,6 +15,7 @@ from rich.console import Console
 
 from repro.config.compose import compose
 from repro.harness.local.display import FIRST_READ, ActiveRun, Display, Tail, clock, number
+from repro.harness.runs.states import State
 from repro.harness.runs.store import RunFolder, create_run
 
 EXPERIMENTS = Path(__file__).parents[3] / "experiments"
@@ -97,7 +98,7 @@ def shown(folder: RunFolder, terminal: bool, monkeypatch: pytest.MonkeyPatch) ->
         metrics = {"knn": 71.25, "entropy": 2.0, "kl": 0.5}
         result = {"metrics": metrics, "sentinel": {"state": "healthy"}, "wall_seconds": 75.0}
         folder.finish(result)
-        display.ended(folder, "done")
+        display.ended(folder, State.done)
         assert display.header().startswith("2/3 runs ended, 0 active")
     return output.getvalue()
 

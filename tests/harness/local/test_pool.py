@@ -107,7 +107,7 @@ def test_runs_are_trained_in_order_once_and_leave_their_logs(smoke: MakeConfig, 
     todo = planned(*seeds(smoke, 3))
     outcome = quiet_dispatch(todo, runs, workers=2)
     assert sorted(folder.id for folder in outcome.done) == sorted(run.id for run in todo)
-    first, second, third = (folder_of(run, runs).read_run()["started"] for run in todo)
+    first, second, third = (folder_of(run, runs).read_run().started for run in todo)
     assert third > max(first, second)  # two at a time, in the order given
     for folder in outcome.done:
         assert folder.state(time.time()) == "done"
@@ -116,7 +116,7 @@ def test_runs_are_trained_in_order_once_and_leave_their_logs(smoke: MakeConfig, 
     again = quiet_dispatch(todo, runs)
     assert [folder.id for folder in again.already_done] == [run.id for run in todo]
     assert again.done == []
-    assert all(folder.read_run()["attempts"] == 1 for folder in again.already_done)
+    assert all(folder.read_run().attempts == 1 for folder in again.already_done)
 
 
 def test_a_killed_worker_is_reported_and_a_second_dispatch_resumes_bit_for_bit(
@@ -127,7 +127,7 @@ def test_a_killed_worker_is_reported_and_a_second_dispatch_resumes_bit_for_bit(
     def kill_the_first() -> None:
         folder = folder_of(todo[0], runs)
         wait_for_step(folder, 30)
-        os.kill(folder.read_run()["pid"], signal.SIGKILL)
+        os.kill(folder.read_run().pid, signal.SIGKILL)
 
     killer = threading.Thread(target=kill_the_first)
     killer.start()
@@ -136,11 +136,12 @@ def test_a_killed_worker_is_reported_and_a_second_dispatch_resumes_bit_for_bit(
     assert [folder.id for folder in outcome.failed] == [todo[0].id]
     assert [folder.id for folder in outcome.done] == [todo[1].id]  # the rest went on
     killed = outcome.failed[0]
-    failure = killed.failure() or {}
-    assert failure["kind"] == "killed"
-    assert "SIGKILL" in failure["line"]
-    assert failure["step"] >= 30
-    assert f"step 0 of {LONG_STEPS}" in failure["traceback"]  # the log's tail
+    failure = killed.failure()
+    assert failure is not None
+    assert failure.kind == "killed"
+    assert "SIGKILL" in failure.line
+    assert failure.step >= 30
+    assert f"step 0 of {LONG_STEPS}" in failure.traceback  # the log's tail
     assert killed.state(time.time()) == "failed"
 
     again = quiet_dispatch(todo, runs)
@@ -161,7 +162,7 @@ def test_two_dispatches_at_one_moment_train_each_run_once(smoke: MakeConfig, run
         assert {f.id for f in [*outcome.done, *outcome.already_done]} == {r.id for r in todo}
     assert len(find_runs(runs)) == 3
     for folder in find_runs(runs):
-        assert folder.read_run()["attempts"] == 1
+        assert folder.read_run().attempts == 1
         assert (folder.path / "log.txt").read_text().count("done: k-NN") == 1
 
 
@@ -176,10 +177,10 @@ def test_a_run_held_elsewhere_is_waited_for_and_taken_over_when_let_go(
             future = thread.submit(dispatch, [run], runs, 1, 1, console)
             wait_for(lambda: "another process" in console.file.getvalue(), "the pool's message")  # type: ignore[attr-defined]
             time.sleep(5 * local.POLL_SECONDS)
-            assert folder.read_run()["attempts"] == 0
+            assert folder.read_run().attempts == 0
         outcome = future.result(timeout=WAIT)
     assert [done.id for done in outcome.done] == [run.id]
-    assert folder.read_run()["attempts"] == 1
+    assert folder.read_run().attempts == 1
 
 
 def test_ctrl_c_leaves_every_run_resumable(smoke: MakeConfig, runs: Path) -> None:
@@ -206,7 +207,7 @@ def test_a_second_ctrl_c_kills_the_workers(smoke: MakeConfig, runs: Path) -> Non
         folder = folder_of(planned(*configs)[0], runs)
         wait_for_step(folder, 1)
         # A stopped worker cannot answer SIGTERM; only a kill ends it.
-        os.kill(folder.read_run()["pid"], signal.SIGSTOP)
+        os.kill(folder.read_run().pid, signal.SIGSTOP)
         pool.send_signal(signal.SIGINT)
         time.sleep(5 * local.POLL_SECONDS)
         assert pool.poll() is None
@@ -245,8 +246,8 @@ def test_cancelled_runs_stop_or_never_start_until_asked_for_again(
     outcome = quiet_dispatch(todo, runs)
     canceller.join()
     running, waiting = outcome.cancelled
-    assert running.read_run()["attempts"] == 1
-    assert waiting.read_run()["attempts"] == 0
+    assert running.read_run().attempts == 1
+    assert waiting.read_run().attempts == 0
     assert {folder.state(time.time()) for folder in outcome.cancelled} == {"cancelled"}
     assert len(quiet_dispatch(todo, runs).done) == 2
 
@@ -254,10 +255,11 @@ def test_cancelled_runs_stop_or_never_start_until_asked_for_again(
 FAILS_AND_IS_TOLD_TO_STOP = """
 import os, signal, sys
 from pathlib import Path
+from repro.harness.runs.failures import Failure, FailureKind
 from repro.harness.runs.store import RunFolder
 folder = RunFolder(Path(sys.argv[1]))
 folder.update_run(pid=os.getpid())
-folder.fail({"kind": "data", "line": "no such folder", "traceback": "", "host": "n1", "step": 0})
+folder.fail(Failure(FailureKind.data, line="no such folder", traceback="", host="n1", step=0))
 os.kill(os.getpid(), signal.SIGTERM)
 """
 
@@ -274,7 +276,9 @@ def test_a_worker_that_failed_before_it_was_told_to_stop_has_failed(
         Pool(deque(), [], display, outcome, jobs=[job], asked=1, passed_on=1).work()
     assert outcome == Outcome(failed=[folder])
     assert folder.state(time.time()) == "failed"
-    assert (folder.failure() or {})["kind"] == "data"
+    failure = folder.failure()
+    assert failure is not None
+    assert failure.kind == "data"
 
 
 def test_a_failure_does_not_hold_up_the_others(smoke: MakeConfig, runs: Path) -> None:

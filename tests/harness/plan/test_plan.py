@@ -15,6 +15,7 @@ from repro.files import write_json
 from repro.harness.experiments.experiment import load, row_config
 from repro.harness.plan.cost import work
 from repro.harness.plan.plan import Plan, plan
+from repro.harness.runs.failures import Failure, FailureKind
 from repro.harness.runs.planned import PlannedRun
 from repro.harness.runs.store import RunFolder, create_run
 
@@ -37,14 +38,14 @@ def finish(
 
 
 def by_cell(planned: Plan) -> dict[tuple[str, str, int], PlannedRun]:
-    return {(e, r, run.seed): run for run in planned.runs for e, r in run.cells}
+    return {(e, r, run.seed): run for run in planned.runs for e, r in run.serves}
 
 
 def test_rows_that_are_the_same_run_are_planned_once_and_keep_all_their_cells(
     tmp_path: Path,
 ) -> None:
     planned = plan(["T7:r1,r2", "F7:both", "F6R:student_copy,momentum"], "laptop", 1, tmp_path)
-    assert [run.cells for run in planned.runs] == [
+    assert [run.serves for run in planned.runs] == [
         (("T7", "r1"), ("F7", "both"), ("F6R", "momentum")),
         (("T7", "r2"), ("F6R", "student_copy")),
     ]
@@ -88,10 +89,10 @@ def test_a_plan_writes_nothing(tmp_path: Path) -> None:
 def test_states_come_from_the_folders_and_only_unsettled_runs_are_to_do(tmp_path: Path) -> None:
     done, failed, running, new = plan(["F7"], "smoke", 1, tmp_path).runs
     finish(make(tmp_path, done), 10)
-    make(tmp_path, failed).fail({"kind": "nan", "line": "not finite", "step": 1})
+    make(tmp_path, failed).fail(Failure(FailureKind.nan, line="not finite", step=1))
     with make(tmp_path, running).lock():
         planned = plan(["F7"], "smoke", 1, tmp_path)
-        assert [run.state for run in planned.runs] == ["done", "failed", "running", "new"]
+        assert [run.state_name for run in planned.runs] == ["done", "failed", "running", "new"]
         assert [run.id for run in planned.todo] == [failed.id, new.id]
 
 
@@ -159,7 +160,7 @@ def test_published_records_tell_the_cost_but_do_not_make_a_run_done(tmp_path: Pa
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps(published) + "\n")
     planned = plan(["F7:both"], "smoke", 1, tmp_path)
-    assert planned.runs[0].state == "new"
+    assert planned.runs[0].state_name == "new"
     assert planned.cost is not None
     assert planned.cost.cpu_hours == 1
 

@@ -24,6 +24,7 @@ from repro.config.identity import run_id
 from repro.config.schema import RunConfig
 from repro.errors import UserError
 from repro.files import append_lines, read_lines, write_json
+from repro.harness.runs.failures import Failure, FailureKind
 from repro.harness.runs.store import RunBusy, RunFolder, create_run, find_run, find_runs
 
 NOW = 1_000_000.0
@@ -72,6 +73,25 @@ def test_a_new_run_is_queued_and_holds_its_resolved_config(folder: RunFolder) ->
     assert folder.heartbeat_age(NOW) is None
 
 
+def test_what_another_version_wrote_into_run_json_stays(folder: RunFolder) -> None:
+    file = folder.path / "run.json"
+    write_json(file, json.loads(file.read_text()) | {"mood": "good"})
+    folder.update_run(state="running", attempts=1)
+    run = json.loads(file.read_text())
+    assert (run["mood"], run["state"], run["attempts"]) == ("good", "running", 1)
+    assert folder.read_run().attempts == 1
+    with pytest.raises(AssertionError, match=r"no field .*atempts"):
+        folder.update_run(atempts=2)
+
+
+@pytest.mark.parametrize("content", ["{", '{"state": "asleep"}', '{"attempts": "many"}'])
+def test_a_damaged_run_json_is_named_in_one_line(folder: RunFolder, content: str) -> None:
+    (folder.path / "run.json").write_text(content)
+    with pytest.raises(UserError, match=r"run\.json: ") as caught:
+        folder.read_run()
+    assert "\n" not in str(caught.value)
+
+
 def test_an_existing_run_is_returned_untouched_whatever_its_slug(folder: RunFolder) -> None:
     before = {p: p.stat().st_mtime_ns for p in folder.path.rglob("*")}
     again = create_run(folder.path.parent, "T7-r1-smoke-s0", RunConfig())
@@ -109,7 +129,7 @@ def test_a_finished_run_is_never_overwritten(folder: RunFolder) -> None:
 
 
 def test_a_result_makes_a_run_done_whatever_else_says(folder: RunFolder) -> None:
-    folder.fail({"kind": "nan", "line": "loss is not finite", "step": 3})
+    folder.fail(Failure(FailureKind.nan, line="loss is not finite", step=3))
     assert folder.state(NOW) == "failed"
     folder.request_cancel()
     folder.finish(RESULT)

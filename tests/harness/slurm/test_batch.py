@@ -17,9 +17,10 @@ from repro.harness.experiments.clusters import SlurmCluster
 from repro.harness.plan.cost import Cost
 from repro.harness.plan.plan import plan
 from repro.harness.plan.submit import check_budget, submit
+from repro.harness.runs.failures import Failure, FailureKind
 from repro.harness.runs.store import find_runs
 from repro.harness.slurm.batch import script
-from repro.harness.slurm.needs import More
+from repro.harness.slurm.requirements import Increase
 from repro.harness.slurm.snapshot import snapshot
 from repro.harness.slurm.submissions import submissions
 from tests.harness.scripted import Scripted, all_waiting, option, scripted
@@ -31,12 +32,12 @@ LIMIT = "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submiss
 
 
 def send(
-    results: Path, cluster: SlurmCluster = CLUSTER, seeds: int = 2, more: More | None = None
+    results: Path, cluster: SlurmCluster = CLUSTER, seeds: int = 2, more: Increase | None = None
 ) -> list[str]:
     """Submit F7; what was said."""
     lines: list[str] = []
     runs = plan(["F7"], "smoke", seeds, results).runs
-    submit(runs, cluster, results, more or More(), lines.append)
+    submit(runs, cluster, results, more or Increase(), lines.append)
     return lines
 
 
@@ -65,7 +66,7 @@ def test_a_single_run_is_followed_by_its_evaluation_alone(
     scripted: Scripted, tmp_path: Path
 ) -> None:
     run = plan(["F7:both"], "smoke", 1, tmp_path).runs
-    submit(run, CLUSTER, tmp_path, More(), print)
+    submit(run, CLUSTER, tmp_path, Increase(), print)
     assert [option(s, "array") for s in scripted.scripts] == ["", ""]
     assert option(scripted.scripts[1], "dependency") == "afterok:101"
 
@@ -196,12 +197,12 @@ def test_a_retry_has_more_than_the_last_job_and_keeps_it(
 ) -> None:
     send(tmp_path)
     for folder in find_runs(tmp_path / "runs"):
-        folder.fail({"kind": "out_of_memory", "line": "oom", "host": "n1", "step": 1})
-    send(tmp_path, more=More(memory=1.5, minutes=2))
+        folder.fail(Failure(FailureKind.out_of_memory, line="oom", host="n1", step=1))
+    send(tmp_path, more=Increase(memory=1.5, minutes=2))
     assert option(scripted.scripts[2], "mem") == "24576M"
     assert option(scripted.scripts[2], "time") == "180"
     for folder in find_runs(tmp_path / "runs"):
-        folder.fail({"kind": "out_of_memory", "line": "oom", "host": "n1", "step": 1})
+        folder.fail(Failure(FailureKind.out_of_memory, line="oom", host="n1", step=1))
     send(tmp_path)
     assert option(scripted.scripts[4], "mem") == "24576M"
 
@@ -217,7 +218,7 @@ def test_an_evaluation_that_is_retried_has_more_than_its_own_last_job(
         for submission in submissions(tmp_path):  # long ago: the queue would know its jobs
             submission.created -= 3600
             submission.save()
-        send(tmp_path, more=More(memory=1.5, minutes=2))
+        send(tmp_path, more=Increase(memory=1.5, minutes=2))
     asked = [(option(s, "mem"), option(s, "time")) for s in scripted.scripts]
     assert asked == [("16384M", "90"), ("16384M", "60"), ("24576M", "120"), ("36864M", "240")]
 

@@ -13,6 +13,7 @@ import pytest
 
 from repro.config.schema import RunConfig
 from repro.files import write_json
+from repro.harness.runs.failures import Failure, FailureKind
 from repro.harness.runs.store import RunFolder, create_run
 from repro.harness.slurm.submissions import EVALUATE, TRAIN, Array, Submission, submissions
 from repro.harness.status.overview import View, overview
@@ -94,6 +95,7 @@ def test_a_waiting_job_is_queued_with_the_reason_and_has_the_run(
 def test_a_starting_job_is_running_before_its_worker_is(scripted: Scripted, sent: Sent) -> None:
     scripted.answer("squeue", queued("RUNNING", age="0:05"))
     assert (sent.view().state, sent.view().detail) == ("running", "job 101 starts on n7")
+    assert sent.view().starting
 
 
 def test_a_result_makes_a_run_done_whatever_slurm_says(scripted: Scripted, sent: Sent) -> None:
@@ -109,7 +111,7 @@ def test_a_fresh_heartbeat_makes_a_run_running_whatever_slurm_says(
     sent.running_elsewhere(heartbeat_ago=3)
     scripted.answer("sacct", ended("NODE_FAIL"))
     view = sent.view()
-    assert (view.state, view.sent) == ("running", True)
+    assert (view.state, view.sent, view.starting) == ("running", True, False)
     assert scripted.calls("sacct") == []
 
 
@@ -163,7 +165,7 @@ def test_a_run_that_failed_in_a_pack_has_failed_while_its_job_goes_on(
     scripted: Scripted, sent: Sent
 ) -> None:
     sent.running_elsewhere(heartbeat_ago=30, started_ago=50)
-    sent.folder.fail({"kind": "nan", "line": "the loss is nan", "host": "n7", "step": 4})
+    sent.folder.fail(Failure(FailureKind.nan, line="the loss is nan", host="n7", step=4))
     scripted.answer("squeue", queued("RUNNING", age="1:00"))
     view = sent.view()
     assert (view.state, view.sent) == ("failed", False)  # it may be retried at once
@@ -297,7 +299,7 @@ def test_a_submission_that_was_cut_off_finds_its_jobs_by_name_and_offers_the_res
 def test_a_failed_run_keeps_its_cause_until_its_retry_is_under_way(
     scripted: Scripted, sent: Sent
 ) -> None:
-    sent.folder.fail({"kind": "nan", "line": "the loss is nan", "host": "n7", "step": 4})
+    sent.folder.fail(Failure(FailureKind.nan, line="the loss is nan", host="n7", step=4))
     view = sent.view()
     assert view.state == "failed"
     assert view.cause is not None

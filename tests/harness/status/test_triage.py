@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from repro.harness.runs.failures import KINDS, describe
+from repro.harness.runs.failures import Failure, FailureKind, failure_of
+from repro.harness.runs.states import State
 from repro.harness.runs.store import RunFolder, create_run
 from repro.harness.slurm.client import EndedTask
 from repro.harness.slurm.submissions import TRAIN, Array, Submission, Task
@@ -34,8 +35,8 @@ def task_with_log(folder: RunFolder, text: str) -> Task:
 
 
 def failed(folder: RunFolder, kind: str, line: str, traceback: str = "") -> Cause:
-    folder.fail({"kind": kind, "line": line, "traceback": traceback, "host": "n1", "step": 3})
-    cause = cause_of(folder, "failed")
+    folder.fail(Failure(FailureKind(kind), line=line, traceback=traceback, host="n1", step=3))
+    cause = cause_of(folder, State.failed)
     assert cause is not None
     return cause
 
@@ -66,22 +67,22 @@ def test_what_the_worker_knew_is_kept(folder: RunFolder, kind: str) -> None:
 
 def test_every_kind_that_is_written_has_a_meaning_and_a_remedy(folder: RunFolder) -> None:
     written = {"nan", "out_of_memory", "disk_full", "data", "user", "code", "killed"}
-    written |= {describe(error, 1)["kind"] for error in (MemoryError(), ValueError("x"))}
-    assert written <= KINDS.keys()
-    assert len({kind.short for kind in KINDS.values()}) == len(KINDS)
-    assert all(kind.remedy for kind in KINDS.values())
+    written |= {failure_of(error, 1).kind for error in (MemoryError(), ValueError("x"))}
+    assert written <= set(FailureKind)
+    assert len({kind.short for kind in FailureKind}) == len(FailureKind)
+    assert all(kind.remedy and kind.meaning for kind in FailureKind)
 
 
 def test_a_killed_worker_is_out_of_memory_only_if_somebody_says_so(folder: RunFolder) -> None:
     line = "worker killed by SIGKILL (often for want of memory); last line of its log: step 3"
     assert failed(folder, "killed", line).kind == "killed"
     ended = EndedTask("7", "OUT_OF_MEMORY", "0:125", "n1")
-    cause = cause_of(folder, "failed", None, ended)
+    cause = cause_of(folder, State.failed, None, ended)
     assert cause is not None
     assert cause.kind == "out_of_memory"
     assert line in cause.line
     task = task_with_log(folder, "slurmstepd: error: Detected 1 oom_kill event in StepId=7.0.\n")
-    cause = cause_of(folder, "failed", task)
+    cause = cause_of(folder, State.failed, task)
     assert cause is not None
     assert cause.kind == "out_of_memory"
 
@@ -101,22 +102,24 @@ def test_a_killed_worker_is_out_of_memory_only_if_somebody_says_so(folder: RunFo
 def test_a_lost_run_is_explained_by_the_log_of_its_job(
     folder: RunFolder, log: str, kind: str
 ) -> None:
-    cause = cause_of(folder, "lost", task_with_log(folder, log))
+    cause = cause_of(folder, State.lost, task_with_log(folder, log))
     assert cause is not None
     assert cause.kind == kind
 
 
 def test_a_job_that_broke_before_its_worker_shows_the_line_that_broke_it(folder: RunFolder) -> None:
     task = task_with_log(folder, "/bin/bash: line 12: module: command not found\n")
-    cause = cause_of(folder, "lost", task, EndedTask("7", "FAILED", "127:0", "n3"))
+    cause = cause_of(folder, State.lost, task, EndedTask("7", "FAILED", "127:0", "n3"))
     assert cause is not None
     assert (cause.kind, cause.host) == ("import", "n3")
     assert "module: command not found" in cause.line
     assert "exit code 127" in cause.line
 
 
-@pytest.mark.parametrize("state", ["lost", "interrupted"])
-def test_a_job_that_was_killed_is_told_from_one_that_failed(folder: RunFolder, state: str) -> None:
+@pytest.mark.parametrize("state", [State.lost, State.interrupted])
+def test_a_job_that_was_killed_is_told_from_one_that_failed(
+    folder: RunFolder, state: State
+) -> None:
     log = "started one\nsrun: error: n3: task 0: Killed\nsrun: Force Terminated StepId=7.0\n"
     cause = cause_of(folder, state, task_with_log(folder, log), EndedTask("7", "FAILED", "9:0", ""))
     assert cause is not None
@@ -133,24 +136,28 @@ srun: error: n3: task 0: Exited with exit code 1
 srun: launch/slurm: _step_signal: Terminating StepId=7.0
 """
     cause = cause_of(
-        folder, "lost", task_with_log(folder, log), EndedTask("7", "FAILED", "1:0", "n3")
+        folder, State.lost, task_with_log(folder, log), EndedTask("7", "FAILED", "1:0", "n3")
     )
     assert cause is not None
     assert "RuntimeError: Waited for 60 seconds" in cause.line
 
 
 def test_healthy_runs_have_no_cause(folder: RunFolder) -> None:
-    assert [cause_of(folder, s) for s in ("queued", "running", "done", "interrupted")] == [None] * 4
+    healthy = (State.queued, State.running, State.done, State.interrupted)
+    assert [cause_of(folder, state) for state in healthy] == [None] * 4
 
 
 def test_causes_that_differ_in_numbers_and_paths_are_one_group_the_largest_first() -> None:
     oom = [
-        (f"run{i}", Cause("out_of_memory", f"StepId={i}.0 exceeded ({i} > 8)", f"n{i % 2}", i))
+        (
+            f"run{i}",
+            Cause(FailureKind.out_of_memory, f"StepId={i}.0 exceeded ({i} > 8)", f"n{i % 2}", i),
+        )
         for i in range(5)
     ]
-    data = [("a", Cause("data", "/data/x/1.jpg: cannot be read", "n1", 0))]
-    data += [("b", Cause("data", "/data/y/22.jpg: cannot be read", "", 0))]
-    other = [("c", Cause("code", "KeyError: 'head'", "n1", 0))]
+    data = [("a", Cause(FailureKind.data, "/data/x/1.jpg: cannot be read", "n1", 0))]
+    data += [("b", Cause(FailureKind.data, "/data/y/22.jpg: cannot be read", "", 0))]
+    other = [("c", Cause(FailureKind.code, "KeyError: 'head'", "n1", 0))]
     groups = grouped([*other, *data, *oom])
     assert [len(runs) for _, runs, _ in groups] == [5, 2, 1]
     assert groups[0][2] == ["n0", "n1"]

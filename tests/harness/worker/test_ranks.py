@@ -71,7 +71,7 @@ def test_all_ranks_stop_together_and_resume(
     output, _ = process.communicate(timeout=WAIT)
     assert process.returncode == STOPPED, output
     assert ranks_of(folder) == []
-    assert folder.read_run()["state"] == "interrupted"
+    assert folder.read_run().state == "interrupted"
     code, output = train(folder)
     assert code == DONE, output
     assert_alike(timeless_result(folder), timeless_result(alone))

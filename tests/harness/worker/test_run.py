@@ -17,7 +17,7 @@ import torch
 
 from repro.data.datasets import open_dataset
 from repro.errors import UserError
-from repro.harness.runs.failures import describe
+from repro.harness.runs.failures import failure_of
 from repro.harness.runs.store import RunFolder, create_run
 from repro.harness.worker.run import BUSY, DONE, FAILED, STOPPED, USER_MISTAKE, at_rest, main
 from repro.train import Diverged, Trainer
@@ -87,14 +87,14 @@ def test_a_run_stopped_again_and_again_resumes_bit_for_bit(
         assert number.name in output
         assert f"step {stopped_at} of {LONG_STEPS}" in output
         assert folder.state(time.time()) == "interrupted"
-        stopped_at = (folder.last_step() or {})["step"]
+        stopped_at = folder.step
     assert stopped_at < LONG_STEPS
 
     code, output = train(folder)
     assert code == DONE, output
     assert timeless(folder.metrics()) == timeless(uninterrupted.metrics())
     assert timeless_result(folder) == timeless_result(uninterrupted)
-    assert folder.read_run()["attempts"] == len(signals) + 1
+    assert folder.read_run().attempts == len(signals) + 1
 
 
 def test_an_unreadable_last_checkpoint_costs_only_the_way_from_the_previous_one(
@@ -177,11 +177,12 @@ def test_missing_data_is_the_users_mistake_in_one_line(tmp_path: Path, smoke: Ma
     folder = create_run(tmp_path, "missing", config)
     code, output = train(folder)
     assert code == USER_MISTAKE
-    failure = folder.failure() or {}
-    assert failure["kind"] == "data"
-    assert str(missing) in failure["line"]
-    assert "\n" not in failure["line"]
-    assert failure["line"] in output
+    failure = folder.failure()
+    assert failure is not None
+    assert failure.kind == "data"
+    assert str(missing) in failure.line
+    assert "\n" not in failure.line
+    assert failure.line in output
     assert "Traceback" not in output
     assert folder.state(time.time()) == "failed"
 
@@ -193,10 +194,11 @@ def test_a_diverging_run_fails_with_its_step_and_keeps_its_metrics(
     folder = create_run(tmp_path, "nan", smoke(diverging))
     code, output = train(folder)
     assert code == FAILED, output
-    failure = folder.failure() or {}
-    assert failure["kind"] == "nan"
-    assert f"step {failure['step']}" in failure["line"]
-    assert (folder.last_step() or {"step": 0})["step"] == failure["step"] - 1
+    failure = folder.failure()
+    assert failure is not None
+    assert failure.kind == "nan"
+    assert f"step {failure.step}" in failure.line
+    assert folder.step == failure.step - 1
 
 
 def test_a_full_disk_keeps_the_checkpoint_and_the_run_resumes(
@@ -219,9 +221,10 @@ def test_a_full_disk_keeps_the_checkpoint_and_the_run_resumes(
 
     code, output = train(folder, preexec_fn=full_disk)
     assert code == FAILED, output
-    failure = folder.failure() or {}
-    assert failure["kind"] == "disk_full"
-    assert "free some space" in failure["line"]
+    failure = folder.failure()
+    assert failure is not None
+    assert failure.kind == "disk_full"
+    assert "free some space" in failure.line
     assert last.read_bytes() == before
     assert not (folder.path / "checkpoints" / "unfinished.pt").exists()
 
@@ -243,7 +246,9 @@ def test_metrics_that_do_not_fit_on_the_disk_fail_the_run_and_it_resumes(
 
     code, _ = train(folder, preexec_fn=full_disk)
     assert code == FAILED
-    assert (folder.failure() or {})["kind"] == "disk_full"
+    failure = folder.failure()
+    assert failure is not None
+    assert failure.kind == "disk_full"
     code, output = train(folder)
     assert code == DONE, output
     steps = [event["step"] for event in folder.metrics() if event["kind"] == "step"]
@@ -300,11 +305,11 @@ def real_allocation_failure() -> Exception:
     ],
 )
 def test_a_failure_is_named_by_its_cause_in_one_line(error: Exception, kind: str) -> None:
-    failure = describe(error, step=3)
-    assert failure["kind"] == kind
-    assert failure["line"].strip()
-    assert "\n" not in failure["line"]
-    assert failure["step"] == (7 if kind == "nan" else 3)
+    failure = failure_of(error, step=3)
+    assert failure.kind == kind
+    assert failure.line.strip()
+    assert "\n" not in failure.line
+    assert failure.step == (7 if kind == "nan" else 3)
 
 
 class UnreadableImages(torch.utils.data.Dataset[int]):
@@ -321,4 +326,4 @@ def test_a_mistake_in_a_data_worker_process_keeps_its_one_line() -> None:
     loader = torch.utils.data.DataLoader(UnreadableImages(), num_workers=1)
     with pytest.raises(UserError) as caught:
         list(loader)
-    assert describe(caught.value, step=0)["line"] == UnreadableImages.message
+    assert failure_of(caught.value, step=0).line == UnreadableImages.message

@@ -11,12 +11,12 @@ from typing import Any
 
 from repro.config.schema import RunConfig
 from repro.harness.experiments.clusters import SlurmCluster
-from repro.harness.slurm import job
+from repro.harness.runs import variables
 from repro.harness.slurm.submissions import TRAIN
 
 
 @dataclass(frozen=True)
-class Needs:
+class Requirements:
     """What one job asks for."""
 
     ranks: int
@@ -27,16 +27,16 @@ class Needs:
 
 
 @dataclass(frozen=True)
-class More:
+class Increase:
     """By how much a retry raises what the last attempt had; 1.0: as it was."""
 
     memory: float = 1.0
     minutes: float = 1.0
 
 
-def needs_of(
-    config: RunConfig, cluster: SlurmCluster, had: Mapping[str, Any], more: More, stage: str
-) -> Needs:
+def requirements_of(
+    config: RunConfig, cluster: SlurmCluster, had: Mapping[str, Any], more: Increase, stage: str
+) -> Requirements:
     """What the profile gives, or more where the last job had more or a retry asks for it.
 
     Runs that are packed into a job share its GPUs and CPUs; each brings its memory.
@@ -48,54 +48,56 @@ def needs_of(
     minutes = max(
         cluster.minutes if training else cluster.evaluation_minutes, had.get("minutes", 0)
     )
-    return Needs(ranks, cluster.gpus, cluster.cpus, round(memory, 3), ceil(minutes * more.minutes))
+    return Requirements(
+        ranks, cluster.gpus, cluster.cpus, round(memory, 3), ceil(minutes * more.minutes)
+    )
 
 
 def parameters_of(
     name: str,
-    needs: Needs,
+    required: Requirements,
     share: int,
     cluster: SlurmCluster,
     code: Path,
     dependency: str | None,
 ) -> dict[str, Any]:
     """submitit's parameters of an array."""
-    a_node = min(needs.ranks, max(1, cluster.gpus_per_node // max(1, needs.gpus)))
-    variables = {
-        job.REQUEUES_VARIABLE: cluster.requeues,
-        job.PACKED_VARIABLE: cluster.packed,
-        job.WARNING_VARIABLE: cluster.warning_seconds,
+    a_node = min(required.ranks, max(1, cluster.gpus_per_node // max(1, required.gpus)))
+    exported = {
+        **variables.REQUEUES.holding(cluster.requeues),
+        **variables.PACKED.holding(cluster.packed),
+        **variables.WARNING.holding(cluster.warning_seconds),
     }
     setup = [
         *cluster.setup,
         f'export PYTHONPATH={shlex.quote(str(code))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
         "export PYTHONSAFEPATH=1  # not the working directory, whose code may have been edited",
-        *(f"export {variable}={value}" for variable, value in variables.items()),
+        *(f"export {variable}={value}" for variable, value in exported.items()),
         # From SLURM 22.05 on, srun does not inherit it, and a job's workers share one core.
         "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK",
     ]
-    more: dict[str, Any] = {"requeue": True, **cluster.extra}
+    further: dict[str, Any] = {"requeue": True, **cluster.extra}
     if dependency:
-        more["kill-on-invalid-dep"] = "yes"
-    wanted = {
+        further["kill-on-invalid-dep"] = "yes"
+    parameters = {
         "job_name": name,
         "partition": cluster.partition,
         "account": cluster.account,
         "qos": cluster.qos,
         "constraint": cluster.constraint,
         "dependency": dependency,
-        "time": needs.minutes,
-        "nodes": ceil(needs.ranks / a_node),
+        "time": required.minutes,
+        "nodes": ceil(required.ranks / a_node),
         "ntasks_per_node": a_node,
-        "cpus_per_task": needs.cpus,
-        "gpus_per_node": needs.gpus * a_node,
-        "mem": f"{ceil(needs.memory_gb * 1024 * a_node)}M",
+        "cpus_per_task": required.cpus,
+        "gpus_per_node": required.gpus * a_node,
+        "mem": f"{ceil(required.memory_gb * 1024 * a_node)}M",
         "signal_delay_s": cluster.warning_seconds,
         "array_parallelism": share,
         "stderr_to_stdout": True,
         "setup": setup,
         "srun_args": ["--kill-on-bad-exit=1", *cluster.srun],
         # An option that is set to false in the profile is left out.
-        "additional_parameters": {k: v for k, v in more.items() if v not in (False, None)},
+        "additional_parameters": {k: v for k, v in further.items() if v not in (False, None)},
     }
-    return {key: value for key, value in wanted.items() if value or value == []}
+    return {key: value for key, value in parameters.items() if value or value == []}

@@ -1,0 +1,43 @@
+"""Environment variables by which processes of the harness tell each other what no run folder holds.
+
+They belong to one start of one process on one machine, never to a run. What a person may set,
+REPRO_RESULTS, is read in `experiments/folders.py`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Number:
+    """A variable that holds a whole number; unset or empty it stands for `default`."""
+
+    name: str
+    default: int = 0
+
+    def read(self) -> int:
+        return int(os.environ.get(self.name) or self.default)
+
+    def holding(self, value: int) -> dict[str, str]:
+        """Part of the environment of a process to be started."""
+        return {self.name: str(value)}
+
+
+# Of a worker.
+POOL_PID = Number("REPRO_POOL_PID")  # by the pool: stop when that process is gone
+TRAIN_ONLY = Number("REPRO_TRAIN_ONLY")  # 1 by a SLURM job: evaluations are jobs of their own
+THREADS = Number("REPRO_THREADS")  # by pool or job: this run's share of the cores, all its ranks
+
+# Of a SLURM job, by the submission.
+REQUEUES = Number("REPRO_REQUEUES")  # starts after the first that a job may ask for
+PACKED = Number("REPRO_PACKED", 1)  # runs side by side in a job
+WARNING = Number("REPRO_WARNING")  # seconds between SLURM's warning and its kill
+
+# Of a SLURM job, by SLURM.
+SLURM_TASKS = Number("SLURM_NTASKS", 1)
+SLURM_TASK = Number("SLURM_PROCID")
+SLURM_LOCAL_TASK = Number("SLURM_LOCALID")
+SLURM_CPUS = Number("SLURM_CPUS_PER_TASK", 1)
+SLURM_RESTARTS = Number("SLURM_RESTART_COUNT")

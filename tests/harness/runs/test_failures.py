@@ -1,0 +1,68 @@
+"""failure.json: what stands in it, and what is made of files that this version did not write."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from repro.errors import UserError
+from repro.harness.runs.failures import (
+    Failure,
+    FailureKind,
+    failure_of_the_dead,
+    read_failure,
+    write_failure,
+)
+
+
+@pytest.mark.parametrize("kind", FailureKind)
+def test_a_failure_is_read_as_it_was_written(tmp_path: Path, kind: FailureKind) -> None:
+    file = tmp_path / "failure.json"
+    failure = Failure(kind, "it broke", "Traceback ...", "n1", 7)
+    write_failure(file, failure)
+    assert read_failure(file) == failure
+    assert json.loads(file.read_text()) == {
+        "kind": str(kind),
+        "line": "it broke",
+        "traceback": "Traceback ...",
+        "host": "n1",
+        "step": 7,
+    }
+
+
+def test_no_file_is_no_failure(tmp_path: Path) -> None:
+    assert read_failure(tmp_path / "failure.json") is None
+
+
+def test_a_failure_of_an_older_or_newer_version_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "failure.json"
+    file.write_text('{"kind": "nan", "line": "the loss is nan", "rank": 1}')
+    assert read_failure(file) == Failure(FailureKind.nan, "the loss is nan")
+    file.write_text('{"kind": "bit rot", "line": "the disk forgot", "step": 3}')
+    assert read_failure(file) == Failure(FailureKind.unknown, "the disk forgot", step=3)
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"kind": "nan", "step": "three"}'])
+def test_a_file_that_tells_of_no_failure_is_named_in_one_line(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "failure.json"
+    file.write_text(content)
+    with pytest.raises(UserError, match=r"failure\.json: ") as caught:
+        read_failure(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_dead_are_told_of_by_the_end_of_their_own_log(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text("an earlier attempt\n")
+    start = log.stat().st_size
+    with log.open("a") as file:
+        file.writelines(f"step {number}\n" for number in range(30))
+    failure = failure_of_the_dead(log, start, -9, step=29)
+    assert (failure.kind, failure.step) == (FailureKind.killed, 29)
+    assert failure.line == (
+        "worker killed by SIGKILL (often for want of memory); last line of its log: step 29"
+    )
+    assert failure.traceback.splitlines() == [f"step {number}" for number in range(10, 30)]
+    assert "gone, exit code 3" in failure_of_the_dead(log, log.stat().st_size, 3, step=0).line
