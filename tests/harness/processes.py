@@ -1,9 +1,17 @@
-"""Real workers for the harness's tests: started, waited for, compared."""
+"""Real workers for the harness's tests: started, waited for, compared.
+
+`start_command` starts what a backend starts, which imports torch and its friends for seconds before
+it works. `start` forks a worker from a process that has imported them once.
+"""
 
 from __future__ import annotations
 
+import faulthandler
+import multiprocessing
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +22,16 @@ LONG = {"train.epochs": 15, "eval.every_epochs": 6}
 LONG_STEPS = 60  # of about 20 ms
 WAIT = 300.0  # seconds; only a broken worker takes that long
 
+IMPORTED_ONCE = [
+    "repro.harness.worker.run", "repro.train", "repro.data.datasets", "repro.data.photographs",
+    "repro.harness.runs.checkpoint", "repro.harness.evaluation.protocols", "repro.config.compose",
+    "kornia.augmentation", "skimage.io", "cv2",
+]  # fmt: skip
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(IMPORTED_ONCE)
 
-def start(folder: RunFolder, **options: Any) -> subprocess.Popen[str]:
+
+def start_command(folder: RunFolder, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-u", "-m", "repro.harness.worker", str(folder.path)],
         stdout=subprocess.PIPE,
@@ -25,10 +41,66 @@ def start(folder: RunFolder, **options: Any) -> subprocess.Popen[str]:
     )
 
 
-def train(folder: RunFolder, **options: Any) -> tuple[int, str]:
+class Forked:
+    """A worker in a process of its own; used as a `subprocess.Popen` is."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._output = tempfile.NamedTemporaryFile("r")  # noqa: SIM115  read when it has ended
+        arguments = (str(folder.path), self._output.name, dict(os.environ))
+        self._process = FORKS.Process(target=_work, args=arguments, daemon=True)
+        self._process.start()
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def wait(self, timeout: float = WAIT) -> None:
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(str(self._process), timeout)
+
+    def communicate(self, timeout: float = WAIT) -> tuple[str, None]:
+        self.wait(timeout)
+        return self._output.read(), None
+
+
+def _work(folder: str, output: str, environment: dict[str, str]) -> None:
+    """What `python -m repro.harness.worker` does, into a file."""
+    from repro.harness.worker.run import main
+
+    descriptor = os.open(output, os.O_WRONLY)
+    for standard in (sys.stdout, sys.stderr):
+        os.dup2(descriptor, standard.fileno())
+        standard.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    os.environ.clear()
+    os.environ.update(environment)
+    faulthandler.enable()
+    sys.exit(main([folder]))
+
+
+def start(folder: RunFolder) -> Forked:
+    return Forked(folder)
+
+
+def train(folder: RunFolder) -> tuple[int, str]:
     """Exit code and output of a worker that runs to its end."""
-    process = start(folder, **options)
+    return _ended(start(folder))
+
+
+def train_command(folder: RunFolder, **options: Any) -> tuple[int, str]:
+    return _ended(start_command(folder, **options))
+
+
+def _ended(process: Forked | subprocess.Popen[str]) -> tuple[int, str]:
     output, _ = process.communicate(timeout=WAIT)
+    assert process.returncode is not None
     return process.returncode, output
 
 

@@ -4,7 +4,8 @@
 
 Everything it has lies in one scratch folder: its own munge key and socket, its own MariaDB, the
 controller, the accounting daemon, and two `slurmd`, `gpu1` and `gpu2`, with two pretend GPUs each.
-It needs root and Debian's packages (PACKAGES); it touches no configuration of the system.
+It needs root and Debian's packages (PACKAGES); it touches no configuration of the system. Should
+the process that started it be killed, a guard ends what is left.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ SlurmctldPort={ports[0]}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge/socket
+AuthInfo=socket={folder}/munge/socket,cred_expire=20
 CredType=cred/munge
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool/%n
@@ -112,6 +113,7 @@ class Cluster:
             if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
                 parent.chmod(parent.stat().st_mode | 0o711)  # the database has a user of its own
         self._configure()
+        self._daemon("guard", sys.executable, __file__, str(self.folder), str(os.getpid()))
         self.start_munge()
         self.start_database()
         self.start_accounting()
@@ -137,8 +139,12 @@ class Cluster:
 
     def start_database(self) -> None:
         data, socket_ = self.folder / "mysql" / "data", self.folder / "mysql" / "socket"
-        shutil.chown(data.parent, "mysql", "mysql")
-        common = ["--no-defaults", f"--datadir={data}", "--user=mysql"]
+        # In a common folder the databases of two clusters remove each other's temporary tables.
+        temporary = data.parent / "tmp"
+        temporary.mkdir(exist_ok=True)
+        for path in (data.parent, temporary):
+            shutil.chown(path, "mysql", "mysql")
+        common = ["--no-defaults", f"--datadir={data}", f"--tmpdir={temporary}", "--user=mysql"]
         subprocess.run(
             ["mariadb-install-db", *common, "--auth-root-authentication-method=socket"],
             check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -237,6 +243,28 @@ class Cluster:
             time.sleep(0.2)
 
 
+def guard(folder: Path, parent: int) -> None:
+    """Once the parent process is gone, end daemons and jobs of the cluster in this folder."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in processes_of(folder):
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
+        time.sleep(5)
+
+
+def processes_of(folder: Path) -> set[int]:
+    """Every other process whose command or environment names this folder."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            started_with = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            if os.fsencode(folder) + b"/" in started_with:
+                found.add(int(entry.name))
+    return found - {os.getpid()}
+
+
 def free_ports() -> list[int]:
     """Five ports nobody listens on; the two of the nodes follow each other."""
     while True:
@@ -256,6 +284,9 @@ def _program(name: str) -> str | None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        guard(Path(sys.argv[1]), int(sys.argv[2]))
+        sys.exit()
     if len(sys.argv) != 2 or (reason := why_not()):
         sys.exit(reason if len(sys.argv) == 2 else __doc__)
     cluster = Cluster(Path(sys.argv[1]).absolute())

@@ -14,7 +14,15 @@ from repro.errors import UserError
 from repro.harness.runs.store import RunFolder, create_run
 from repro.harness.worker.run import DONE, STOPPED
 from tests.conftest import MakeConfig
-from tests.harness.processes import WAIT, start, timeless_result, train, wait_for, wait_for_step
+from tests.harness.processes import (
+    WAIT,
+    start_command,
+    timeless_result,
+    train,
+    train_command,
+    wait_for,
+    wait_for_step,
+)
 
 LONG = {"train.epochs": 8, "eval.every_epochs": 4}
 TWO = {"resources.ranks": 2}
@@ -52,7 +60,7 @@ def test_two_ranks_write_one_folder_and_one_result(
 ) -> None:
     folder = create_run(tmp_path, "two", smoke(LONG | TWO))
     assert folder.id == alone.id  # ranks are no part of a run's identity
-    code, output = train(folder)
+    code, output = train_command(folder)
     assert code == DONE, output
     assert ranks_of(folder) == []
     steps = [event["step"] for event in folder.metrics() if event["kind"] == "step"]
@@ -64,7 +72,7 @@ def test_all_ranks_stop_together_and_resume(
     tmp_path: Path, smoke: MakeConfig, alone: RunFolder
 ) -> None:
     folder = create_run(tmp_path, "two", smoke(LONG | TWO))
-    process = start(folder)
+    process = start_command(folder)
     wait_for_step(folder, 5)
     assert len(ranks_of(folder)) == 2
     process.send_signal(signal.SIGTERM)
@@ -72,14 +80,14 @@ def test_all_ranks_stop_together_and_resume(
     assert process.returncode == STOPPED, output
     assert ranks_of(folder) == []
     assert folder.read_run().state == "interrupted"
-    code, output = train(folder)
+    code, output = train_command(folder)
     assert code == DONE, output
     assert_alike(timeless_result(folder), timeless_result(alone))
 
 
 def test_no_rank_outlives_a_killed_leader(tmp_path: Path, smoke: MakeConfig) -> None:
     folder = create_run(tmp_path, "two", smoke(LONG | TWO | {"train.epochs": 200}))
-    process = start(folder)
+    process = start_command(folder)
     wait_for_step(folder, 3)
     process.kill()
     process.communicate(timeout=WAIT)

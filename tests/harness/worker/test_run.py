@@ -30,6 +30,7 @@ from tests.harness.processes import (
     timeless,
     timeless_result,
     train,
+    train_command,
     wait_for_step,
 )
 
@@ -37,7 +38,7 @@ from tests.harness.processes import (
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory, smoke: MakeConfig) -> RunFolder:
     folder = create_run(tmp_path_factory.mktemp("runs"), "whole", smoke(LONG))
-    code, output = train(folder)
+    code, output = train_command(folder)
     assert code == DONE, output
     (folder.path / "log.txt").write_text(output)  # where the pool sends it
     return folder
@@ -219,7 +220,7 @@ def test_a_full_disk_keeps_the_checkpoint_and_the_run_resumes(
     def full_disk() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    code, output = train(folder, preexec_fn=full_disk)
+    code, output = train_command(folder, preexec_fn=full_disk)
     assert code == FAILED, output
     failure = folder.failure()
     assert failure is not None
@@ -244,7 +245,7 @@ def test_metrics_that_do_not_fit_on_the_disk_fail_the_run_and_it_resumes(
     def full_disk() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
 
-    code, _ = train(folder, preexec_fn=full_disk)
+    code, _ = train_command(folder, preexec_fn=full_disk)
     assert code == FAILED
     failure = folder.failure()
     assert failure is not None
