@@ -3,17 +3,26 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-slurm test-browser smoke lint bench bench-gpu install clean
+.PHONY: help demo test test-fast test-slurm test-browser smoke lint bench bench-gpu install clean
+
+help:  ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## four real runs on real photographs, then the paper's Figure 7 and Table 7 beside ours
 	$(BIN)/repro run F7:both,centering,sharpening T7:r1,r2 --scale laptop --seeds 1 --yes
 	$(BIN)/repro report --scale laptop
 
+# Each process has half of the files, so that what a file's tests share is made once; the first
+# to be done takes of the other's.
 test: $(READY)  ## the whole test suite
-	$(BIN)/pytest -n auto --benchmark-disable
+	$(BIN)/pytest -n auto --dist worksteal --benchmark-disable
 
-test-slurm: $(READY)  ## on a real two-node SLURM that is started here and taken down; as root, with Debian's packages
-	REPRO_TEST_SLURM=1 $(BIN)/pytest tests/slurm
+test-fast: $(READY)  ## the three quarters of it that take a minute: no workers, browsers, pictures
+	$(BIN)/pytest -n auto --dist worksteal --benchmark-disable -m 'not slow'
+
+# These tests mostly wait, so several go side by side, each process with a cluster of its own.
+test-slurm: $(READY)  ## on real two-node SLURMs that are started here and taken down; as root, with Debian's packages
+	REPRO_TEST_SLURM=1 $(BIN)/pytest -n 4 --dist worksteal tests/slurm
 
 test-browser: $(READY)  ## the report in a real Chromium; Debian's packages chromium and chromium-driver
 	REPRO_TEST_BROWSER=1 $(BIN)/pytest tests/browser
@@ -34,7 +43,7 @@ bench-gpu: $(READY)  ## the same on a CUDA GPU, at the sizes at which people tra
 	BENCH_DEVICE=cuda BENCH_SIZE=full $(BIN)/pytest tests/benchmarks --benchmark-only --benchmark-json=results/benchmarks/cuda.json
 	$(BIN)/python -m analysis.benchmarks results/benchmarks/cuda.json
 
-install: $(READY)
+install: $(READY)  ## the virtual environment .venv with all that is needed
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12"'

@@ -1,8 +1,11 @@
-"""Shared by all tests: one thread a process, and run folders of the smoke scale."""
+"""Shared by all tests: one thread a process, what is slow, and run folders of the smoke scale."""
 
 from __future__ import annotations
 
+import copy
+import gc
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +22,35 @@ if TYPE_CHECKING:
 MakeConfig = Callable[..., RunConfig]
 
 
+# Left out by `make test-fast`: what starts workers, browsers, LaTeX or many commands, or computes
+# for seconds. Single tests have the mark themselves.
+SLOW = (
+    "analysis/figures/", "analysis/report/", "analysis/test_benchmarks.py",
+    "analysis/test_publish.py", "analysis/verdicts/test_calibration.py", "benchmarks/", "browser/",
+    "dino/test_algorithm1.py", "dino/test_methods.py", "fidelity/", "harness/evaluation/",
+    "harness/local/", "harness/worker/test_ranks.py", "harness/worker/test_run.py", "slurm/",
+)  # fmt: skip
+
+
 def pytest_configure() -> None:
     # Before torch is imported, here and in the processes that tests start.
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).as_posix().startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    # What was imported stays: looking through it at every collection costs half a second.
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
@@ -34,10 +62,14 @@ def repository() -> Path:
 def smoke(repository: Path) -> MakeConfig:
     """smoke({"train.epochs": 3}) is a run of seconds on the CPU."""
 
+    composed: dict[str, RunConfig] = {}
+
     def make(overrides: dict[str, Any] | None = None) -> RunConfig:
-        return compose(
-            repository / "experiments", "smoke", {"resources.device": "cpu"} | (overrides or {})
-        )
+        values = {"resources.device": "cpu"} | (overrides or {})
+        key = repr(values)
+        if key not in composed:
+            composed[key] = compose(repository / "experiments", "smoke", values)
+        return copy.deepcopy(composed[key])
 
     return make
 
@@ -55,12 +87,19 @@ def smoke_data(repository: Path) -> Dataset:
     return open_dataset(compose(repository / "experiments", "smoke").data, "")
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, smoke: MakeConfig) -> RunFolder:
-    """A run that was really trained, for the protocols to evaluate."""
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory, smoke: MakeConfig) -> RunFolder:
     from tests.harness.processes import train
 
     folder = create_run(tmp_path_factory.mktemp("results") / "runs", "one", smoke())
     code, output = train(folder)
     assert code == 0, output
     return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, trained_once: RunFolder) -> RunFolder:
+    """A run that was really trained, for the protocols to evaluate; a copy for each file."""
+    folder = tmp_path_factory.mktemp("results") / "runs" / trained_once.path.name
+    shutil.copytree(trained_once.path, folder)
+    return RunFolder(folder)
