@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from repro.cli.runs import status_board
+from repro.cli.runs.look import look
 from repro.harness.runs.store import create_run
 from tests.benchmarks.measure import FULL, config_of, fastest, use_threads
 from tests.benchmarks.test_bench_step import random_views, stepper, trainer_of
@@ -69,7 +69,7 @@ def test_status(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
     config = config_of("laptop", {}, {})
 
     def described(results: Path) -> Callable[[], Any]:
-        return lambda: status_board.look([], results)
+        return lambda: look([], results)
 
     calls = {}
     for count in (10, 30, 100, 300, 1000) if FULL else (2, 4):

@@ -34,7 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from repro.cli.runs.status_board import show_entries
+    from repro.cli.runs.status_board import print_runs
     from repro.harness.experiments.clusters import load_cluster
     from repro.harness.experiments.folders import results_dir
     from repro.harness.plan.plan import planned_run, with_view
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not retried:
         print("nothing to retry: none of these runs failed, was lost, interrupted or cancelled")
         return FINE
-    show_entries([describe(folder, seen.views[folder.id]) for folder in retried])
+    print_runs([describe(folder, seen.views[folder.id]) for folder in retried])
     clusters = ", ".join(by_cluster)
     if not confirm(f"Start {count(len(retried), 'run')} again on {clusters}?", arguments.yes):
         print("nothing started")

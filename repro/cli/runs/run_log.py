@@ -37,15 +37,16 @@ def print_log(folder: RunFolder, view: View, lines: int, attempt: int | None = N
 
 def follow(folders: Sequence[RunFolder], results: Path, lines: int) -> None:
     """Print logs as they grow, until all of these runs have ended; several carry their names."""
-    places = {folder.path: 0 for folder in folders}
+    offsets: dict[Path, int] = {}
+    prefixes = {folder.path: f"{folder.slug}: " if len(folders) > 1 else "" for folder in folders}
     views = overview(folders, results).views
     looked = time.monotonic()
     for folder in folders:
         print_log(folder, views[folder.id], lines)
-        places[folder.path] = _size(folder)
+        offsets[folder.path] = _size(folder)
     while True:
         for folder in folders:
-            _print_new(folder, places, f"{folder.slug}: " if len(folders) > 1 else "")
+            _print_new(folder, offsets, prefixes[folder.path])
         sys.stdout.flush()
         if time.monotonic() - looked > LOOK_SECONDS:
             views, looked = overview(folders, results).views, time.monotonic()
@@ -53,16 +54,15 @@ def follow(folders: Sequence[RunFolder], results: Path, lines: int) -> None:
             break
         time.sleep(POLL_SECONDS)
     for folder in folders:
-        _print_new(folder, places, f"{folder.slug}: " if len(folders) > 1 else "")
+        _print_new(folder, offsets, prefixes[folder.path])
         print(f"== {folder.path.name} ({views[folder.id].state})")
 
 
 def _lines(folder: RunFolder, view: View, lines: int, attempt: int | None) -> list[str]:
     path = folder.path / "log.txt"
     if attempt is None:
-        found = tail(path)[-lines:]
-        if found:
-            return found
+        if end := tail(path)[-lines:]:
+            return end
         log = view.task.log(view.queued.job if view.queued else None) if view.task else None
         job = tail(log)[-lines:] if log else []
         return ["(no log: it has not started)", *(f"job: {line}" for line in job)]
@@ -83,14 +83,15 @@ def _size(folder: RunFolder) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _print_new(folder: RunFolder, places: dict[Path, int], prefix: str) -> None:
+def _print_new(folder: RunFolder, offsets: dict[Path, int], prefix: str) -> None:
+    """Print the whole lines after what has been printed of this log, and remember how far."""
     size = _size(folder)
-    if size <= places[folder.path]:
+    if size <= offsets[folder.path]:
         return
     with (folder.path / "log.txt").open("rb") as file:
-        file.seek(places[folder.path])
-        text = file.read(size - places[folder.path])
+        file.seek(offsets[folder.path])
+        text = file.read(size - offsets[folder.path])
     whole = text[: text.rfind(b"\n") + 1]
-    places[folder.path] += len(whole)
+    offsets[folder.path] += len(whole)
     for line in whole.decode(errors="replace").splitlines():
         print(f"{prefix}{line}")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro.cli.exit_codes import FINE, INTERRUPTED, NEGATIVE
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from repro.harness.plan.plan import Plan
     from repro.harness.runs.planned import PlannedRun
     from repro.harness.slurm.requirements import Increase
+
+LOOK_SECONDS = 5.0
 
 
 def check_budget(planned: Plan, cluster: Cluster, budget: float | None) -> None:
@@ -59,7 +63,6 @@ def start(
 def _start_on_slurm(
     runs: Sequence[PlannedRun], cluster: SlurmCluster, more: Increase, wait: bool
 ) -> int:
-    from repro.cli.runs.status_board import wait_for
     from repro.harness.experiments.folders import results_dir
     from repro.harness.plan.submit import submit
 
@@ -68,8 +71,37 @@ def _start_on_slurm(
         print("nothing to send: all of it is done or has been submitted")
     fine = not (submission and submission.refused)
     if wait:
-        fine &= wait_for([run.id for run in runs], results_dir())
+        fine &= _wait_for({run.id for run in runs}, results_dir())
     return FINE if fine else NEGATIVE
+
+
+def _wait_for(ids: set[str], results: Path) -> bool:
+    """Until none of these runs is queued, running or being evaluated; says when that changes.
+
+    Returns:
+        Whether all of them are done, and no evaluation failed.
+    """
+    from repro.cli.runs.look import look_at, summary
+    from repro.cli.runs.status_board import failures
+    from repro.harness.runs.store import find_runs
+
+    printed = ""
+    while True:
+        at = look_at(
+            [folder for folder in find_runs(results / "runs") if folder.id in ids], results
+        )
+        line = summary(at)
+        if line != printed:
+            print(line, flush=True)
+            printed = line
+        if not at.live:
+            break
+        time.sleep(LOOK_SECONDS)
+    for text in failures(at):
+        print(text)
+    done = {entry["id"] for entry in at.entries if entry["state"] == "done"}
+    unevaluated = any(entry["evaluation"] in ("failed", "missing") for entry in at.entries)
+    return done >= ids and not unevaluated
 
 
 def _start_here(runs: Sequence[PlannedRun], cluster: Cluster, workers: int | None) -> int:

@@ -23,13 +23,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from repro.cli.runs import status_board
+    from repro.cli.runs.look import look
     from repro.harness.experiments.folders import results_dir
     from repro.terminal import print_json
 
     results = results_dir()
     if arguments.json:
-        entries, notes = status_board.look(arguments.patterns, results)
-        print_json({"runs": entries, "notes": list(notes)})
+        at = look(arguments.patterns, results)
+        print_json({"runs": at.entries, "notes": list(at.overview.notes)})
     elif arguments.watch:
         status_board.watch(arguments.patterns, results, arguments.every, arguments.runs)
     else:
