@@ -116,7 +116,7 @@ def test_a_resnet_trains_and_keeps_its_own_batch_statistics(
 ) -> None:
     from repro.config.schema import Family
 
-    smoke_config.model.family, smoke_config.model.name = Family.resnet, "resnet10t"
+    smoke_config.model.family, smoke_config.model.name = Family.timm, "resnet10t"
     trainer = Trainer(smoke_config, smoke_data, CPU)
     for event in trainer.run():
         if event["step"] == 2:

@@ -160,7 +160,7 @@ def _division_problems(c: RunConfig) -> Iterator[str]:
         for name, used in (
             ("head.batch_norm=true", c.head.batch_norm and c.head.layers > 1),
             ("predictor.batch_norm=true", c.predictor.used and c.predictor.batch_norm),
-            ("model.family=resnet", c.model.family is Family.resnet),
+            ("model.family=resnet", c.model.family is Family.timm),
         )
         if used
     ]

@@ -43,8 +43,11 @@ class DataKind(Enum):
 
 
 class Family(Enum):
+    """`timm`: any model of timm's by name. Configs and run ids say `resnet`, which it began as."""
+
     vit = "vit"
     resnet = "resnet"
+    timm = resnet
 
 
 class TeacherKind(Enum):
@@ -153,7 +156,7 @@ class ViewsConfig:
 @dataclass
 class ModelConfig:
     family: Family = Family.vit
-    name: str = "vit_small"  # for people; for resnet, timm's model name
+    name: str = "vit_small"  # for people; of family timm, timm's name
     dim: PositiveInt = 384
     depth: PositiveInt = 12
     heads: PositiveInt = 6

@@ -127,7 +127,7 @@ def named_weights(name: str, pretrained: bool = True) -> Weights:
     for tensor in state.values():
         found.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     side = int(model.pretrained_cfg["input_size"][-1])  # type: ignore[index]
-    config = ModelConfig(family=Family.resnet, name=name)
+    config = ModelConfig(family=Family.timm, name=name)
     backbone: nn.Module = model
     if isinstance(model, VisionTransformer):
         blocks: Any = model.blocks
@@ -136,7 +136,7 @@ def named_weights(name: str, pretrained: bool = True) -> Weights:
             backbone = build_backbone(config, side)
             _fill(backbone, state, source)
         except UserError:  # a ViT with parts that ours lacks
-            config, backbone = ModelConfig(family=Family.resnet, name=name), model
+            config, backbone = ModelConfig(family=Family.timm, name=name), model
     return Weights(backbone.eval(), config, side, source, "", found.hexdigest()[:12])
 
 
@@ -165,7 +165,7 @@ def save_weights(backbone: nn.Module, path: Path, card: Mapping[str, str]) -> No
 
 def timm_call(model: ModelConfig, image_size: int, file: str) -> str:
     """The line of Python with which timm makes this backbone from an exported file."""
-    if model.family is Family.resnet:
+    if model.family is Family.timm:
         return f'timm.create_model("{model.name}", num_classes=0, checkpoint_path="{file}")'
     return (
         f'timm.create_model("vit_small_patch16_224", num_classes=0, img_size={image_size}, '
@@ -285,7 +285,7 @@ def _resnet(state: Mapping[str, Tensor], path: Path) -> ModelConfig:
     }
     if (bottleneck, blocks) not in names:
         raise UserError(f"{path}: a ResNet of {blocks} blocks, which is none of timm's plain ones")
-    return ModelConfig(family=Family.resnet, name=names[bottleneck, blocks])
+    return ModelConfig(family=Family.timm, name=names[bottleneck, blocks])
 
 
 def _fill(backbone: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

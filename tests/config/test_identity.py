@@ -15,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from repro.config import identity
-from repro.config.compose import to_plain
+from repro.config.compose import from_plain, to_plain
 from repro.config.identity import SCHEMA, canonical, run_id, run_ids, slug
 from repro.config.schema import (
+    Family,
+    ModelConfig,
     NotIdentity,
     Part,
     PredictorConfig,
@@ -137,3 +139,16 @@ def test_a_slug_tells_experiment_row_scale_and_seed() -> None:
     config.label.scale = "laptop"
     assert slug(config, "F7", "both") == "F7-both-laptop-s2"
     assert slug(config, "train", "") == "train-laptop-s2"
+
+
+def test_a_model_of_timms_is_stored_under_the_word_of_earlier_configs() -> None:
+    config = RunConfig()
+    config.model = ModelConfig(family=Family.timm, name="resnet50")
+    assert canonical(config)["model"]["family"] == "resnet"
+    assert to_plain(config)["model"]["family"] == "resnet"
+    for word in ("resnet", "timm"):
+        plain = to_plain(config)
+        plain["model"]["family"] = word
+        read = from_plain(plain, "config.yaml")
+        assert read.model.family is Family.timm
+        assert run_id(read) == run_id(config)

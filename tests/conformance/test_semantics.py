@@ -319,7 +319,7 @@ def test_f18_there_is_no_loss_scaler_hence_no_skipped_step(
 def test_f19_a_convnets_teacher_normalises_by_its_own_batch(
     config: RunConfig, data: Dataset
 ) -> None:
-    config.model.family, config.model.name = Family.resnet, "resnet10t"
+    config.model.family, config.model.name = Family.timm, "resnet10t"
     student = build_student(config)
     teacher = build_teacher(config, student)
     norms = [m for m in teacher.modules() if isinstance(m, nn.BatchNorm2d)]

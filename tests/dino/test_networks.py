@@ -111,7 +111,7 @@ def test_parameter_counts_match_table_1() -> None:
 
     assert millions(ModelConfig()) == pytest.approx(21.67, abs=0.01)
     assert millions(ModelConfig(patch_size=8)) == pytest.approx(21.67, abs=0.05)
-    resnet = ModelConfig(family=Family.resnet, name="resnet50")
+    resnet = ModelConfig(family=Family.timm, name="resnet50")
     assert millions(resnet) == pytest.approx(23.5, abs=0.1)
     assert feature_dim(build_backbone(resnet, 224)) == 2048
 

@@ -68,7 +68,7 @@ def test_features_are_cls_beside_gem_of_the_patches() -> None:
             values = [max(float(v), 1e-6) for v in tokens[image, 1:, channel]]
             gem = (sum(v**4 for v in values) / len(values)) ** 0.25
             assert float(found[image, 32 + channel]) == pytest.approx(gem, rel=1e-3)
-    resnet = build_backbone(ModelConfig(family=Family.resnet, name="resnet18"), 32).eval()
+    resnet = build_backbone(ModelConfig(family=Family.timm, name="resnet18"), 32).eval()
     assert cls_and_gem(resnet, images).shape == (2, 512)
 
 

@@ -139,7 +139,7 @@ def test_tokens_are_those_of_the_last_norm() -> None:
 
 
 def test_what_cannot_be_followed_is_one_line() -> None:
-    resnet = build_backbone(ModelConfig(family=Family.resnet, name="resnet18"), 32)
+    resnet = build_backbone(ModelConfig(family=Family.timm, name="resnet18"), 32)
     with pytest.raises(UserError, match="no patch tokens"):
         follow(resnet, still(3), 0, (1.0, 1.0, 1.0), CPU)
     with pytest.raises(UserError, match="video still: frames of 4 x 4, less than a patch"):

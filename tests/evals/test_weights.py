@@ -104,7 +104,7 @@ def test_a_resnet_is_known_by_its_blocks(tmp_path: Path) -> None:
     resnet = timm.create_model("resnet18", num_classes=7).eval()
     save_file(resnet.state_dict(), tmp_path / "resnet.safetensors")
     weights = load_weights(tmp_path / "resnet.safetensors")
-    assert (weights.model.family, weights.model.name) == (Family.resnet, "resnet18")
+    assert (weights.model.family, weights.model.name) == (Family.timm, "resnet18")
     with torch.no_grad():
         batch = images(64, 64)
         expected = resnet.forward_head(resnet.forward_features(batch), pre_logits=True)

@@ -31,7 +31,7 @@ def test_the_columns_of_a_choice_are_its_own_features(choice: Layers) -> None:
 
 
 def test_a_resnet_has_one_choice() -> None:
-    resnet = build_backbone(ModelConfig(family=Family.resnet, name="resnet18"), 32)
+    resnet = build_backbone(ModelConfig(family=Family.timm, name="resnet18"), 32)
     assert columns_of(Layers(4), Layers(4), resnet, 512).tolist() == list(range(512))
 
 
