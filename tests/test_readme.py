@@ -1,41 +1,135 @@
-"""The README's numbers are those of the published tables, and its commands exist."""
+"""The pages for people: their numbers are those of the records, their files and anchors exist."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-from repro.cli.parser import build_parser
+import pytest
+import yaml
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+from repro.harness.experiments.experiment import experiment_ids, load
+from tests.pages import PAGES, README, ROOT, YAML, Page, tables
 
-
-def test_every_result_in_the_readme_is_a_line_of_a_published_table() -> None:
-    section = README.partition("## Results")[2].partition("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("|")]
-    published = [path.read_text() for path in (ROOT / "results/published/laptop").glob("*.md")]
-    assert len(lines) > 6
-    for line in lines:
-        assert any(line in text for text in published), line
+OF_RECORDS = ("README.md", "docs/results.md")
+DOCS = [page for page in PAGES if page.name.startswith("docs/")]
 
 
-def test_every_figure_in_the_readmes_speed_table_is_a_line_of_the_benchmarks() -> None:
-    section = README.partition("## Speed")[2].partition("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("|")]
-    measured = (ROOT / "results/benchmarks/cpu.md").read_text()
-    assert len(lines) > 6
-    for line in lines:
-        assert line in measured, line
+def page(name: str) -> Page:
+    return next(page for page in PAGES if page.name == name)
 
 
-def test_every_file_that_the_readme_names_exists() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+def is_selection(part: list[list[str]], whole: list[list[str]]) -> bool:
+    """Whether `part` is lines and columns of `whole`, under the same headings, in its order."""
+    if not set(part[0]) <= set(whole[0]):
+        return False
+    columns = [whole[0].index(heading) for heading in part[0]]
+    lines = iter([line[column] for column in columns] for line in whole)
+    return columns == sorted(columns) and all(line in lines for line in part)
 
 
-def test_every_command_in_the_readme_exists() -> None:
-    _, subparsers = build_parser()
-    named = set(re.findall(r"^    repro (\w+)", README, flags=re.MULTILINE))
-    assert {"list", "run", "table", "check"} <= named
-    assert named <= set(subparsers)
+def is_measured(table: list[list[str]]) -> bool:
+    return any("ours" in heading.split() for heading in table[0])
+
+
+@pytest.mark.parametrize("name", OF_RECORDS)
+def test_every_result_is_a_cell_of_a_published_table(name: str) -> None:
+    published = [
+        table
+        for path in (ROOT / "results/published/laptop").glob("*.md")
+        for table in tables(path.read_text())
+    ]
+    shown = [table for table in page(name).tables if is_measured(table)]
+    assert shown
+    for table in shown:
+        assert len(table) > 2
+        assert any(is_selection(table, whole) for whole in published), table[0]
+
+
+def test_every_line_of_the_table_of_speed_is_of_the_benchmarks() -> None:
+    (measured,) = tables((ROOT / "results/benchmarks/cpu.md").read_text())
+    by_name = {line[0]: line for line in measured}
+    (shown,) = (table for table in page("docs/speed.md").tables if is_measured(table))
+    assert len(shown) > 6
+    columns = [measured[0].index(heading) for heading in shown[0]]
+    for line in shown:
+        assert line == [by_name[line[0]][column] for column in columns]
+
+
+def test_no_page_shows_measurements_that_no_test_compares() -> None:
+    tied = (*OF_RECORDS, "docs/speed.md")
+    assert not [p.name for p in PAGES if p.name not in tied and any(map(is_measured, p.tables))]
+
+
+def test_a_changed_number_or_heading_is_no_selection() -> None:
+    whole = [["a", "b", "c"], ["1", "2", "3"], ["4", "5", "6"]]
+    assert is_selection([["a", "c"], ["4", "6"]], whole)
+    assert not is_selection([["a", "c"], ["4", "7"]], whole)
+    assert not is_selection([["a", "d"], ["4", "6"]], whole)
+    assert not is_selection([["c", "a"], ["6", "4"]], whole)
+    assert not is_selection([["a"], ["4"], ["1"]], whole)
+
+
+@pytest.mark.parametrize("name", OF_RECORDS)
+def test_the_count_of_claims_is_that_of_the_published_page(name: str) -> None:
+    published = (ROOT / "results/published/laptop/README.md").read_text()
+    total, hold, do_not, are_open = re.findall(
+        r"^(\d+) claims: (\d+) hold, (\d+) do not, (\d+) are open", published, re.MULTILINE
+    )[0]
+    text = " ".join(page(name).text.split())
+    assert int(total) == sum(len(load(name).claims) for name in experiment_ids())
+    assert re.search(
+        rf"\b{total} claims {hold} hold( here)?, {do_not} do not and {are_open} are open", text
+    )
+
+
+@pytest.mark.parametrize("name", OF_RECORDS)
+def test_the_floors_are_those_of_the_published_table(name: str) -> None:
+    published = (ROOT / "results/published/laptop/T7.md").read_text()
+    floors = re.findall(r"random initialisation ([\d.]+) %, raw pixels ([\d.]+) %", published)[0]
+    quoted = re.findall(r"\b\d+\.\d(?= %)", " ".join(page(name).text.split()))
+    assert set(quoted) <= set(floors)
+    assert quoted
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_and_heading_that_a_page_links_exists(page: Page) -> None:
+    for link in page.links:
+        path, _, anchor = link.partition("#")
+        target = page.path.parent / path if path else page.path
+        assert target.exists(), link
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", target.read_text(), flags=re.MULTILINE)
+            anchors = [re.sub(r"[^\w -]", "", heading.lower()) for heading in headings]
+            assert anchor in [heading.replace(" ", "-") for heading in anchors], link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_path_in_a_page_s_prose_exists(page: Page) -> None:
+    paths = re.compile(r"(repro|analysis|experiments|tests|docs|results/published|\.ci)(/[\w.-]+)+")
+    for span in page.spans:
+        if paths.fullmatch(span) and "NAME" not in span:
+            assert (ROOT / span).exists(), span
+
+
+def test_the_readme_is_a_front_door() -> None:
+    assert len(README.text.encode()) <= 8_000
+    assert len(re.findall(r"!\[", README.text)) == 1
+    assert {f"docs/{page.path.name}" for page in DOCS} <= set(README.links)
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_a_page_begins_with_its_question_and_the_command_that_answers_it(page: Page) -> None:
+    assert re.match(r"# [^\n]+\?\n\n```sh\n", page.text)
+    assert 3_000 <= len(page.text.encode()) <= 8_000
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_a_claim_that_a_page_quotes_stands_so_in_its_experiment(page: Page) -> None:
+    claims = [
+        claim
+        for name in experiment_ids()
+        for claim in yaml.safe_load((ROOT / f"experiments/{name}.yaml").read_text())["claims"]
+    ]
+    for block in page.blocks(YAML):
+        content = yaml.safe_load(block)
+        assert isinstance(content, dict) or all(claim in claims for claim in content)
