@@ -1,0 +1,62 @@
+"""Licence, citation and changelog say what the package says."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from datetime import date
+from pathlib import Path
+
+import yaml
+
+import repro
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+AUTHORS = ("Caron", "Touvron", "Misra", "Jégou", "Mairal", "Bojanowski", "Joulin")
+# Required by the schema of the Citation File Format 1.2.0.
+REQUIRED = {"authors", "cff-version", "message", "title"}
+REQUIRED_OF_A_REFERENCE = {"authors", "title", "type"}
+
+
+def test_the_licence_is_the_whole_text_of_apache_2() -> None:
+    text = (ROOT / "LICENSE").read_text()
+    assert text.split()[:4] == ["Apache", "License", "Version", "2.0,"]
+    assert [f" {n}. " in text for n in range(1, 10)] == [True] * 9
+    assert "END OF TERMS AND CONDITIONS" in text
+    assert len(text.split()) > 1500
+    assert PROJECT["license"] == CITATION["license"] == "Apache-2.0"
+    assert PROJECT["license-files"] == ["LICENSE"]
+
+
+def test_the_citation_has_what_its_format_requires() -> None:
+    assert CITATION.keys() >= REQUIRED
+    assert CITATION["cff-version"] == "1.2.0"
+    assert CITATION["type"] == "software"
+    assert all(author.keys() & {"name", "family-names"} for author in CITATION["authors"])
+    assert all(reference.keys() >= REQUIRED_OF_A_REFERENCE for reference in CITATION["references"])
+
+
+def test_the_paper_is_cited() -> None:
+    (paper,) = CITATION["references"]
+    assert paper["title"] == "Emerging Properties in Self-Supervised Vision Transformers"
+    assert tuple(author["family-names"] for author in paper["authors"]) == AUTHORS
+    assert paper["year"] == 2021
+    assert [identifier["value"] for identifier in paper["identifiers"]] == ["arXiv:2104.14294"]
+
+
+def test_the_newest_version_of_the_changelog_is_the_packages() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    versions = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)$", text, re.MULTILINE)
+    assert versions[0][0] == repro.__version__ == CITATION["version"]
+    days = [date.fromisoformat(day) for _, day in versions]
+    assert days == sorted(days, reverse=True)
+
+
+def test_the_changelog_has_the_headings_of_its_form() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"^### (.+)$", text, re.MULTILINE)) <= kinds
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert headings[0] == "[Unreleased]"
