@@ -36,7 +36,7 @@ from analysis.figures.style import (
     say,
     whiskers,
 )
-from analysis.verdicts.predicates import at_chance
+from analysis.verdicts.outputs import at_chance
 from repro.harness.experiments.experiment import Column, Experiment, Metric, Row
 
 FLOOR: dict[str, Any] = {"color": GREY, "ls": (0, (1, 2)), "lw": 1.2}

@@ -1,152 +1,256 @@
-"""Cells against each other: differences, contrasts and ratios, paired by seed and tested.
+"""Cells against each other: differences, equivalences and weighted sums, paired by seed and tested.
 
 A margin or bound other than "no difference" is in points of the paper's protocol; at any other
-protocol it is not judged, since differences in points do not transfer.
+protocol it is not judged, since differences in points do not transfer. Printed numbers are compared
+as they are, without intervals: the paper gives one run each.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from analysis.evidence.frame import Evidence, resolve, resolve_metric, resolve_row, row_distance
-from analysis.evidence.stats import Estimate, estimate, format_p, mean_interval, paired
+from analysis.evidence.stats import Estimate, estimate, format_p, mean_interval
+from analysis.verdicts.meaning import Judgement, Part, Status
 from analysis.verdicts.verdict import SEEDS_NEEDED
 from repro.harness.experiments.missing import Missing
 
-CONFIRMED, CONTRADICTED, UNDECIDED, TESTED = "confirmed", "contradicted", "undecided", "tested"
-NOT_RUN, TOO_FEW, NOT_JUDGED = "not run", "too few seeds", "not judged at this scale"
-
-
-@dataclass(frozen=True)
-class Part:
-    """One row or step; `missing` maps what has no number to the reason, where it is NOT_RUN.
-
-    TESTED ones await Holm: p to confirm and p to contradict, both at 5 %. `gap` is what they rest
-    on, above 0 where it speaks for the claim (in logarithms for a `ratio`); of an equivalence it is
-    the difference itself, and `margin` is set. `flips` says when the other parts would turn.
-    """
-
-    status: str
-    detail: str = ""
-    missing: Mapping[str, Missing] = field(default_factory=dict)
-    n: int = 0
-    p_for: float = 1.0
-    p_against: float = 1.0
-    gap: Estimate | None = None
-    margin: float | None = None
-    ratio: bool = False
-    flips: str = ""
-
-
+ROUNDING = 1e-9  # 72.8 - 71.8 is not exactly 1.0 in binary
 DOES_NOT_TRANSFER = "a margin in points does not transfer to a protocol that is not the paper's"
 
 
-@dataclass(frozen=True)
-class Contrast:
-    """A weighted sum of cells (or, as `ratio`, of their logarithms) between two bounds.
+class Comparison(ABC):
+    """A sum of cells, each with its weight, that should lie between two bounds."""
 
-    Bounds are those of the sum, or of the ratio itself.
-    """
+    @abstractmethod
+    def weights(self) -> Mapping[str, float]:
+        """Of the cells, by address."""
+
+    def __str__(self) -> str:
+        words = [f"{'-' if w < 0 else '+'} {_weight(w)}{a}" for a, w in self.weights().items()]
+        return " ".join(words).removeprefix("+ ")
+
+    @property
+    @abstractmethod
+    def question(self) -> str:
+        """The sum with its bounds, for a table of what is planned."""
+
+    @property
+    @abstractmethod
+    def transfers(self) -> bool:
+        """Whether the bounds mean the same at any scale: they say "no difference"."""
+
+    @property
+    @abstractmethod
+    def bounds(self) -> tuple[float | None, float | None]:
+        """What is to be exceeded and not to be reached, in the unit of `tested`."""
+
+    def value(self, cells: Mapping[str, float]) -> float:
+        return sum(weight * cells[address] for address, weight in self.weights().items())
+
+    @property
+    def in_logarithms(self) -> bool:
+        """Whether that of the value is tested."""
+        return False
+
+    def tested(self, value: float) -> float:
+        """What is tested of the value."""
+        return math.log(value) if self.in_logarithms else float(value)
+
+    def by_seed(self, evidence: Evidence) -> dict[int, float]:
+        """The value of every seed that all cells have."""
+        values = {address: resolve(address, evidence).values for address in self.weights()}
+        seeds = sorted(set.intersection(*(set(v) for v in values.values())))
+        return {seed: self.value({a: v[seed] for a, v in values.items()}) for seed in seeds}
+
+    def judged_at(self, evidence: Evidence) -> bool:
+        """Whether it is tested at this scale, once all of its cells are measured."""
+        rows = [resolve_row(address.rpartition(".")[0], evidence)[1] for address in self.weights()]
+        if any(row.why_not(evidence.scale) for row in rows):
+            return False
+        return self.transfers or not far_from_the_paper(self.weights(), evidence)
+
+    def ours(self, evidence: Evidence) -> Part:
+        name = str(self)
+        if not self.transfers and far_from_the_paper(self.weights(), evidence):
+            return Part(Status.NOT_JUDGED, f"{name}: {DOES_NOT_TRANSFER}", name)
+        if missing := missing_cells(self.weights(), evidence):
+            return Part(Status.NOT_RUN, name=name, missing=missing)
+        by_seed = self.by_seed(evidence)
+        digits = resolve_metric(next(iter(self.weights())), evidence).decimals + 1
+        detail = describe_seeds(name, by_seed, digits)
+        if len(by_seed) < SEEDS_NEEDED:
+            return Part(Status.TOO_FEW, detail, name, n=len(by_seed))
+        part = self.test(estimate([self.tested(value) for value in by_seed.values()]))
+        return replace(part, detail=f"{detail}{part.detail}", name=name)
+
+    @abstractmethod
+    def test(self, value: Estimate) -> Part:
+        """Of what is tested over the seeds."""
+
+    def printed(self, evidence: Evidence) -> Judgement:
+        reported = self.reported(evidence)
+        for address, value in reported.items():
+            if value is None:
+                return Judgement(None, f"{address} is not printed")
+        return self.of_reported({a: value for a, value in reported.items() if value is not None})
+
+    def reported(self, evidence: Evidence) -> dict[str, float | None]:
+        return {address: resolve(address, evidence).reported for address in self.weights()}
+
+    @abstractmethod
+    def of_reported(self, cells: Mapping[str, float]) -> Judgement:
+        """Whether it holds on the printed numbers."""
+
+
+@dataclass(frozen=True)
+class Difference(Comparison):
+    """One cell above another; with a margin, at most that much below it."""
+
+    better: str
+    worse: str
+    margin: float | None = None
+
+    def weights(self) -> Mapping[str, float]:
+        return {self.better: 1, self.worse: -1}
+
+    @property
+    def question(self) -> str:
+        return f"{self.better} > {self.worse}"
+
+    @property
+    def transfers(self) -> bool:
+        return True
+
+    @property
+    def bounds(self) -> tuple[float | None, float | None]:
+        return -(self.margin or 0.0), None
+
+    def test(self, value: Estimate) -> Part:
+        gap = value.shifted(self.margin or 0.0)
+        part = _tested(gap, _two_sided(gap.p_above()), _two_sided(gap.p_below()))
+        against = f" against a margin of {self.margin:g}" if self.margin else ""
+        return replace(part, detail=f"{part.detail}{against}")
+
+    def of_reported(self, cells: Mapping[str, float]) -> Judgement:
+        numbers = f"{self.better} {cells[self.better]:g} against {self.worse} {cells[self.worse]:g}"
+        difference = self.value(cells)
+        if self.margin is None:
+            return Judgement(difference > 0, numbers)
+        holds = difference >= -self.margin - ROUNDING
+        return Judgement(holds, f"{numbers}, margin {self.margin:g}")
+
+
+@dataclass(frozen=True)
+class Equivalence(Comparison):
+    """Two cells within a margin of each other: TOST at 5 %."""
+
+    a: str
+    b: str
+    margin: float
+
+    def weights(self) -> Mapping[str, float]:
+        return {self.a: 1, self.b: -1}
+
+    @property
+    def question(self) -> str:
+        return f"{self.a} = {self.b}"
+
+    @property
+    def transfers(self) -> bool:
+        return False
+
+    @property
+    def bounds(self) -> tuple[float | None, float | None]:
+        return -self.margin, self.margin
+
+    def test(self, value: Estimate) -> Part:
+        p_for = max(value.p_above(-self.margin), value.p_below(self.margin))
+        p_against = _two_sided(min(value.p_above(self.margin), value.p_below(-self.margin)))
+        detail = f", equivalence within {self.margin:g}: {format_p(p_for)}"
+        return Part(
+            Status.TESTED,
+            detail,
+            n=value.n,
+            p_for=p_for,
+            p_against=p_against,
+            gap=value,
+            margin=self.margin,
+        )
+
+    def of_reported(self, cells: Mapping[str, float]) -> Judgement:
+        numbers = f"{self.a} {cells[self.a]:g} and {self.b} {cells[self.b]:g}"
+        holds = abs(self.value(cells)) <= self.margin + ROUNDING
+        return Judgement(holds, f"{numbers}, margin {self.margin:g}")
+
+
+@dataclass(frozen=True)
+class WeightedSum(Comparison):
+    """A sum of cells or, as `ratio`, of their logarithms; its bounds are then the ratio's."""
 
     terms: Mapping[str, float]
     above: float | None
     below: float | None
     ratio: bool = False
 
+    def weights(self) -> Mapping[str, float]:
+        return self.terms
+
     def __str__(self) -> str:
         if self.ratio:
             over, under = self.terms
             return f"{over} / {under}"
-        words = [f"{'-' if w < 0 else '+'} {_weight(w)}{a}" for a, w in self.terms.items()]
-        return " ".join(words).removeprefix("+ ")
+        return super().__str__()
+
+    @property
+    def question(self) -> str:
+        if self.above is None:
+            return f"{self} < {self.below:g}"
+        above = f"{self} > {self.above:g}"
+        return above if self.below is None else f"{above}, < {self.below:g}"
 
     @property
     def transfers(self) -> bool:
-        """Whether the bounds say "no difference", which means the same at any scale."""
         return all(b in (None, 1 if self.ratio else 0) for b in (self.above, self.below))
+
+    @property
+    def bounds(self) -> tuple[float | None, float | None]:
+        above, below = (b if b is None else self.tested(b) for b in (self.above, self.below))
+        return above, below
 
     def value(self, cells: Mapping[str, float]) -> float:
         if self.ratio:
             return math.exp(sum(w * math.log(cells[a]) for a, w in self.terms.items()))
-        return sum(w * cells[a] for a, w in self.terms.items())
+        return super().value(cells)
 
+    @property
+    def in_logarithms(self) -> bool:
+        return self.ratio
 
-def contrasts(kind: str, body: Mapping[str, Any]) -> Iterator[Contrast]:
-    """A claim of kind contrast, ratio or smaller_gap as contrasts that must all hold."""
-    bounds = (body.get("above"), body.get("below"))
-    if kind == "contrast":
-        yield Contrast(body["terms"], *bounds)
-    elif kind == "ratio":
-        yield Contrast({body["over"]: 1, body["under"]: -1}, *bounds, ratio=True)
-    else:
-        assert kind == "smaller_gap", f"claim kind '{kind}' is no contrast"
-        high, low = body["high"], body["low"]
-        for a in body["rows"]:
-            for b in body["than"]:
-                terms = {f"{a}.{high}": 1, f"{a}.{low}": -1, f"{b}.{high}": -1, f"{b}.{low}": 1}
-                yield Contrast(terms, None, 0.0)
+    def test(self, value: Estimate) -> Part:
+        above, below = self.bounds
+        gaps = [] if above is None else [value.shifted(-above)]
+        gaps += [] if below is None else [value.negative().shifted(below)]
+        p_for = max(_two_sided(gap.p_above()) for gap in gaps)
+        p_against = min(1.0, len(gaps) * min(_two_sided(gap.p_below()) for gap in gaps))
+        return _tested(min(gaps, key=lambda gap: gap.mean), p_for, p_against)
 
-
-def judge_contrast(contrast: Contrast, evidence: Evidence) -> Part:
-    cells = list(contrast.terms)
-    if not contrast.transfers and far_from_the_paper(cells, evidence):
-        return Part(NOT_JUDGED, f"{contrast}: {DOES_NOT_TRANSFER}")
-    if missing := missing_cells(cells, evidence):
-        return Part(NOT_RUN, missing=missing)
-    values = {a: resolve(a, evidence).values for a in cells}
-    seeds = sorted(set.intersection(*(set(v) for v in values.values())))
-    by_seed = {s: contrast.value({a: v[s] for a, v in values.items()}) for s in seeds}
-    sentence = describe_seeds(
-        str(contrast), by_seed, resolve_metric(cells[0], evidence).decimals + 1
-    )
-    if len(seeds) < SEEDS_NEEDED:
-        return Part(TOO_FEW, sentence, n=len(seeds))
-    scale = math.log if contrast.ratio else float
-    value = estimate([scale(v) for v in by_seed.values()])
-    gaps = []
-    if contrast.above is not None:
-        gaps.append(value.shifted(-scale(contrast.above)))
-    if contrast.below is not None:
-        gaps.append(value.negative().shifted(scale(contrast.below)))
-    closest = min(gaps, key=lambda gap: gap.mean)
-    p_for = max(_two_sided(gap.p_above()) for gap in gaps)
-    p_against = min(1.0, len(gaps) * min(_two_sided(gap.p_below()) for gap in gaps))
-    return replace(_tested(sentence, closest, p_for, p_against), ratio=contrast.ratio)
-
-
-def judge_step(better: str, worse: str, margin: float, evidence: Evidence) -> Part:
-    if missing := missing_cells([better, worse], evidence):
-        return Part(NOT_RUN, missing=missing)
-    values, sentence = _differences(better, worse, evidence)
-    if len(values) < SEEDS_NEEDED:
-        return Part(TOO_FEW, sentence, n=len(values))
-    gap = estimate(values).shifted(margin)
-    part = _tested(sentence, gap, _two_sided(gap.p_above()), _two_sided(gap.p_below()))
-    return replace(part, detail=f"{part.detail} against a margin of {margin:g}") if margin else part
-
-
-def judge_close(a: str, b: str, margin: float, evidence: Evidence) -> Part:
-    if far_from_the_paper([a, b], evidence):
-        return Part(NOT_JUDGED, f"{a} - {b}: {DOES_NOT_TRANSFER}")
-    if missing := missing_cells([a, b], evidence):
-        return Part(NOT_RUN, missing=missing)
-    values, sentence = _differences(a, b, evidence)
-    if len(values) < SEEDS_NEEDED:
-        return Part(TOO_FEW, sentence, n=len(values))
-    gap = estimate(values)
-    p_for = max(gap.p_above(-margin), gap.p_below(margin))
-    p_against = _two_sided(min(gap.p_above(margin), gap.p_below(-margin)))
-    sentence += f", equivalence within {margin:g}: {format_p(p_for)}"
-    return Part(TESTED, sentence, {}, gap.n, p_for, p_against, gap, margin)
+    def of_reported(self, cells: Mapping[str, float]) -> Judgement:
+        value = self.value(cells)
+        # A bound of the paper's own wording ("2-4 %") includes its ends; "more" does not.
+        slack = -ROUNDING if self.transfers else ROUNDING
+        holds = self.above is None or value > self.above - slack
+        holds = holds and (self.below is None or value < self.below + slack)
+        return Judgement(holds, f"{self} = {value:.4g}")
 
 
 def sensitivity(part: Part, step: int, alpha: float) -> str:
     """At which margin the verdict on a tested part would turn, Holm multiplying its p by `step`."""
     gap = part.gap
-    if gap is None or part.status != TESTED:
+    if gap is None or part.status is not Status.TESTED:
         return part.flips
     level = alpha / step
     if part.margin is not None:
@@ -167,12 +271,12 @@ def _two_sided(p: float) -> float:
     return min(1.0, 2 * p)
 
 
-def _tested(sentence: str, gap: Estimate, p_for: float, p_against: float) -> Part:
-    sentence += f", {format_p(min(p_for, p_against))}"
-    return Part(TESTED, sentence, n=gap.n, p_for=p_for, p_against=p_against, gap=gap)
+def _tested(gap: Estimate, p_for: float, p_against: float) -> Part:
+    detail = f", {format_p(min(p_for, p_against))}"
+    return Part(Status.TESTED, detail, n=gap.n, p_for=p_for, p_against=p_against, gap=gap)
 
 
-def far_from_the_paper(cells: Sequence[str], evidence: Evidence) -> bool:
+def far_from_the_paper(cells: Iterable[str], evidence: Evidence) -> bool:
     """Whether any of the cells rests on a protocol other than the paper's."""
     for address in cells:
         experiment, row = resolve_row(address.rpartition(".")[0], evidence)
@@ -183,7 +287,7 @@ def far_from_the_paper(cells: Sequence[str], evidence: Evidence) -> bool:
     return False
 
 
-def missing_cells(cells: Sequence[str], evidence: Evidence) -> dict[str, Missing]:
+def missing_cells(cells: Iterable[str], evidence: Evidence) -> dict[str, Missing]:
     """What keeps cells from being compared: the row where it has no runs, else the cell."""
     reasons: dict[str, Missing] = {}
     for address in cells:
@@ -194,12 +298,6 @@ def missing_cells(cells: Sequence[str], evidence: Evidence) -> dict[str, Missing
         elif why := resolve(address, evidence).missing:
             reasons[address] = why
     return reasons
-
-
-def _differences(a: str, b: str, evidence: Evidence) -> tuple[list[float], str]:
-    differences = paired(resolve(a, evidence).values, resolve(b, evidence).values)
-    digits = resolve_metric(a, evidence).decimals + 1
-    return list(differences.values()), describe_seeds(f"{a} - {b}", differences, digits)
 
 
 def describe_seeds(name: str, by_seed: Mapping[int, float], digits: int) -> str:

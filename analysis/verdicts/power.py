@@ -1,9 +1,10 @@
 """How many seeds a table needs: `repro plan T7 --power`, before GPU-hours are spent.
 
-For every claim that compares cells: how far apart they are, how much that varies between seeds, and
-the number of seeds with which the verdict would fall in `POWER` of all repetitions, at the level
-that Holm leaves to the first of the table's comparisons. For cells that are judged against the
-paper's own number: the same for equivalence within the margin, if there is no true difference.
+For everything that a claim tests between cells: how far it is from its bound, how much that varies
+between seeds, and the number of seeds with which the verdict would fall in `POWER` of all
+repetitions, at the level that Holm leaves to the first of the table's claims. Planner and verdicts
+read what is tested from one registry (`kinds.py`). For cells that are judged against the paper's
+own number: the same for equivalence within the margin, if there is no true difference.
 
 The spread is measured where three seeds exist, else pooled over the column's healthy rows; where
 nothing has been run at all it is that of counting on ImageNet's 50,000 validation images, a lower
@@ -13,13 +14,12 @@ bound. The gap is ours where it was measured, else the paper's.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-from msgspec import to_builtins
 from scipy.integrate import fixed_quad
 from scipy.special import ndtr, stdtrit
 from scipy.stats import chi
@@ -32,10 +32,10 @@ from analysis.evidence.frame import (
     resolve_row,
     row_distance,
 )
-from analysis.evidence.stats import estimate, paired, sampling_floor
+from analysis.evidence.stats import estimate, sampling_floor
 from analysis.verdicts.cells import ALPHA, column_spread, margin_of
-from analysis.verdicts.comparisons import far_from_the_paper
-from analysis.verdicts.predicates import comparison_steps
+from analysis.verdicts.comparisons import Comparison, Equivalence
+from analysis.verdicts.kinds import comparisons_of
 from analysis.verdicts.verdict import SEEDS_NEEDED
 from repro.harness.experiments.experiment import Experiment
 from repro.terminal import count, print_table
@@ -47,7 +47,6 @@ POINTS = 150  # of the quadrature
 REACH = 10.0  # of a chi variable to either side of its middle
 Array = npt.NDArray[np.float64]
 VALIDATION_IMAGES = 50_000
-COMPARISONS = ("greater", "no_worse", "best", "order")
 
 
 @dataclass(frozen=True)
@@ -127,15 +126,20 @@ def seeds_needed(power: Callable[[int], float], target: float = POWER) -> int | 
 
 def plan_power(experiment: Experiment, evidence: Evidence) -> list[Planned]:
     """Every comparison of the claims of one experiment, then its cells against the paper's."""
-    steps = [
-        (claim.id, *step)
-        for claim in experiment.claims
-        for step in _steps(claim.kind, to_builtins(claim.body))
-        if all(_trainable(address, evidence) for address in step[:2])
-    ]
-    claims = len({name for name, *_ in steps})
-    planned = [_comparison(*step, ALPHA / max(1, claims), evidence) for step in steps]
+    tested = comparisons_tested(experiment, evidence)
+    alpha = ALPHA / max(1, len({claim for claim, _ in tested}))
+    planned = [_comparison(claim, compared, alpha, evidence) for claim, compared in tested]
     return [p for p in planned if p is not None] + _cells(experiment, evidence)
+
+
+def comparisons_tested(experiment: Experiment, evidence: Evidence) -> list[tuple[str, Comparison]]:
+    """(claim, comparison): all that are tested at this scale once every row has been run."""
+    return [
+        (claim.id, compared)
+        for claim in experiment.claims
+        for compared in comparisons_of(claim.body)
+        if compared.judged_at(evidence)
+    ]
 
 
 def _needed(p: Planned) -> str:
@@ -145,54 +149,51 @@ def _needed(p: Planned) -> str:
     return "never: the gap is the other way" if against else f"more than {MOST}"
 
 
-def _steps(kind: str, body: Mapping[str, Any]) -> list[tuple[str, str, float, bool]]:
-    """(a, b, margin, equivalence?) of a claim's comparisons; other kinds need no power."""
-    if kind == "all_of":
-        return [step for part in body["claims"] for step in _steps(part["kind"], part)]
-    if kind == "close":
-        return [(body["a"], body["b"], float(body["margin"]), True)]
-    if kind in COMPARISONS:
-        return [(*step, False) for step in comparison_steps(kind, body)]
-    return []
-
-
-def _trainable(address: str, evidence: Evidence) -> bool:
-    _, row = resolve_row(address.rpartition(".")[0], evidence)
-    return not row.why_not(evidence.scale)
-
-
 def _comparison(
-    claim: str, a: str, b: str, margin: float, close: bool, alpha: float, evidence: Evidence
+    claim: str, compared: Comparison, alpha: float, evidence: Evidence
 ) -> Planned | None:
-    if close and far_from_the_paper([a, b], evidence):
-        return None  # a margin in points is not judged at another protocol
-    first, second = resolve(a, evidence), resolve(b, evidence)
-    values = list(paired(first.values, second.values).values())
-    if first.reported is None or second.reported is None:
-        if not values:
-            return None
-        printed = 0.0
+    """None where neither we nor the paper know how large a difference is to be found."""
+    values = [compared.tested(value) for value in compared.by_seed(evidence).values()]
+    reported = compared.reported(evidence)
+    printed = {address: value for address, value in reported.items() if value is not None}
+    if not values and len(printed) < len(reported):
+        return None
+    mean = sum(values) / len(values) if values else compared.tested(compared.value(printed))
+    sd, spread = _spread_of(compared, values, evidence)
+    above, below = compared.bounds
+    gap, margin, level = 0.0, None, alpha
+    if above is not None and below is not None:
+        margin = (below - above) / 2
+        # Of an equivalence no difference is expected; TOST spends its level on either side.
+        if not isinstance(compared, Equivalence):
+            gap, level = mean - (above + below) / 2, alpha / 2
+    elif above is not None:
+        gap = mean - above
     else:
-        printed = first.reported - second.reported
-    gap = sum(values) / len(values) if values else printed
-    sd, spread = _spread_of_difference(a, values, evidence)
-    if close:
-        return _planned(claim, f"{a} = {b}", 0.0, sd, spread, margin, len(values), alpha)
-    return _planned(claim, f"{a} > {b}", gap + margin, sd, spread, None, len(values), alpha)
+        assert below is not None, f"{compared} has no bound"
+        gap = below - mean
+    return _planned(claim, compared.question, gap, sd, spread, margin, len(values), level)
 
 
-def _spread_of_difference(
-    address: str, values: list[float], evidence: Evidence
-) -> tuple[float, str]:
-    """Of a difference between two rows: its own, else root two times that of the column."""
+def _spread_of(compared: Comparison, values: list[float], evidence: Evidence) -> tuple[float, str]:
+    """Of a sum of cells: its own, else that of the cells' columns, as if they varied apart."""
     if len(values) >= SEEDS_NEEDED:
         return estimate(values).sd, f"of {len(values)} differences"
+    spreads = {a: _spread_of_cell(a, compared, evidence) for a in compared.weights()}
+    variance = sum((w * spreads[a][0]) ** 2 for a, w in compared.weights().items())
+    return math.sqrt(variance), ", ".join(dict.fromkeys(words for _, words in spreads.values()))
+
+
+def _spread_of_cell(address: str, compared: Comparison, evidence: Evidence) -> tuple[float, str]:
+    """That of its column, in the unit in which the comparison is tested."""
+    c = resolve(address, evidence)
     experiment, _ = resolve_row(address.rpartition(".")[0], evidence)
-    metric = resolve_metric(address, evidence)
-    spread = column_spread(experiment, metric, evidence)
-    if spread:
-        return math.sqrt(2) * spread.sd, spread.source
-    return math.sqrt(2) * _least(resolve(address, evidence).reported), "sampling of ImageNet alone"
+    spread = column_spread(experiment, resolve_metric(address, evidence), evidence)
+    sd, words = (spread.sd, spread.source) if spread else (_least(c.reported), "")
+    level = c.mean if c.mean is not None else c.reported
+    if compared.in_logarithms and level:
+        sd /= level  # to first order
+    return sd, words or "sampling of ImageNet alone"
 
 
 def _least(reported: float | None) -> float:
@@ -212,13 +213,14 @@ def _cells(experiment: Experiment, evidence: Evidence) -> list[Planned]:
     for c, metric, margin in judged:
         values = list(c.values.values())
         if len(values) >= SEEDS_NEEDED:
-            sd, words = estimate(values).sd, f"of {len(values)} seeds"
+            sd, source = estimate(values).sd, f"of {len(values)} seeds"
         elif spread := column_spread(experiment, metric, evidence):
-            sd, words = spread.sd, spread.source
+            sd, source = spread.sd, spread.source
         else:
-            sd, words = _least(c.reported), "sampling of ImageNet alone"
+            sd, source = _least(c.reported), "sampling of ImageNet alone"
         what = f"{c.address} = {c.reported:g}"
-        planned.append(_planned("", what, 0.0, sd, words, margin, len(values), ALPHA / len(judged)))
+        alpha = ALPHA / len(judged)
+        planned.append(_planned("", what, 0.0, sd, source, margin, len(values), alpha))
     return planned
 
 
@@ -234,12 +236,18 @@ def _planned(
 ) -> Planned:
     def power(seeds: int) -> float:
         if margin is not None:
-            return power_of_equivalence(margin, sd, seeds, alpha)
+            return power_of_equivalence(margin, sd, seeds, alpha, gap)
         return power_of_difference(gap, sd, seeds, alpha)
 
     return Planned(
         claim, what, gap, sd, spread, margin, n, power(SEEDS_NEEDED), seeds_needed(power)
     )
+
+
+def _gap_or_margin(p: Planned) -> str:
+    if p.margin is None:
+        return f"{p.gap:+.2f}"
+    return f"± {p.margin:g}" if not p.gap else f"{p.gap:+.2f} of ± {p.margin:g}"
 
 
 def print_power(experiment: Experiment, planned: Sequence[Planned], scale: str) -> None:
@@ -248,7 +256,7 @@ def print_power(experiment: Experiment, planned: Sequence[Planned], scale: str) 
         (
             p.claim or "cell",
             p.what,
-            f"{p.gap:+.2f}" if p.margin is None else f"± {p.margin:g}",
+            _gap_or_margin(p),
             f"{p.sd:.2f}",
             str(p.seeds),
             f"{100 * p.power:.0f} %",

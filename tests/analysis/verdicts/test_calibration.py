@@ -15,12 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from msgspec import structs
 
 from analysis.evidence.frame import Cell, Evidence
 from analysis.evidence.stats import mean_interval, pooled
 from analysis.verdicts.cells import judge_cells, margin_of
 from analysis.verdicts.claims import judge_ours
 from analysis.verdicts.power import plan_power, power_of_difference, power_of_equivalence
+from repro.harness.experiments.claims import Contrast
 from repro.harness.experiments.experiment import Experiment, load
 
 SEEDS = (2, 3, 5, 8)
@@ -174,6 +176,24 @@ def test_the_planners_power_of_a_claim_is_that_of_its_verdict(
         confirmed += str(verdict.verdict) == "direction confirmed"
     printed = power_of_difference(gap, math.sqrt(2) * SD, n, 0.05)
     assert abs(confirmed / trials - printed) < 0.03
+
+
+@pytest.mark.parametrize("n", [3, 5, 8])
+def test_the_planners_power_of_a_number_between_two_bounds_is_that_of_its_verdict(
+    n: int, one: Experiment
+) -> None:
+    (claim,) = one.claims
+    body = Contrast(terms={"X1.a0.knn": 1, "X1.b0.knn": -1}, above=0.5, below=3.5)
+    bounded = replace(one, claims=(structs.replace(claim, body=body),))
+    random, trials = np.random.default_rng(n), 2_000
+    confirmed = 0
+    for _ in range(trials):
+        (verdict,) = judge_ours(bounded, drawn(bounded, random, n, {"a": REPORTED + 1.5}))
+        confirmed += str(verdict.verdict) == "direction confirmed"
+    printed = power_of_equivalence(1.5, math.sqrt(2) * SD, n, 0.05 / 2, gap=1.5 - 2.0)
+    assert abs(confirmed / trials - printed) < 0.03
+    planned = next(p for p in plan_power(bounded, drawn(bounded, random, n, {})) if p.claim)
+    assert (planned.claim, planned.margin) == (claim.id, 1.5)
 
 
 @pytest.mark.parametrize("n", [3, 5, 8])

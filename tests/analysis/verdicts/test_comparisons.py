@@ -9,7 +9,9 @@ import pytest
 
 from analysis.evidence.frame import PAPER, Evidence, cell
 from analysis.verdicts.claims import ClaimVerdict, judge_ours
-from analysis.verdicts.comparisons import Contrast, contrasts, judge_contrast
+from analysis.verdicts.comparisons import WeightedSum
+from analysis.verdicts.kinds import comparisons_of
+from repro.harness.experiments.claims import Ratio, SmallerGap
 from repro.harness.experiments.experiment import load
 
 Record = dict[str, Any]
@@ -48,10 +50,10 @@ def test_a_contrast_is_the_weighted_sum_of_cells_seed_by_seed(
     records = seeds(make, "T7.r1", [75.0, 76.0, 77.0], "knn")
     records += seeds(make, "T7.r4", [72.0, 73.1, 73.9], "knn")
     terms = {"T7.r1.knn": 1, "T7.r4.knn": -1}
-    part = judge_contrast(Contrast(terms, 0.0, None), evidence_of(records))
+    part = WeightedSum(terms, 0.0, None).ours(evidence_of(records))
     assert "T7.r1.knn - T7.r4.knn = +3.00" in part.detail
     assert part.p_for < 0.01 < part.p_against
-    reverse = judge_contrast(Contrast(terms, None, 0.0), evidence_of(records))
+    reverse = WeightedSum(terms, None, 0.0).ours(evidence_of(records))
     assert (reverse.p_for, reverse.p_against) == (part.p_against, part.p_for)
 
 
@@ -59,13 +61,13 @@ def test_a_bound_in_points_is_not_judged_at_another_protocol(
     make: Make, evidence_of: EvidenceOf
 ) -> None:
     evidence = evidence_of(seeds(make, "T7.r1", [75.0, 76.0, 77.0], "knn"))
-    part = judge_contrast(Contrast({"T7.r1.knn": 1}, 70.0, None), evidence)
+    part = WeightedSum({"T7.r1.knn": 1}, 70.0, None).ours(evidence)
     assert part.status == "not judged at this scale"
     at_paper = evidence_of(
         [make("T7.r1", s, scale=PAPER, knn=v) for s, v in enumerate([72.6, 72.8, 73.0])],
         scale=PAPER,
     )
-    part = judge_contrast(Contrast({"T7.r1.knn": 1}, 70.0, 74.0), at_paper)
+    part = WeightedSum({"T7.r1.knn": 1}, 70.0, 74.0).ours(at_paper)
     assert part.status == "tested"
     assert part.p_for < 0.05
 
@@ -75,20 +77,20 @@ def test_a_ratio_is_tested_on_logarithms_against_one(make: Make, evidence_of: Ev
     records += seeds(make, "T7.r1", [1.0, 1.0, 1.0], "im_s")
     table = load("T1")
     assert table.metric("im_s").of == "im_s"
-    ratio = next(contrasts("ratio", {"over": "A.a.x", "under": "A.b.x", "above": 1}))
+    (ratio,) = comparisons_of(Ratio(over="A.a.x", under="A.b.x", above=1))
     assert str(ratio) == "A.a.x / A.b.x"
     assert ratio.value({"A.a.x": 6.0, "A.b.x": 3.0}) == pytest.approx(2.0)
     assert ratio.transfers
-    assert not Contrast(ratio.terms, 1.8, None, ratio=True).transfers
+    assert not WeightedSum(ratio.weights(), 1.8, None, ratio=True).transfers
 
 
 def test_a_smaller_gap_compares_every_row_with_every_other() -> None:
-    body = {"high": "linear", "low": "knn", "rows": ["T2.a", "T2.b"], "than": ["T2.c", "T2.d"]}
-    found = list(contrasts("smaller_gap", body))
+    rows, than = ("T2.a", "T2.b"), ("T2.c", "T2.d")
+    found = comparisons_of(SmallerGap(high="linear", low="knn", rows=rows, than=than))
     assert len(found) == 4
     cells = {"T2.a.linear": 80.0, "T2.a.knn": 78.0, "T2.c.linear": 75.0, "T2.c.knn": 70.0}
     assert found[0].value(cells) == pytest.approx(2.0 - 5.0)
-    assert (found[0].above, found[0].below) == (None, 0.0)
+    assert found[0].bounds == (None, 0.0)
 
 
 def test_a_claim_is_judged_on_what_was_measured_and_says_so(

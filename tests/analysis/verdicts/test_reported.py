@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from analysis.verdicts.claims import check
-from analysis.verdicts.comparisons import Contrast
-from analysis.verdicts.predicates import at_chance
+from analysis.verdicts.comparisons import WeightedSum
+from analysis.verdicts.outputs import at_chance
 from repro.errors import UserError
 from repro.harness.experiments.experiment import experiment_ids
 
@@ -26,7 +26,7 @@ def test_every_claim_holds_on_the_numbers_that_the_paper_prints(name: str) -> No
 
 
 def test_bounds_of_the_papers_own_wording_include_their_ends() -> None:
-    exact = Contrast({"T14.r6.linear": 1, "T14.r5.linear": -1}, 2, 4)
+    exact = WeightedSum({"T14.r6.linear": 1, "T14.r5.linear": -1}, 2, 4)
     value = exact.value({"T14.r6.linear": 73.4, "T14.r5.linear": 71.4})
     assert value == pytest.approx(2.0)
     claim = next(v for v in check(["T14"], "paper", on="reported") if v.id == "C.T14.6")

@@ -1,0 +1,116 @@
+"""Claims on rows: every run of a row says yes or no, and all seeds must say the same.
+
+With 3 seeds, yes in all of them confirms, in none contradicts, mixed is undecided. Of a row with
+variants each variant is judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeVar
+
+from analysis.evidence.frame import PAPER, Evidence, Record, config_of, resolve_row, runs_of
+from analysis.verdicts.meaning import Judgement, Part, Status, all_of
+from analysis.verdicts.verdict import SEEDS_NEEDED
+from repro.config.schema import RunConfig
+from repro.harness.experiments.claims import OfRows
+from repro.harness.experiments.experiment import Experiment, Row
+from repro.harness.experiments.missing import NOT_MEASURED, NOT_RUN
+
+B = TypeVar("B", bound=OfRows)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one run says, and the numbers that this rests on, by name."""
+
+    holds: bool
+    numbers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class PrintedRow:
+    """A row as the paper prints it."""
+
+    experiment: Experiment
+    row: Row
+
+    @cached_property
+    def config(self) -> RunConfig:
+        return config_of(self.experiment, self.row, PAPER, self.experiment.runs_a_row[0])
+
+
+def by_seed(
+    observe: Callable[[B, Record], Observation],
+    *,
+    turns: Callable[[B, Sequence[Record]], str] | None = None,
+    unless: Callable[[B, Sequence[Record]], bool] | None = None,
+    needs: str = "",
+) -> Callable[[B, Evidence], list[Part]]:
+    """How our records are judged.
+
+    Args:
+        turns: what would turn the verdict, in words.
+        unless: seeds that all say no contradict the claim unless this is so.
+        needs: a metric that older records lack; they say nothing of it, for or against.
+    """
+
+    def judged(body: B, name: str, runs: Mapping[int, Record]) -> Part:
+        records = list(runs.values())
+        observed = {seed: observe(body, run) for seed, run in runs.items()}
+        part = unanimous(name, observed, undecided=unless is not None and unless(body, records))
+        return replace(part, flips=turns(body, records)) if turns else part
+
+    def ours(body: B, evidence: Evidence) -> list[Part]:
+        parts = []
+        for address in body.rows:
+            experiment, row = resolve_row(address, evidence)
+            for variant in experiment.runs_a_row:
+                name = f"{address}.{variant}" if variant else address
+                made = runs_of(experiment, row, evidence, variant)
+                runs = {s: r for s, r in made.items() if not needs or needs in r["metrics"]}
+                if runs:
+                    parts.append(judged(body, name, runs))
+                else:
+                    why = NOT_MEASURED if made else row.why_not(evidence.scale) or NOT_RUN
+                    parts.append(Part(Status.NOT_RUN, name=name, missing={name: why}))
+        return parts
+
+    return ours
+
+
+def by_row(
+    printed: Callable[[B, PrintedRow], Judgement],
+) -> Callable[[B, Evidence], Judgement]:
+    """How the paper's numbers are judged."""
+
+    def judge(body: B, evidence: Evidence) -> Judgement:
+        judgements = []
+        for address in body.rows:
+            judgement = printed(body, PrintedRow(*resolve_row(address, evidence)))
+            judgements.append(replace(judgement, numbers=f"{address}: {judgement.numbers}"))
+        return all_of(judgements)
+
+    return judge
+
+
+def unanimous(name: str, observed: Mapping[int, Observation], undecided: bool = False) -> Part:
+    """Yes in all seeds confirms, in none contradicts, unless told that this is undecided."""
+    each = list(observed.values())
+    yes = sum(one.holds for one in each)
+    seeds = ", ".join(map(str, observed))
+    names = each[0].numbers if each else {}
+    numbers = "; ".join(
+        f"{what} {', '.join(one.numbers.get(what, '-') for one in each)}" for what in names
+    )
+    detail = f"{name} {yes} of {len(observed)} seeds (seeds {seeds}: {numbers})"
+    status = Status.UNDECIDED
+    if len(observed) < SEEDS_NEEDED:
+        status = Status.TOO_FEW
+    elif yes == len(observed):
+        status = Status.CONFIRMED
+    elif not yes and not undecided:
+        status = Status.CONTRADICTED
+    return Part(status, detail, name, n=len(observed))
