@@ -297,7 +297,7 @@ def reported_curves(experiment: Experiment) -> pd.DataFrame:
 def reported_curve(row: Row, metric: str) -> list[tuple[float, float]]:
     digitised = row.reported_curve or {}
     pairs = zip(digitised.get("epoch", []), digitised.get(metric, []), strict=False)
-    return [(epoch, value) for epoch, value in pairs if value is not None]
+    return [(e, value) for e, value in pairs if e is not None and value is not None]
 
 
 def protocol_distance(ours: Mapping[str, Any], paper: Mapping[str, Any]) -> Distance:

@@ -1,8 +1,8 @@
 """Ablations over one variable (App. C to F, Table 9) as curves: the paper's, and ours beside it.
 
-The variable is the table's first column of numbers; columns of yes and no before it (the bottleneck
-of App. C) make a curve each. Ours stands at the values that this scale uses for the paper's: those
-of the config key that the rows set to the paper's numbers at paper scale (K, batch size, epochs).
+The experiment file says what is varied: the column with the paper's numbers, the config key (K,
+batch size, epochs) that holds what this scale uses for them, and the columns of yes and no (the
+bottleneck of App. C) that make a curve each.
 
 Departures: accuracies have an axis of their own in either panel, since those of another data set
 are not comparable; a row that is no number (a temperature that warms up) or that says more than
@@ -23,7 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.evidence.frame import PAPER, Cell, Evidence, all_runs_of, cell, config_of, runs_of
+from analysis.evidence.frame import Cell, Evidence, all_runs_of, cell, config_of, runs_of
 from analysis.figures.style import (
     GREY,
     OUR_COLOUR,
@@ -38,25 +38,28 @@ from analysis.figures.style import (
 )
 from analysis.verdicts.outputs import at_chance
 from repro.harness.experiments.experiment import Column, Experiment, Metric, Row
+from repro.harness.experiments.figure import Ablation
 
 FLOOR: dict[str, Any] = {"color": GREY, "ls": (0, (1, 2)), "lw": 1.2}
-POINTS = 3  # rows with different numbers that make a curve
 WIDE = 8.0  # ratio of largest to smallest number from which an axis is logarithmic
 CLOSE_TO_ONE = 0.99  # momenta: drawn by the logarithm of 1 - m
 
 
 @dataclass(frozen=True)
 class Variable:
-    """What an ablation varies: the column, and for every row that has one its number."""
+    """What an ablation varies: the column, the config key, and for every row that has one its
+    number in the paper.
+    """
 
     column: Column
+    key: str
     families: tuple[Column, ...]
     numbers: Mapping[str, float]
 
     def family(self, row: Row) -> str:
         """Which of several curves a row belongs to; empty where there is one."""
         return ", ".join(
-            f"{c.title if row.cells[c.key] else 'no ' + c.title}" for c in self.families
+            f"{c.title if row.described[c.key] else 'no ' + c.title}" for c in self.families
         )
 
     def note(self, row: Row) -> str:
@@ -78,50 +81,35 @@ class Variable:
         return math.log(value) if self.logarithmic == self.column.title else -math.log(1 - value)
 
 
-def variable_of(experiment: Experiment) -> Variable | None:
-    """The variable of a one-dimensional ablation; None for every other table."""
-    for place, column in enumerate(experiment.layout):
-        numbers = {
-            row.name: number
-            for row in experiment.rows
-            if (number := _number(row.cells.get(column.key))) is not None
-        }
-        before = experiment.layout[:place]
-        flags = all(isinstance(r.cells.get(c.key), bool) for r in experiment.rows for c in before)
-        if not flags:
-            return None
-        if not numbers:
-            continue
-        found = Variable(column, tuple(before), numbers)
-        counted: dict[str, list[float]] = {}
-        for row in (row for row in experiment.rows if row.name in numbers):
-            counted.setdefault(found.family(row), []).append(numbers[row.name])
-        distinct = all(len(set(own)) == len(own) for own in counted.values())
-        return found if distinct and len(numbers) >= POINTS else None
-    return None
+def variable_of(experiment: Experiment) -> Variable:
+    """What the file says of it, with the numbers of the rows that have one."""
+    figure = experiment.figure
+    assert isinstance(figure, Ablation), f"{experiment.id} is drawn as {figure.kind}"
+    columns = {column.key: column for column in experiment.layout}
+    numbers = {
+        row.name: number
+        for row in experiment.rows
+        if (number := _number(row.described.get(figure.over))) is not None
+    }
+    families = tuple(columns[key] for key in figure.curves)
+    return Variable(columns[figure.over], figure.key, families, numbers)
 
 
 def numbers_at(experiment: Experiment, variable: Variable, scale: str) -> Mapping[str, float]:
-    """The variable's numbers at a scale: those of the config key that rows set to the paper's.
-
-    The paper's own numbers where rows set no key to them.
-    """
-    rows = [row for row in experiment.rows if row.name in variable.numbers]
-    set_by = {row.name: {**row.overrides, **row.at.get(PAPER, {})} for row in rows}
-    for key in dict.fromkeys(key for own in set_by.values() for key in own):
-        if all(own.get(key, variable.numbers[name]) == variable.numbers[name]
-               for name, own in set_by.items()):  # fmt: skip
-            configs = {
-                r.name: config_of(experiment, r, scale, experiment.runs_a_row[0]) for r in rows
-            }
-            return {name: float(attrgetter(key)(config)) for name, config in configs.items()}
-    return variable.numbers
+    """The variable's numbers at a scale; the paper's where no config key holds them."""
+    if not variable.key:
+        return variable.numbers
+    number, variant = attrgetter(variable.key), experiment.runs_a_row[0]
+    return {
+        row.name: float(number(config_of(experiment, row, scale, variant)))
+        for row in experiment.rows
+        if row.name in variable.numbers
+    }
 
 
 def draw_ablation(experiment: Experiment, evidence: Evidence) -> Figure:
     """A pair of panels a metric: the paper's curve, and ours with seeds and interval."""
     variable = variable_of(experiment)
-    assert variable is not None, f"{experiment.id} does not vary one number"
     metrics = _metrics(experiment, evidence)
     figure, grid = panels(len(metrics), 2, height=0.75 + 2.2 * len(metrics))
     here = numbers_at(experiment, variable, evidence.scale)

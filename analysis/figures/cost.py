@@ -1,4 +1,4 @@
-"""What accuracy costs: Table 8 (time and memory of multi-crop), Figure 5 (throughput of patches).
+"""What accuracy costs: Table 8, time and memory of multi-crop.
 
 Machines and data differ between the paper's runs and ours, so either has panels of its own, and
 only the shapes are to be compared. Where the paper prints a linear probe and not all of our runs
@@ -13,7 +13,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from analysis.evidence.frame import PAPER, Evidence, cell, config_of
 from analysis.figures.style import GREY, Look, looks, ours, panels, say, whiskers
@@ -25,7 +24,7 @@ ACCURACIES = {"linear": "linear top-1", "knn": "k-NN top-1"}
 HOURS_FROM = 0.5  # below, times are given in minutes
 
 
-def draw_time_and_memory(experiment: Experiment, evidence: Evidence) -> Figure:
+def draw_cost(experiment: Experiment, evidence: Evidence) -> Figure:
     """Table 8: accuracy against time (one curve a training length) and against memory."""
     figure, grid = panels(2, 2, height=5.4)
     styles = looks(list(experiment.variants))
@@ -36,12 +35,12 @@ def draw_time_and_memory(experiment: Experiment, evidence: Evidence) -> Figure:
                 c.variant: _accuracy(experiment, c.variant, evidence, is_paper) for c in costs
             }
             points = {
-                c.variant: _points(experiment, c, scores[c.variant], evidence, is_paper)
+                c.variant: points_of(experiment, c, scores[c.variant], evidence, is_paper)
                 for c in costs
             }
             factor, unit = _unit(costs[0], points.values())
             for variant, own in points.items():
-                _joined(axes, own, styles[variant], factor)
+                draw_joined(axes, own, styles[variant], factor)
                 for name, pairs in own.items() if variant == costs[-1].variant else ():
                     row = experiment.row(name)
                     config = config_of(
@@ -50,7 +49,7 @@ def draw_time_and_memory(experiment: Experiment, evidence: Evidence) -> Figure:
                     say(
                         axes,
                         str(config.views.local_number),
-                        _mean(pairs, factor),
+                        mean_of(pairs, factor),
                         (7, -6),
                         weight="bold",
                     )
@@ -59,48 +58,13 @@ def draw_time_and_memory(experiment: Experiment, evidence: Evidence) -> Figure:
             axes.margins(0.16)
     grid[0, 0].set_title("paper")
     grid[0, 1].set_title(ours(evidence))
-    handles = [_handle(look, experiment.variants[name].title) for name, look in styles.items()]
+    handles = [handle_of(look, experiment.variants[name].title) for name, look in styles.items()]
     crops = Line2D([], [], ls="", marker="$6$", ms=6, color=GREY, label="number of local crops")
-    figure.legend(handles=[*handles, crops, *_marks()], loc="outside lower center", ncols=5)
+    figure.legend(handles=[*handles, crops, *marks()], loc="outside lower center", ncols=5)
     return figure
 
 
-def draw_throughput(experiment: Experiment, evidence: Evidence) -> Figure:
-    """Figure 5: k-NN against images per second, one curve an architecture."""
-    figure, grid = panels(1, 2, height=3.2)
-    left, right = grid[0]
-    speed, score = experiment.metric("im_s"), experiment.metric("knn")
-    names = list(dict.fromkeys(str(row.cells["arch"]) for row in experiment.rows))
-    styles = looks(names)
-    drawn = set()
-    for name in names:
-        # Small words below the first line and above the others, clear of one another.
-        offset, side = ((-6, -8), "right") if name == names[0] else ((6, 7), "left")
-        rows = [row for row in experiment.rows if row.cells["arch"] == name]
-        for axes, is_paper in ((left, True), (right, False)):
-            points = _points(experiment, speed, score, evidence, is_paper, rows)
-            drawn |= {name} if points else set()
-            _joined(axes, points, styles[name])
-            for row_name, pairs in points.items():
-                row = experiment.row(row_name)
-                patch = row.cells["patch"]
-                if not is_paper:
-                    patch = config_of(experiment, row, evidence.scale).model.patch_size
-                say(axes, f"patch {patch}", _mean(pairs), offset, side)
-    for axes in (left, right):
-        axes.set(xscale="log", xlabel="throughput (images/s)")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.margins(x=0.3, y=0.16)
-    left.set(title=f"paper, read off to ± {score.reading:g} points", ylabel="k-NN top-1 (%)")
-    right.set(title=ours(evidence))
-    handles = [_handle(styles[name], name) for name in names if name in drawn]
-    figure.legend(handles=[*handles, *_marks()], loc="outside lower center", ncols=4)
-    return figure
-
-
-def _points(
+def points_of(
     experiment: Experiment,
     cost: Metric,
     score: Metric,
@@ -120,17 +84,17 @@ def _points(
     return points
 
 
-def _mean(pairs: Sequence[tuple[float, float]], factor: float = 1.0) -> tuple[float, float]:
+def mean_of(pairs: Sequence[tuple[float, float]], factor: float = 1.0) -> tuple[float, float]:
     """The point of the means, its cost times `factor`."""
     x, y = np.mean(pairs, axis=0)
     return float(x) * factor, float(y)
 
 
-def _joined(axes: Axes, points: Points, look: Look, factor: float = 1.0) -> None:
+def draw_joined(axes: Axes, points: Points, look: Look, factor: float = 1.0) -> None:
     """The means of the rows joined, their seeds as small dots, intervals of the accuracy."""
     if not points:
         return
-    means = [_mean(pairs, factor) for pairs in points.values()]
+    means = [mean_of(pairs, factor) for pairs in points.values()]
     style = {"ls": look.dashes, "marker": look.marker, "color": look.colour}
     axes.plot(*zip(*means, strict=True), lw=1.4, ms=5, **style)
     for pairs, mean in zip(points.values(), means, strict=True):
@@ -161,12 +125,12 @@ def _unit(cost: Metric, curves: Iterable[Points]) -> tuple[float, str]:
     return 1.0, {"G": "GB"}.get(cost.unit, cost.unit)
 
 
-def _handle(look: Look, label: str) -> Line2D:
+def handle_of(look: Look, label: str) -> Line2D:
     style = {"ls": look.dashes, "marker": look.marker, "color": look.colour}
     return Line2D([], [], ms=5, label=label, **style)
 
 
-def _marks() -> list[Line2D]:
+def marks() -> list[Line2D]:
     return [
         Line2D([], [], ls="", marker="o", ms=3, color=GREY, label="one seed"),
         Line2D([], [], ls="", marker="|", ms=11, color="black", label="95 % interval of the mean"),

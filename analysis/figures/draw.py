@@ -1,8 +1,9 @@
 """The figures of the paper from our records, as files: which picture is drawn for which name.
 
-Every experiment has one (`repro figure T9`), `scorecard` and `parity` stand for all of them, and
-`collapse RUN...` overlays any runs (`analysis/figures/runs.py`). The same records give the same
-bytes in every format.
+Every experiment has one (`repro figure T9`), of the kind that its file names: for `figure: {kind:
+rows}` it is `draw_rows` of `analysis/figures/rows.py`. `scorecard` and `parity` stand for all of
+them, and `collapse RUN...` overlays any runs (`analysis/figures/runs.py`). The same records give
+the same bytes in every format.
 """
 
 from __future__ import annotations
@@ -10,19 +11,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import cast
 
 from matplotlib.figure import Figure
 
 from analysis.evidence.frame import Evidence, all_runs_of, load_evidence
 from analysis.evidence.side_by_side import side_by_side
-from analysis.figures.ablation import draw_ablation, variable_of
-from analysis.figures.collapse import draw_collapse
-from analysis.figures.columns import draw_columns
-from analysis.figures.cost import draw_throughput, draw_time_and_memory
-from analysis.figures.curves import draw_curves
 from analysis.figures.parity import Point, draw_parity, parity_points
-from analysis.figures.rows import draw_rows
 from analysis.figures.runs import draw_runs, find_shown
 from analysis.figures.scorecard import draw_scorecard
 from analysis.figures.style import styled, write
@@ -32,15 +29,7 @@ from repro.harness.experiments.experiment import Experiment, experiment_ids, sel
 from repro.harness.experiments.folders import results_dir
 
 SCORECARD, PARITY, COLLAPSE = "scorecard", "parity", "collapse"
-DRAWINGS: dict[str, Callable[[Experiment, Evidence], Figure]] = {
-    "F7": draw_collapse,
-    "F6L": draw_curves,
-    "AD_fig_rn50": draw_curves,
-    "AE_fig_byol": draw_curves,
-    "F5": draw_throughput,
-    "T8": draw_time_and_memory,
-    "F4": draw_columns,
-}
+Drawing = Callable[[Experiment, Evidence], Figure]
 
 
 def draw(words: Sequence[str], scale: str, formats: Sequence[str]) -> Iterator[str]:
@@ -90,7 +79,7 @@ def save(
             f"repro run {experiment.id} --scale {evidence.scale}"
         )
     with styled():
-        figure = _drawing(experiment)(experiment, evidence)
+        figure = drawing_of(experiment.figure.kind)(experiment, evidence)
         return write(figure, experiment.id, formats, folder)
 
 
@@ -133,11 +122,10 @@ def _parity_points(evidence: Evidence) -> list[Point]:
     return parity_points(map(evidence.experiment, experiment_ids()), evidence)
 
 
-def _drawing(experiment: Experiment) -> Callable[[Experiment, Evidence], Figure]:
-    """The experiment's own picture, a curve over its one variable, or one line a row."""
-    if experiment.id in DRAWINGS:
-        return DRAWINGS[experiment.id]
-    return draw_rows if variable_of(experiment) is None else draw_ablation
+def drawing_of(kind: str) -> Drawing:
+    """The function that draws experiments of this kind: a kind is a module of this package."""
+    module = import_module(f"analysis.figures.{kind}")
+    return cast(Drawing, getattr(module, f"draw_{kind}"))
 
 
 def _has_runs(experiment: Experiment, evidence: Evidence) -> bool:

@@ -94,12 +94,12 @@ def build(experiment: Experiment, evidence: Evidence) -> Printed:
     headings += [Heading("", "sentinel"), Heading("", "verdict")]
     lines = []
     for row in experiment.rows:
-        entries = [Entry(tick(row.cells.get(column.key, ""))) for column in described]
+        entries = [Entry(tick(row.described.get(column.key, ""))) for column in described]
         for metric in experiment.metrics:
             entries += blocks[metric.key][row.name].values()
         entries.append(Entry(_sentinel(experiment, row, evidence)))
         entries.append(Entry(_row_verdict(experiment, row, evidence.scale, claims, verdicts)))
-        lines.append(Line(row.name, str(row.cells.get(GROUP, "")), tuple(entries)))
+        lines.append(Line(row.name, str(row.described.get(GROUP, "")), tuple(entries)))
     return Printed(
         title=f"{experiment.where}: {experiment.title} ({evidence.scale} scale)",
         headings=tuple(headings),

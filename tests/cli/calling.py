@@ -15,7 +15,7 @@ from repro.harness.plan.plan import plan
 from repro.harness.runs.store import RunFolder, create_run
 
 ONE_THREAD = ("--workers", str(os.cpu_count()))  # tests run in parallel; the cores are taken
-CLUSTER = SlurmCluster("mine", "slurm", gpus=1, cpus=4, memory_gb=16, minutes=90, parallel=2)
+CLUSTER = SlurmCluster(name="mine", gpus=1, cpus=4, memory_gb=16, minutes=90, parallel=2)
 
 
 def json_of(capsys: pytest.CaptureFixture[str], *argv: str) -> Any:

@@ -45,7 +45,7 @@ def print_details(experiment: Experiment, rows: Sequence[Row]) -> None:
     columns += [m.title + (f" ({m.unit})" if m.unit else "") for m in experiment.metrics]
     lines = []
     for row in rows:
-        line = [row.name, *(tick(row.cells.get(c.key, "")) for c in experiment.layout)]
+        line = [row.name, *(tick(row.described.get(c.key, "")) for c in experiment.layout)]
         for metric in experiment.metrics:
             number = row.reported.get(metric.key)
             line.append("-" if number is None else f"{number:.{metric.decimals}f}")

@@ -13,7 +13,7 @@ from repro.cli.exit_codes import FINE, INTERRUPTED, NEGATIVE
 from repro.errors import UserError
 
 if TYPE_CHECKING:
-    from repro.harness.experiments.clusters import Cluster, SlurmCluster
+    from repro.harness.experiments.clusters import Cluster, LocalCluster, SlurmCluster
     from repro.harness.local.pool import Outcome
     from repro.harness.plan.plan import Plan
     from repro.harness.runs.planned import PlannedRun
@@ -104,7 +104,7 @@ def _wait_for(ids: set[str], results: Path) -> bool:
     return done >= ids and not unevaluated
 
 
-def _start_here(runs: Sequence[PlannedRun], cluster: Cluster, workers: int | None) -> int:
+def _start_here(runs: Sequence[PlannedRun], cluster: LocalCluster, workers: int | None) -> int:
     from repro.harness.experiments.folders import results_dir
     from repro.harness.local.pool import dispatch
 

@@ -146,7 +146,7 @@ def _cells(experiment: Experiment | None, name: str) -> list[str]:
     if experiment is None:
         return []
     stem = name.partition(".")[0]
-    described = next((r.cells for r in experiment.rows if r.name in (name, stem)), {})
+    described = next((r.described for r in experiment.rows if r.name in (name, stem)), {})
     return [tick(described.get(column.key, "")) for column in experiment.layout]
 
 

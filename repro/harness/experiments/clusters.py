@@ -5,40 +5,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast, get_type_hints
 
-import yaml
+from msgspec import Meta, field
 
 from repro.config.checks import check
-from repro.config.schema import Resources, RunConfig
+from repro.config.schema import NonNegativeFloat, NonNegativeInt, PositiveInt, Resources, RunConfig
+from repro.decode import Strict, decode, read_yaml
 from repro.errors import UserError, nearest
-from repro.harness.experiments.folders import experiments_dir
-from repro.harness.experiments.keys import NUMBER, REQUIRED, Keys, check_keys
-
-COMMON: Keys = {"kind": (str, REQUIRED), "data": (dict, {}), "resources": (dict, {})}
-LOCAL: Keys = {**COMMON, "workers": (int, 0), "threads": (int, 0), "gpus": (list, [])}
-AT_LEAST_ONE = ("cpus", "gpus_per_node", "minutes", "evaluation_minutes", "packed", "parallel")
+from repro.harness.experiments.folders import experiments_dir, scales_of
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """This machine: `workers` runs at a time with `threads` CPU threads each; 0: decided here.
-    `visible` names the GPUs that may be used; empty: all.
-
-    `data` maps names of data sets to their folders; `resources` overrides a run's resources, for
+class Profile(Strict, frozen=True, kw_only=True, tag_field="kind"):
+    """`data` maps names of data sets to their folders; `resources` overrides a run's resources, for
     all scales or (`{paper: {ranks: 16}}`) for one.
     """
 
-    name: str  # as --cluster takes it: of a profile, or the path of its file
-    kind: str
+    name: str  # as --cluster takes it: of a profile, or the path of its file; not in the file
     data: Mapping[str, str] = field(default_factory=dict)
     resources: Mapping[str, Any] = field(default_factory=dict)
-    workers: int = 0
-    threads: int = 0
-    visible: tuple[str, ...] = ()
 
     def with_benchmarks(self, config: RunConfig) -> RunConfig:
         """The run, knowing where its evaluations find their benchmarks here."""
@@ -71,50 +59,48 @@ class Cluster:
         return placed
 
 
-@dataclass(frozen=True, kw_only=True)
-class SlurmCluster(Cluster):
+class LocalCluster(Profile, frozen=True, kw_only=True, tag="local"):
+    """This machine: `workers` runs at a time with `threads` CPU threads each; 0: decided here.
+    `gpus` are those that may be used; empty: all.
+    """
+
+    workers: NonNegativeInt = 0
+    threads: NonNegativeInt = 0
+    gpus: tuple[int | str, ...] = ()
+
+    @property
+    def visible(self) -> tuple[str, ...]:
+        """The GPUs as CUDA_VISIBLE_DEVICES names them."""
+        return tuple(map(str, self.gpus))
+
+
+class SlurmCluster(Profile, frozen=True, kw_only=True, tag="slurm"):
     """One SLURM cluster; GPUs, CPUs and memory are those of one rank of a run."""
 
-    gpus: int
-    cpus: int
-    memory_gb: float
-    minutes: int
+    gpus: NonNegativeInt
+    cpus: PositiveInt
+    memory_gb: Annotated[float, Meta(gt=0)]
+    minutes: PositiveInt
     partition: str = ""
     account: str = ""
     qos: str = ""
     constraint: str = ""
-    gpus_per_node: int = 8
-    evaluation_minutes: int = 60
-    packed: int = 1  # small runs side by side in one job
-    parallel: int = 64  # jobs at a time
-    max_array: int = 0
-    max_jobs: int = 0
-    warning_seconds: int = 120
-    requeues: int = 30
-    budget_hours: float = 0.0
-    setup: Sequence[str] = ()
+    gpus_per_node: PositiveInt = 8
+    evaluation_minutes: PositiveInt = 60
+    packed: PositiveInt = 1  # small runs side by side in one job
+    parallel: PositiveInt = 64  # jobs at a time
+    max_array: NonNegativeInt = 0
+    max_jobs: NonNegativeInt = 0
+    warning_seconds: NonNegativeInt = 120
+    requeues: NonNegativeInt = 30
+    budget_hours: NonNegativeFloat = 0.0
+    setup: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
-    srun: Sequence[str] = ()
+    srun: tuple[str, ...] = ()
     python: str = ""
 
 
-def _keys_of_a_slurm_profile() -> Keys:
-    """The fields of `SlurmCluster`, with their types and defaults."""
-    kinds = {
-        "str": str,
-        "int": int,
-        "float": NUMBER,
-        "Sequence[str]": list,
-        "Mapping[str, Any]": dict,
-    }
-    own = [item for item in fields(SlurmCluster) if item.name in SlurmCluster.__annotations__]
-    keys: dict[str, tuple[Any, Any]] = dict(COMMON)
-    for item in own:
-        default = REQUIRED if item.default is MISSING else item.default
-        if item.default_factory is not MISSING:
-            default = item.default_factory()
-        keys[item.name] = (kinds[str(item.type)], default)
-    return keys
+Cluster = LocalCluster | SlurmCluster
 
 
 def load_cluster(name: str) -> Cluster:
@@ -139,28 +125,14 @@ def load_cluster(name: str) -> Cluster:
 
 def read_cluster(path: Path, name: str) -> Cluster:
     """Raises: UserError, which names the file, the key and the fix."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    kind = content.get("kind") if isinstance(content, dict) else None
-    if kind not in ("local", "slurm"):
-        raise UserError(f"{path}: kind '{kind}' must be local or slurm")
-    keys = LOCAL if kind == "local" else _keys_of_a_slurm_profile()
-    values = check_keys(content, keys, str(path))
-    _check_resources(values["resources"], path)
-    if kind == "local":
-        visible = tuple(str(gpu) for gpu in values.pop("gpus"))
-        return Cluster(name, visible=visible, **values)
-    for key in AT_LEAST_ONE:
-        if values[key] < 1:
-            raise UserError(f"{path}: {key}: {values[key]} must be at least 1")
-    return SlurmCluster(name, **values)
+    cluster = decode(read_yaml(path), cast(type[Cluster], Cluster), str(path), name=name)
+    _check_resources(cluster.resources, path)
+    return cluster
 
 
 def _check_resources(values: Mapping[str, Any], path: Path) -> None:
-    known = {item.name for item in fields(Resources)}
-    scales = {file.stem for file in (experiments_dir() / "scales").glob("*.yaml")}
+    known = get_type_hints(Resources)
+    scales = scales_of(experiments_dir())
     for key, value in values.items():
         inner = value if isinstance(value, dict) else {key: value}
         if isinstance(value, dict) and key not in scales:

@@ -1,77 +1,71 @@
 """Reads `experiments/*.yaml`: one file for each table or figure of the paper.
 
-A file is checked when it is read: unknown and missing keys, wrong types, duplicate names, cells and
-claims that address rows or metrics which the file does not have. The overrides themselves are
+A file is checked when it is read: its keys and types are those of the structs here, names are used
+once, cells and claims address rows and metrics that the file has. The overrides themselves are
 checked against the config's schema when a row is composed (`row_config`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
+from msgspec import Meta, field
+from msgspec.structs import replace
 
+from repro.decode import Strict, check_among, check_unique, decode, read_yaml
 from repro.errors import UserError, nearest
 from repro.harness.experiments.claims import Claim, read_claim
-from repro.harness.experiments.folders import experiments_dir
-from repro.harness.experiments.keys import (
-    COLUMN,
-    EXPERIMENT,
-    METRIC,
-    ROW,
-    VARIANT,
-    check_keys,
-    check_reported,
-    check_unique,
-    read_yaml,
-)
+from repro.harness.experiments.figure import Ablation, Figure, Rows
+from repro.harness.experiments.folders import experiments_dir, scales_of
 from repro.harness.experiments.missing import Missing, Reason
 
 if TYPE_CHECKING:
     from repro.config.schema import RunConfig
 
+Overrides = Mapping[str, Any]  # dotted keys of the config, or a group, to values
 
-@dataclass(frozen=True)
-class Column:
+
+class Column(Strict, frozen=True, kw_only=True):
     """A descriptive column of the paper's table; `key` is one of a row's `cells`."""
 
     key: str
     title: str
 
 
-@dataclass(frozen=True)
-class Metric:
+class Metric(Strict, frozen=True, kw_only=True):
     """A column of numbers; `decimals` as the paper prints them.
 
-    Its values are the metric `of` of a row's runs of that `variant` (empty: the only one), or the
-    difference of the two columns that `minus` names, the first (whose variant it takes) minus the
-    second. `reading` is how far off the paper's numbers may be where they were read off a figure.
+    Its values are the metric `of` (by default `key`) of a row's runs of that `variant` (empty: the
+    only one), or the difference of the two columns that `minus` names, the first (whose variant it
+    takes) minus the second. `reading` is how far off the paper's numbers may be where they were
+    read off a figure.
     """
 
     key: str
     title: str
     unit: str
-    decimals: int
-    of: str
-    variant: str
-    minus: tuple[str, ...]
-    reading: float
+    decimals: Annotated[int, Meta(ge=0)]
+    of: str = ""
+    variant: str = ""
+    minus: tuple[str, ...] = ()
+    reading: Annotated[float, Meta(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.minus and len(self.minus) != 2:
+            raise ValueError(f"minus names {len(self.minus)} columns, not 2")
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(Strict, frozen=True, kw_only=True):
     """One of the runs that a line of the table rests on, e.g. 100 and 300 epochs (Table 8)."""
 
-    title: str
-    overrides: Mapping[str, Any]
-    at: Mapping[str, Mapping[str, Any]]
+    title: str = ""
+    overrides: Overrides = field(default_factory=dict)
+    at: Mapping[str, Overrides] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(Strict, frozen=True, kw_only=True):
     """One line of an experiment.
 
     `cells` are the paper's descriptive cells, `reported` its numbers by metric, `reported_curve`
@@ -84,16 +78,16 @@ class Row:
 
     name: str
     label: str
-    cells: Mapping[str, Any]
-    overrides: Mapping[str, Any]
-    at: Mapping[str, Mapping[str, Any]]
+    described: Mapping[str, Any] = field(default_factory=dict, name="cells")
+    overrides: Overrides = field(default_factory=dict)
+    at: Mapping[str, Overrides] = field(default_factory=dict)
     reported: Mapping[str, float]
-    reported_curve: Mapping[str, Sequence[float]] | None
-    source: tuple[str, ...]
-    scales: tuple[str, ...]
-    reported_only: str
-    variants: Mapping[str, Variant]
-    of: Mapping[str, str]
+    reported_curve: Mapping[str, Sequence[float | None]] | None = None
+    source: tuple[str, ...] = ()
+    scales: tuple[str, ...] = ()
+    reported_only: str = ""
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    of: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def trainable(self) -> bool:
@@ -109,29 +103,29 @@ class Row:
         return None
 
 
-@dataclass(frozen=True)
-class Experiment:
+class Experiment(Strict, frozen=True, kw_only=True):
     """One table or figure. `baseline` and `at[scale]` apply to every row, before its overrides.
 
-    `variants` are empty where every row is one run.
+    `variants` are empty where every row is one run; `figure` says how it is drawn.
     """
 
     id: str
-    kind: str
+    kind: Literal["table", "figure"]
     title: str
     where: str
-    source: tuple[str, ...]
-    source_note: str
+    source: tuple[str, ...] = ()
+    source_note: str = ""
     question: str
-    baseline: Mapping[str, Any]
-    at: Mapping[str, Mapping[str, Any]]
-    variants: Mapping[str, Variant]
+    baseline: Overrides = field(default_factory=dict)
+    at: Mapping[str, Overrides] = field(default_factory=dict)
+    variants: Mapping[str, Variant] = field(default_factory=dict)
     layout: tuple[Column, ...]
     metrics: tuple[Metric, ...]
-    curves: tuple[str, ...]
+    curves: tuple[str, ...] = ()
+    figure: Figure = Rows()
     rows: tuple[Row, ...]
-    claims: tuple[Claim, ...]
-    path: Path
+    claims: tuple[Claim, ...] = ()
+    path: Path  # of its file
 
     @property
     def runs_a_row(self) -> tuple[str, ...]:
@@ -194,17 +188,17 @@ def select(references: Sequence[str]) -> list[tuple[Experiment, list[Row]]]:
 
     An experiment named twice is one entry; rows are in the order of the file.
     """
-    wanted: dict[str, set[str]] = {}
+    chosen: dict[str, set[str]] = {}
     loaded: dict[str, Experiment] = {}
     for word in references:
         name, colon, rows = word.partition(":")
         for one in experiment_ids() if name == "all" and not colon else [name]:
             experiment = loaded.setdefault(one, load(one))
             names = rows.split(",") if colon else [row.name for row in experiment.rows]
-            wanted.setdefault(one, set()).update(experiment.row(n).name for n in names)
+            chosen.setdefault(one, set()).update(experiment.row(n).name for n in names)
     return [
         (loaded[one], [row for row in loaded[one].rows if row.name in names])
-        for one, names in wanted.items()
+        for one, names in chosen.items()
     ]
 
 
@@ -253,96 +247,97 @@ def _own_variant(row: Row, variant: str) -> list[Variant]:
 
 
 def _parse(path: Path) -> Experiment:
-    try:
-        content = read_yaml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    values = check_keys(content, EXPERIMENT, str(path))
-    if values["id"] != path.stem:
-        raise UserError(f"{path}: id '{values['id']}' must be the file's name, '{path.stem}'")
-    if values["kind"] not in ("table", "figure"):
-        raise UserError(f"{path}: kind '{values['kind']}' must be table or figure")
-    layout = tuple(Column(**check_keys(c, COLUMN, f"{path}: layout")) for c in values["layout"])
-    variants = _variants(values["variants"], f"{path}: variants")
-    metrics = tuple(_metric(m, list(variants), f"{path}: metrics") for m in values["metrics"])
-    rows = tuple(_row(item, values["source"], path) for item in values["rows"])
-    claims = tuple(read_claim(item, values["where"], str(path)) for item in values["claims"])
-    check_unique([row.name for row in rows], f"{path}: rows")
-    check_unique([metric.key for metric in metrics], f"{path}: metrics")
-    check_unique([claim.id for claim in claims], f"{path}: claims")
-
-    columns, keys = [c.key for c in layout], [m.key for m in metrics]
-    scales = sorted(p.stem for p in (path.parent / "scales").glob("*.yaml"))
-    _among(values["curves"], keys, f"{path}: curves")
-    _among(values["at"], scales, f"{path}: at")
-    for column in (metric for metric in metrics if metric.minus):
-        where = f"{path}: metrics {column.key}: minus"
-        _among(column.minus, keys, where)
-        if len(column.minus) != 2:
-            raise UserError(f"{where}: names {len(column.minus)} columns, not 2")
-    of_key = {metric.key: metric for metric in metrics}
-    metrics = tuple(
-        replace(m, variant=of_key[m.minus[0]].variant) if m.minus else m for m in metrics
+    content, where = read_yaml(path), str(path)
+    claims = content.pop("claims", []) if isinstance(content, dict) else []
+    experiment = decode(content, Experiment, where, path=path)
+    of_key = {metric.key: metric for metric in experiment.metrics}
+    _check(experiment)
+    experiment = replace(
+        experiment,
+        metrics=tuple(_completed(metric, of_key) for metric in experiment.metrics),
+        rows=tuple(replace(r, source=r.source or experiment.source) for r in experiment.rows),
+        claims=tuple(
+            read_claim(item, experiment.where, where)
+            for item in decode(claims, list[Any], f"{where}: claims")
+        ),
     )
-    for row in rows:
-        where = f"{path}: row {row.name}"
-        _among(row.cells, columns, f"{where}: cells")
-        _among([*row.scales, *row.at], scales, f"{where}: scales and at")
-        _among(row.variants, list(variants), f"{where}: variants")
-        _among(row.of, keys, f"{where}: of")
-        check_reported(row.reported, row.reported_curve, keys, where)
-        if (row.reported or row.reported_curve) and not row.source:
-            raise UserError(f"{where}: reported numbers need a source: where were they read?")
-    for claim in claims:
-        where = f"{path}: claim {claim.id}"
-        named = [(address, False) for address in claim.body.row_addresses()]
-        named += [(address, True) for address in claim.body.cell_addresses()]
-        for address, is_cell in named:
-            name, _, place = address.partition(".")
-            if name == values["id"]:  # another experiment may not have been written yet
-                line, _, metric = place.rpartition(".") if is_cell else (place, "", "")
-                _among([line], [r.name for r in rows], f"{where}: {address}: row")
-                _among([metric] if is_cell else [], keys, f"{where}: {address}: metric")
-    return Experiment(
-        **values
-        | {"layout": layout, "metrics": metrics, "curves": tuple(values["curves"])}
-        | {"rows": rows, "claims": claims, "path": path, "variants": variants}
-        | {"source": tuple(values["source"])}
-    )
+    for row in experiment.rows:
+        _check_row(experiment, row)
+    check_unique([claim.id for claim in experiment.claims], f"{path}: claims")
+    for claim in experiment.claims:
+        _check_addresses(experiment, claim)
+    return experiment
 
 
-def _row(item: Any, source: list[str], path: Path) -> Row:
-    values = check_keys(item, ROW, f"{path}: row")
-    values["source"] = tuple(values["source"] or source)
-    variants = _variants(values["variants"], f"{path}: row {values['name']}: variants")
-    return Row(**values | {"scales": tuple(values["scales"]), "variants": variants})
-
-
-def _variants(items: Mapping[str, Any], where: str) -> dict[str, Variant]:
-    return {
-        str(name): Variant(**check_keys(item, VARIANT, f"{where}: {name}"))
-        for name, item in items.items()
-    }
-
-
-def _metric(item: Any, variants: list[str], where: str) -> Metric:
-    values = check_keys(item, METRIC, where)
-    metric = Metric(**values | {"minus": tuple(values["minus"])})
+def _completed(metric: Metric, of_key: Mapping[str, Metric]) -> Metric:
     if metric.minus:
-        return metric
-    if variants:
-        _among([metric.variant], variants, f"{where} {metric.key}: variant")
-    elif metric.variant:
-        raise UserError(f"{where} {metric.key}: variant: this file has no variants")
+        return replace(metric, variant=of_key[metric.minus[0]].variant)
     return replace(metric, of=metric.of or metric.key)
 
 
-def _among(words: Sequence[str] | Mapping[str, Any], valid: list[str], where: str) -> None:
-    for word in words:
-        if word not in valid:
-            raise UserError(
-                f"{where}: '{word}' is not one of {', '.join(valid)}; "
-                f"nearest: {nearest(str(word), valid)}"
-            )
+def _check(experiment: Experiment) -> None:
+    """That what a file names is there, and once."""
+    path, metrics = experiment.path, experiment.metrics
+    if experiment.id != path.stem:
+        raise UserError(f"{path}: id '{experiment.id}' must be the file's name, '{path.stem}'")
+    keys, columns = [m.key for m in metrics], [c.key for c in experiment.layout]
+    check_unique([row.name for row in experiment.rows], f"{path}: rows")
+    check_unique(keys, f"{path}: metrics")
+    check_among(experiment.curves, keys, f"{path}: curves")
+    check_among(experiment.at, scales_of(path.parent), f"{path}: at")
+    for metric in metrics:
+        where = f"{path}: metric {metric.key}"
+        check_among(metric.minus, keys, f"{where}: minus")
+        if experiment.variants and not metric.minus:
+            check_among([metric.variant], list(experiment.variants), f"{where}: variant")
+        elif metric.variant:
+            raise UserError(f"{where}: variant: this file has no variants")
+    if isinstance(experiment.figure, Ablation):
+        from repro.config.schema import dotted_keys
+
+        figure, where = experiment.figure, f"{path}: figure"
+        check_among([figure.over], columns, f"{where}: over")
+        check_among(figure.curves, columns, f"{where}: curves")
+        check_among([figure.key] if figure.key else [], dotted_keys(), f"{where}: key")
+
+
+def _check_row(experiment: Experiment, row: Row) -> None:
+    where, scales = f"{experiment.path}: row {row.name}", scales_of(experiment.path.parent)
+    keys = [metric.key for metric in experiment.metrics]
+    check_among(row.described, [c.key for c in experiment.layout], f"{where}: cells")
+    check_among([*row.scales, *row.at], scales, f"{where}: scales and at")
+    check_among(row.variants, list(experiment.variants), f"{where}: variants")
+    check_among(row.of, keys, f"{where}: of")
+    check_among(row.reported, keys, f"{where}: reported")
+    if (row.reported or row.reported_curve) and not row.source:
+        raise UserError(f"{where}: reported numbers need a source: where were they read?")
+    if row.reported_curve is None:
+        return
+    where, curve = f"{where}: reported_curve", row.reported_curve
+    if "epoch" not in curve:
+        raise UserError(f"{where}: the key 'epoch' is missing")
+    check_among(curve, ["epoch", *keys], where)
+    if None in curve["epoch"]:
+        raise UserError(f"{where}: epoch: every point needs one")
+    for key, values in curve.items():
+        if len(values) != len(curve["epoch"]):
+            raise UserError(f"{where}: {key} must be as long a list as epoch")
+
+
+def _check_addresses(experiment: Experiment, claim: Claim) -> None:
+    """That what a claim names of its own experiment exists; others may not be written yet."""
+    rows, metrics = (
+        [row.name for row in experiment.rows],
+        [metric.key for metric in experiment.metrics],
+    )
+    where = f"{experiment.path}: claim {claim.id}"
+    for address in claim.body.row_addresses():
+        name, _, row = address.partition(".")
+        if name == experiment.id:
+            check_among([row], rows, f"{where}: {address}: row")
+    for address in claim.body.cell_addresses():
+        name, _, cell = address.partition(".")
+        row, _, metric = cell.rpartition(".")
+        if name == experiment.id:
+            check_among([row], rows, f"{where}: {address}: row")
+            check_among([metric], metrics, f"{where}: {address}: metric")

@@ -27,3 +27,8 @@ def results_dir() -> Path:
     """`results/` beside `experiments/`, unless REPRO_RESULTS points elsewhere."""
     elsewhere = os.environ.get("REPRO_RESULTS")
     return Path(elsewhere).absolute() if elsewhere else experiments_dir().parent / "results"
+
+
+def scales_of(experiments: Path) -> list[str]:
+    """The scales that a folder of experiments has, e.g. smoke, laptop, gpu, paper."""
+    return sorted(path.stem for path in (experiments / "scales").glob("*.yaml"))

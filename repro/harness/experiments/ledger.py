@@ -7,36 +7,26 @@ new row inherits what applies to it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec import field
+
+from repro.decode import Strict, check_unique, decode, read_yaml
 from repro.errors import UserError, nearest
-from repro.harness.experiments.keys import REQUIRED, Keys, check_keys, check_unique, read_yaml
 
 if TYPE_CHECKING:
     from repro.config.schema import RunConfig
 
-ENTRY: Keys = {
-    "id": (str, REQUIRED),
-    "when": (dict, {}),
-    "experiments": (list, []),
-    "topic": (str, REQUIRED),
-    "authors": (str, REQUIRED),
-    "ours": (str, REQUIRED),
-    "why": (str, REQUIRED),
-}
 
-
-@dataclass(frozen=True)
-class Deviation:
+class Deviation(Strict, frozen=True, kw_only=True):
     """`experiments` empty: wherever `when` holds."""
 
     id: str
-    when: Mapping[str, Any]
-    experiments: tuple[str, ...]
+    when: Mapping[str, Any] = field(default_factory=dict)
+    experiments: tuple[str, ...] = ()
     topic: str
     authors: str
     ours: str
@@ -61,22 +51,17 @@ def read_ledger(experiments: Path) -> list[Deviation]:
     from repro.config.schema import dotted_keys
 
     path = experiments / "base" / "deviations.yaml"
-    items = read_yaml(path.read_text(encoding="utf-8"))
-    known = dotted_keys()
-    entries = [_entry(item, known, str(path)) for item in items]
+    entries = decode(read_yaml(path), list[Deviation], str(path))
     check_unique([entry.id for entry in entries], str(path))
+    known = dotted_keys()
+    for entry in entries:
+        for key in entry.when:
+            if key not in known:
+                raise UserError(
+                    f"{path}: {entry.id}: when: unknown key '{key}'; nearest valid key: "
+                    f"{nearest(key, known)}"
+                )
     return entries
-
-
-def _entry(item: Any, known: list[str], path: str) -> Deviation:
-    values = check_keys(item, ENTRY, path)
-    for key in values["when"]:
-        if key not in known:
-            raise UserError(
-                f"{path}: {values['id']}: when: unknown key '{key}'; nearest valid key: "
-                f"{nearest(key, known)}"
-            )
-    return Deviation(**values | {"experiments": tuple(values["experiments"])})
 
 
 def concerned(

@@ -5,39 +5,18 @@ disagrees with itself or with the authors' code, and what others measured who tr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
+from msgspec import field
+
+from repro.decode import Strict, check_unique, decode, read_yaml
 from repro.errors import UserError, nearest
 from repro.harness.experiments.experiment import Experiment
 from repro.harness.experiments.folders import experiments_dir
-from repro.harness.experiments.keys import REQUIRED, Keys, check_keys, check_unique, read_yaml
-
-FILE: Keys = {
-    "sources": (dict, REQUIRED),
-    "inconsistencies": (list, REQUIRED),
-    "code_differences": (list, REQUIRED),
-    "anchors": (list, REQUIRED),
-}
-INCONSISTENCY: Keys = {
-    "id": (str, REQUIRED),
-    "concerns": (list, REQUIRED),
-    "what": (str, REQUIRED),
-    "handling": (str, REQUIRED),
-}
-DIFFERENCE: Keys = {"item": (str, REQUIRED), "paper": (str, REQUIRED), "code": (str, REQUIRED)}
-ANCHOR: Keys = {
-    "what": (str, REQUIRED),
-    "cells": (dict, {}),
-    "beside": (dict, {}),
-    "source": (str, REQUIRED),
-}
 
 
-@dataclass(frozen=True)
-class Inconsistency:
+class Inconsistency(Strict, frozen=True, kw_only=True):
     """Two places of the paper that disagree, and which one is followed."""
 
     id: str
@@ -46,8 +25,7 @@ class Inconsistency:
     handling: str
 
 
-@dataclass(frozen=True)
-class CodeDifference:
+class CodeDifference(Strict, frozen=True, kw_only=True):
     """What the paper says and what the authors' code does."""
 
     item: str
@@ -55,18 +33,20 @@ class CodeDifference:
     code: str
 
 
-@dataclass(frozen=True)
-class Anchor:
-    """An independent measurement; `cells` are the paper's that it comes closest to, by address."""
+class Anchor(Strict, frozen=True, kw_only=True):
+    """An independent measurement; `cells` are the paper's that it comes closest to, by address,
+    `beside` its other numbers.
+    """
 
     what: str
-    cells: Mapping[str, float]
-    beside: Mapping[str, float]
+    cells: Mapping[str, float] = field(default_factory=dict)
+    beside: Mapping[str, float] = field(default_factory=dict)
     source: str
 
 
-@dataclass(frozen=True)
-class Paper:
+class Paper(Strict, frozen=True, kw_only=True):
+    """Sources by their short names, and lists of everything else."""
+
     sources: Mapping[str, str]
     inconsistencies: tuple[Inconsistency, ...]
     code_differences: tuple[CodeDifference, ...]
@@ -87,30 +67,12 @@ def read_paper() -> Paper:
 
 @cache
 def _read(path: Path) -> Paper:
-    where = str(path)
-    values = check_keys(read_yaml(path.read_text(encoding="utf-8")), FILE, where)
-    entries = {
-        "inconsistencies": [_entry(i, INCONSISTENCY, where) for i in values["inconsistencies"]],
-        "code_differences": [_entry(i, DIFFERENCE, where) for i in values["code_differences"]],
-        "anchors": [_entry(i, ANCHOR, where) for i in values["anchors"]],
-    }
-    check_unique([i["id"] for i in entries["inconsistencies"]], f"{where}: inconsistencies")
-    for anchor in entries["anchors"]:
-        if anchor["source"] not in values["sources"]:
-            close = nearest(anchor["source"], values["sources"])
+    paper = decode(read_yaml(path), Paper, str(path))
+    check_unique([entry.id for entry in paper.inconsistencies], f"{path}: inconsistencies")
+    for anchor in paper.anchors:
+        if anchor.source not in paper.sources:
             raise UserError(
-                f"{where}: {anchor['what']}: no source '{anchor['source']}'; nearest: {close}"
+                f"{path}: {anchor.what}: no source '{anchor.source}'; "
+                f"nearest: {nearest(anchor.source, paper.sources)}"
             )
-    return Paper(
-        sources=values["sources"],
-        inconsistencies=tuple(
-            Inconsistency(**i | {"concerns": tuple(i["concerns"])})
-            for i in entries["inconsistencies"]
-        ),
-        code_differences=tuple(CodeDifference(**i) for i in entries["code_differences"]),
-        anchors=tuple(Anchor(**i) for i in entries["anchors"]),
-    )
-
-
-def _entry(item: Any, keys: Keys, where: str) -> dict[str, Any]:
-    return check_keys(item, keys, where)
+    return paper

@@ -9,7 +9,7 @@ from math import ceil
 from pathlib import Path
 
 from repro.hardware import available_cores, visible_gpus
-from repro.harness.experiments.clusters import Cluster, SlurmCluster
+from repro.harness.experiments.clusters import Cluster, LocalCluster, SlurmCluster
 from repro.harness.plan.plan import Plan
 
 
@@ -75,7 +75,7 @@ def _room_on_slurm(cluster: SlurmCluster, ranks: Counter[int]) -> Room:
     return Room(at_a_time, cluster.gpus > 0, max(1.0, processes * each))
 
 
-def _room_here(cluster: Cluster, runs: int, workers: int | None) -> Room:
+def _room_here(cluster: LocalCluster, runs: int, workers: int | None) -> Room:
     gpus = cluster.visible or visible_gpus()
     fitting = len(gpus) or available_cores()
     at_a_time = workers or cluster.workers or min(max(1, runs), fitting)

@@ -15,10 +15,12 @@ from analysis.evidence.frame import Evidence
 from analysis.evidence.stats import mean_interval
 from analysis.figures.ablation import draw_ablation, numbers_at, variable_of
 from analysis.figures.collapse import draw_collapse
-from analysis.figures.cost import draw_throughput, draw_time_and_memory
+from analysis.figures.cost import draw_cost
 from analysis.figures.curves import apart, draw_curves
 from analysis.figures.style import ONSETS, whiskers
+from analysis.figures.throughput import draw_throughput
 from repro.harness.experiments.experiment import experiment_ids, load
+from repro.harness.experiments.figure import Ablation
 
 Record = dict[str, Any]
 Records = Callable[..., Record]
@@ -93,9 +95,10 @@ def test_names_at_the_ends_of_lines_keep_their_order_and_distance() -> None:
     assert moved == {"a": pytest.approx(0.55), "b": pytest.approx(1.55), "c": 5.0}
 
 
-def test_the_ablations_over_one_variable_are_found_in_the_files() -> None:
-    varied = {name: found for name in experiment_ids() if (found := variable_of(load(name)))}
-    assert {name: found.column.key for name, found in varied.items()} == {
+def test_the_files_say_which_experiments_are_ablations_over_one_variable() -> None:
+    figures = {name: load(name).figure for name in experiment_ids()}
+    ablations = {name: one for name, one in figures.items() if isinstance(one, Ablation)}
+    assert {name: variable_of(load(name)).column.key for name in ablations} == {
         "AC_K": "K", "AC_l2": "layers", "AD_heads": "heads", "AD_len": "epochs", "AD_m": "m",
         "AD_tau": "temp", "AE_scale": "s", "AF_nlast": "l", "T9": "batch",
     }  # fmt: skip
@@ -114,7 +117,6 @@ def test_the_ablations_over_one_variable_are_found_in_the_files() -> None:
 def test_ours_stands_at_the_numbers_of_its_own_scale(name: str, numbers: list[float]) -> None:
     experiment = load(name)
     variable = variable_of(experiment)
-    assert variable is not None
     assert list(numbers_at(experiment, variable, "laptop").values()) == numbers
     assert numbers_at(experiment, variable, "paper") == variable.numbers
 
@@ -178,7 +180,7 @@ def test_table_8_draws_accuracy_against_hours_and_gigabytes(
         for variant in ("100ep", "300ep")
         for seed in range(3)
     ]
-    figure = draw_time_and_memory(experiment, evidence_of(runs))
+    figure = draw_cost(experiment, evidence_of(runs))
     time, our_time, memory, our_memory = figure.axes
     assert has(time, [(15.3, 67.8), (17.0, 71.5), (20.3, 73.8), (24.2, 74.6)])
     assert has(memory, [(9.3, 67.8), (10.5, 71.5), (12.9, 73.8), (15.4, 74.6)])

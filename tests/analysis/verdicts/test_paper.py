@@ -37,7 +37,7 @@ def reported_in(experiment: Experiment, row: Row) -> int:
     if row.reported_curve:
         curves = {k: v for k, v in row.reported_curve.items() if k != "epoch"}
         return sum(value is not None for values in curves.values() for value in values)
-    described = (row.cells.get(key) for key in DESCRIBED.get(experiment.id, ()))
+    described = (row.described.get(key) for key in DESCRIBED.get(experiment.id, ()))
     return len(row.reported) + sum(isinstance(value, int) for value in described)
 
 

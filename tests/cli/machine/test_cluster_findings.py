@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from repro.cli.machine.cluster_findings import examine_cluster
 from repro.cli.machine.machine_findings import Finding
@@ -16,7 +16,7 @@ from repro.harness.slurm.probe import probe
 from tests.harness.scripted import Scripted, scripted
 
 __all__ = ["scripted"]
-CLUSTER = SlurmCluster("mine", "slurm", gpus=1, cpus=2, memory_gb=8, minutes=90)
+CLUSTER = SlurmCluster(name="mine", gpus=1, cpus=2, memory_gb=8, minutes=90)
 SETTINGS = """\
 AccountingStorageType   = accounting_storage/slurmdbd
 JobRequeue              = 1
@@ -121,7 +121,7 @@ def test_an_accounting_that_is_down_is_told_from_one_that_is_not_there(
         ("", CLUSTER, "fail", "there is none"),
         ("gpu*|down|1:00|4|down\n", CLUSTER, "warn", "jobs wait"),
         ("gpu*|up|1:00:00|4|idle\n", CLUSTER, "fail", "asks for 90 minutes"),
-        ("fast|up|infinite|4|idle\n", replace(CLUSTER, partition="fast"), "ok", "4 idle"),
+        ("fast|up|infinite|4|idle\n", structs.replace(CLUSTER, partition="fast"), "ok", "4 idle"),
     ],
 )
 def test_the_partition_is_there_up_and_long_enough(
@@ -138,7 +138,7 @@ def test_a_limit_of_the_qos_is_a_key_of_the_profile(healthy: Scripted, tmp_path:
     healthy.answer("sacctmgr", "normal|200||\nlong|5|1|\n")
     finding = of(tmp_path, "QOS normal")
     assert (finding.level, finding.fix) == ("warn", "max_jobs: 200 in the profile")
-    assert of(tmp_path, "QOS normal", replace(CLUSTER, max_jobs=200)).level == "ok"
+    assert of(tmp_path, "QOS normal", structs.replace(CLUSTER, max_jobs=200)).level == "ok"
 
 
 @pytest.mark.parametrize(

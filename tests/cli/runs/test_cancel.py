@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from repro.cli.parser import main
 from repro.cli.runs import cancel
@@ -56,7 +56,7 @@ def test_waiting_jobs_are_taken_from_slurm_and_running_ones_only_asked(
 
 
 def test_a_pack_is_taken_from_slurm_only_as_a_whole(scripted: Scripted, results: Path) -> None:
-    packed = replace(CLUSTER, packed=2)
+    packed = structs.replace(CLUSTER, packed=2)
     submit(plan(["F7"], "smoke", 1, results).runs, packed, results, Increase(), print)
     scripted.answer("squeue", all_waiting(results))
     folders = {folder.id: folder for folder in find_runs(results / "runs")}

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from repro.config.compose import compose
 from repro.config.schema import Paths
@@ -136,7 +137,7 @@ def test_a_benchmark_without_data_is_not_asked_for_and_the_plan_says_so(
     assert asked(finished) == {}
     assert plan(["AD_attn"], "paper", 1, tmp_path).without_data == ("voc12",)
     assert plan(["AD_attn"], "smoke", 1, tmp_path).without_data == ()
-    cluster = replace(load_cluster("local"), data={"voc12": "/data/voc"})
+    cluster = structs.replace(load_cluster("local"), data={"voc12": "/data/voc"})
     assert plan(["AD_attn"], "paper", 1, tmp_path, cluster).without_data == ()
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from repro.config.identity import run_id
 from repro.errors import UserError
-from repro.harness.experiments.clusters import SlurmCluster, load_cluster
+from repro.harness.experiments.clusters import LocalCluster, SlurmCluster, load_cluster
 from tests.conftest import MakeConfig
 
 LEAST = {"kind": "slurm", "gpus": 1, "cpus": 4, "memory_gb": 16, "minutes": 90}
@@ -22,7 +22,7 @@ def write(tmp_path: Path, **content: object) -> str:
 
 
 def test_the_profiles_of_the_repository_are_found_by_name() -> None:
-    assert load_cluster("local").kind == "local"
+    assert isinstance(load_cluster("local"), LocalCluster)
     template = load_cluster("slurm")
     assert isinstance(template, SlurmCluster)
     assert (template.name, template.requeues) == ("slurm", 30)
@@ -30,7 +30,7 @@ def test_the_profiles_of_the_repository_are_found_by_name() -> None:
 
 def test_the_template_names_every_key_of_a_profile() -> None:
     path = Path(__file__).parents[3] / "experiments" / "clusters" / "slurm.yaml"
-    fields = set(SlurmCluster.__dataclass_fields__) - {"name", "workers", "threads", "visible"}
+    fields = set(SlurmCluster.__struct_fields__) - {"name"} | {"kind"}
     assert set(yaml.safe_load(path.read_text())) == fields
 
 
@@ -43,11 +43,18 @@ def test_a_profile_may_be_a_file_anywhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"kind": "slrum"}, r"mine\.yaml: kind 'slrum' must be local or slurm"),
+        ({"kind": "slrum"}, r"mine\.yaml: unknown kind 'slrum'; nearest: slurm"),
         ({"kind": "slurm", "gpus": 1}, r"mine\.yaml: the key 'cpus' is missing"),
         (LEAST | {"partiton": "x"}, r"mine\.yaml: unknown key 'partiton'; .*: partition"),
-        (LEAST | {"minutes": "90"}, r"mine\.yaml: minutes: '90' must be of type int"),
+        (LEAST | {"minutes": "90"}, r"mine\.yaml: minutes: '90' must be a whole number"),
         (LEAST | {"packed": 0}, r"mine\.yaml: packed: 0 must be at least 1"),
+        (LEAST | {"name": "x"}, r"mine\.yaml: unknown key 'name'"),
+        (LEAST | {"workers": 2}, r"mine\.yaml: unknown key 'workers'; nearest valid key: "),
+        (LEAST | {"setup": "module load"}, r"setup: 'module load' must be a list"),
+        (LEAST | {"memory_gb": 0}, r"memory_gb: 0 must be greater than 0"),
+        ({"kind": "local", "partition": "x"}, r"mine\.yaml: unknown key 'partition'; nearest"),
+        ({"kind": "local", "workers": -1}, r"mine\.yaml: workers: -1 must be at least 0"),
+        ({"gpus": [0]}, r"mine\.yaml: the key 'kind' is missing: one of local, slurm"),
         (LEAST | {"resources": {"rank": 2}}, "resources: unknown key 'rank'; nearest: ranks"),
         (LEAST | {"resources": {"papre": {"ranks": 2}}}, "unknown scale 'papre'; nearest: paper"),
     ],

@@ -125,10 +125,10 @@ MISTAKES: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
     (r"unknown key 'titel'; nearest valid key: title", lambda s: s.update(titel="x")),
     (r"the key 'question' is missing", lambda s: s.pop("question")),
     (r"id 'X2' must be the file's name, 'X1'", lambda s: s.update(id="X2")),
-    (r"kind 'plot' must be table or figure", lambda s: s.update(kind="plot")),
-    (r"rows: 5 must be of type list", lambda s: s.update(rows=5)),
+    (r"kind: 'plot' is not one of table, figure; nearest: table", lambda s: s.update(kind="plot")),
+    (r"rows: 5 must be a list", lambda s: s.update(rows=5)),
     (r"row a: unknown key 'overides'; .*: overrides", lambda s: s["rows"][0].update(overides={})),
-    (r"row: name: False must be of type str", lambda s: s["rows"][0].update(name=False)),
+    (r"row 1: name: False must be text", lambda s: s["rows"][0].update(name=False)),
     (r"rows: 'a' appears twice", lambda s: s["rows"][1].update(name="a")),
     (r"row a: cells: 'metod' .*nearest: method", lambda s: s["rows"][0].update(cells={"metod": 1})),
     (r"row a: reported: 'knnn' .*: knn", lambda s: s["rows"][0].update(reported={"knnn": 1})),
@@ -146,7 +146,7 @@ MISTAKES: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
     (r"'X1.a' is not an address such as T7.r1.knn", lambda s: s["claims"][0].update(better="X1.a")),
     (r"row a: reported numbers need a source", lambda s: s.pop("source")),
     (
-        r"reported_curve: kl: 'x' must be a number",
+        r"reported_curve: kl\[0\]: 'x' must be a number",
         lambda s: s["rows"][0].update(reported_curve={"epoch": [1], "kl": ["x"]}),
     ),
     (r"C.X1.1: on_paper: 'hold' .*: holds", lambda s: s["claims"][0].update(on_paper="hold")),
@@ -155,7 +155,32 @@ MISTAKES: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
     (r"C.X1.1: the key 'worse' is missing", lambda s: s["claims"][0].pop("worse")),
     (r"C.X1.1: unknown key 'marign'", lambda s: s["claims"][0].update(marign=1)),
     (r"claims: 'C.X1.1' appears twice", lambda s: s["claims"].append(s["claims"][0])),
-    (r"layout: must be a mapping", lambda s: s.update(layout=["method"])),
+    (
+        r"figure: unknown kind 'ablatoin'; nearest: ablation",
+        lambda s: s.update(figure={"kind": "ablatoin"}),
+    ),
+    (
+        r"figure: over: 'metod' is not one of method; nearest: method",
+        lambda s: s.update(figure={"kind": "ablation", "over": "metod"}),
+    ),
+    (
+        r"figure: key: 'head.prototype' is not one of .*; nearest: head.prototypes",
+        lambda s: s.update(figure={"kind": "ablation", "over": "method", "key": "head.prototype"}),
+    ),
+    (r"figure: unknown key 'over'", lambda s: s.update(figure={"kind": "rows", "over": "method"})),
+    (r"metric knn: decimals: -1 must be at least 0", lambda s: s["metrics"][0].update(decimals=-1)),
+    (
+        r"metric kl: minus names 1 columns, not 2",
+        lambda s: s["metrics"][1].update(minus=["knn"]),
+    ),
+    (
+        r"metric kl: minus: 'knnn' is not one of knn, kl; nearest: knn",
+        lambda s: s["metrics"][1].update(minus=["knnn", "kl"]),
+    ),
+    (r"metric kl: variant: this file has", lambda s: s["metrics"][1].update(variant="100ep")),
+    (r"unknown key 'path'", lambda s: s.update(path="/elsewhere")),
+    (r"claims: 5 must be a list", lambda s: s.update(claims=5)),
+    (r"layout\[0\]: 'method' must be a mapping", lambda s: s.update(layout=["method"])),
 ]
 
 

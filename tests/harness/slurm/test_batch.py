@@ -6,11 +6,12 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from repro.errors import UserError
 from repro.harness.experiments.clusters import SlurmCluster
@@ -27,7 +28,7 @@ from tests.harness.scripted import Scripted, all_waiting, option, scripted
 
 __all__ = ["scripted"]
 
-CLUSTER = SlurmCluster("mine", "slurm", gpus=1, cpus=4, memory_gb=16, minutes=90)
+CLUSTER = SlurmCluster(name="mine", gpus=1, cpus=4, memory_gb=16, minutes=90)
 LIMIT = "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed\n"
 
 
@@ -78,7 +79,7 @@ def test_a_job_asks_for_what_profile_and_run_need(scripted: Scripted, tmp_path: 
         "warning_seconds": 200, "requeues": 7,
     }  # fmt: skip
     ranks = {"smoke": {"ranks": 16}}
-    send(tmp_path, replace(CLUSTER, resources=ranks, **more))
+    send(tmp_path, structs.replace(CLUSTER, resources=ranks, **more))
     text = scripted.scripts[0]
     wanted = {
         "partition": "fast", "account": "vision", "qos": "high", "constraint": "a100|h100",
@@ -101,7 +102,7 @@ def test_a_job_asks_for_what_profile_and_run_need(scripted: Scripted, tmp_path: 
 def test_what_a_profile_leaves_empty_is_left_to_the_cluster(
     scripted: Scripted, tmp_path: Path
 ) -> None:
-    send(tmp_path, replace(CLUSTER, gpus=0))
+    send(tmp_path, structs.replace(CLUSTER, gpus=0))
     for name in ("partition", "account", "qos", "constraint", "gpus-per-node"):
         assert option(scripted.scripts[0], name) == ""
 
@@ -114,7 +115,7 @@ def test_arrays_are_split_at_the_clusters_limit_or_the_profiles(
     scripted: Scripted, tmp_path: Path, told: str, profile: int, sizes: list[int]
 ) -> None:
     scripted.answer("scontrol", told, code=0 if told else 1)
-    send(tmp_path, replace(CLUSTER, max_array=profile, parallel=4))
+    send(tmp_path, structs.replace(CLUSTER, max_array=profile, parallel=4))
     training = [array for array in arrays(tmp_path) if array["stage"] == "train"]
     assert [len(array["tasks"]) for array in training] == sizes
     throttles = [option(s, "array").partition("%")[2] for s in scripted.scripts]
@@ -142,7 +143,7 @@ def test_the_profiles_limit_on_jobs_in_the_queue_is_kept(
     scripted: Scripted, tmp_path: Path
 ) -> None:
     scripted.answer("squeue", "1\n2\n")  # mine, already there
-    said = send(tmp_path, replace(CLUSTER, max_jobs=8))
+    said = send(tmp_path, structs.replace(CLUSTER, max_jobs=8))
     sent = [len(array["tasks"]) for array in arrays(tmp_path)]
     assert sent == [3, 3]
     assert "5 runs not sent (max_jobs: 8" in said[-2]
@@ -179,7 +180,7 @@ def test_submissions_at_one_moment_send_each_run_once(scripted: Scripted, tmp_pa
 
 
 def test_small_runs_share_jobs(scripted: Scripted, tmp_path: Path) -> None:
-    send(tmp_path, replace(CLUSTER, packed=3))
+    send(tmp_path, structs.replace(CLUSTER, packed=3))
     training = arrays(tmp_path)[0]
     assert [len(task) for task in training["tasks"]] == [3, 3, 2]
     (pack, *_) = sorted((tmp_path / "submissions").glob("*/packs/*-0-0.json"))
@@ -262,7 +263,7 @@ def test_the_script_can_be_read_where_there_is_no_slurm(
     runs = plan(["F7"], "smoke", 2, tmp_path).runs
     monkeypatch.setenv("PATH", str(tmp_path))
     assert option(script(runs[:1], CLUSTER, tmp_path), "array") == ""
-    text = script(runs, replace(CLUSTER, parallel=4), tmp_path)
+    text = script(runs, structs.replace(CLUSTER, parallel=4), tmp_path)
     assert option(text, "array") == "0-7%4"
     assert option(text, "gpus-per-node") == "1"
     assert "submitit.core._submit" in text
@@ -310,7 +311,7 @@ def test_a_snapshot_changes_with_the_code(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_budget_refuses_what_costs_more(
     cost: Cost | None, profile: float, command: float | None, message: str
 ) -> None:
-    cluster = replace(CLUSTER, budget_hours=profile)
+    cluster = structs.replace(CLUSTER, budget_hours=profile)
     if not message:
         check_budget(cost, cluster, command)
         return
@@ -321,12 +322,12 @@ def test_a_budget_refuses_what_costs_more(
 def test_the_throttle_of_all_arrays_together_is_the_profiles(
     scripted: Scripted, tmp_path: Path
 ) -> None:
-    send(tmp_path, replace(CLUSTER, max_array=4, parallel=6))
+    send(tmp_path, structs.replace(CLUSTER, max_array=4, parallel=6))
     assert [option(s, "array") for s in scripted.scripts] == ["0-3%3"] * 4
 
 
 def test_the_throttle_counts_jobs_however_many_runs_share_one(
     scripted: Scripted, tmp_path: Path
 ) -> None:
-    send(tmp_path, replace(CLUSTER, packed=2, parallel=2))
+    send(tmp_path, structs.replace(CLUSTER, packed=2, parallel=2))
     assert [option(s, "array") for s in scripted.scripts] == ["0-3%2"] * 2

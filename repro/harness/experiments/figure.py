@@ -1,0 +1,56 @@
+"""How an experiment is drawn: each kind of figure is a type here, with what its file says of it.
+
+`analysis/figures/<kind>.py` draws it, in a function `draw_<kind>`.
+"""
+
+from __future__ import annotations
+
+from repro.decode import Strict
+
+
+class AnyFigure(Strict, frozen=True, tag_field="kind", tag=str.lower):
+    """A picture of an experiment's rows."""
+
+    @property
+    def kind(self) -> str:
+        return str(type(self).__struct_config__.tag)
+
+
+class Rows(AnyFigure, frozen=True):
+    """One line a row, the paper's number and ours: Figure 6 right, and every table by default."""
+
+
+class Ablation(AnyFigure, frozen=True, kw_only=True):
+    """A curve over one variable (App. C to F, Table 9).
+
+    `over` is the descriptive column with the paper's numbers of the variable, `key` the config key
+    that holds ours; without one ours are the paper's. Columns of yes and no in `curves` make a
+    curve each.
+    """
+
+    over: str
+    key: str = ""
+    curves: tuple[str, ...] = ()
+
+
+class Curves(AnyFigure, frozen=True):
+    """What a metric does during training: Figure 6 left, and figures of App. D and E."""
+
+
+class Collapse(AnyFigure, frozen=True):
+    """Entropy and KL divergence during training: Figure 7."""
+
+
+class Columns(AnyFigure, frozen=True):
+    """One mark a row and column, where the columns are alike: Figure 4."""
+
+
+class Throughput(AnyFigure, frozen=True):
+    """Accuracy against images a second: Figure 5."""
+
+
+class Cost(AnyFigure, frozen=True):
+    """Accuracy against training time and memory: Table 8."""
+
+
+Figure = Rows | Ablation | Curves | Collapse | Columns | Throughput | Cost
