@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from PIL import Image
 
-from analysis.figures.draw import draw
+from analysis.figures.draw import draw, drawing_of
 from analysis.figures.style import FORMATS
 from repro.cli.parser import main
 from repro.errors import UserError
+from repro.harness.experiments.experiment import experiment_ids, load
+from repro.harness.experiments.figure import AnyFigure, Figure
 
 Record = dict[str, Any]
 ROWS = (
@@ -109,6 +112,17 @@ def test_what_cannot_be_drawn_is_the_users_mistake(
         list(draw(words, "laptop", ["png"]))
     assert main(["figure", *words]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", get_args(Figure))
+def test_a_kind_that_a_file_may_name_is_drawn_by_the_module_of_that_name(
+    kind: type[AnyFigure],
+) -> None:
+    name = str(kind.__struct_config__.tag)
+    draws = drawing_of(name)
+    assert draws.__module__ == f"analysis.figures.{name}"
+    assert list(inspect.signature(draws).parameters) == ["experiment", "evidence"]
+    assert name in {load(one).figure.kind for one in experiment_ids()}
 
 
 def test_an_unknown_format_names_the_nearest(
