@@ -12,10 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from analysis.evidence.frame import (
     PAPER,
     Evidence,
-    Record,
     all_runs_of,
     cell,
     clean_cell,
@@ -37,6 +38,7 @@ from repro.harness.experiments.folders import experiments_dir, results_dir
 from repro.harness.experiments.ledger import Deviation, concerned, read_ledger
 from repro.harness.experiments.missing import NOT_RUN
 from repro.harness.experiments.paper import read_paper
+from repro.harness.runs.records import Record
 from repro.harness.runs.store import RunFolder, find_runs
 
 CLAIM = "C."  # how the ids of claims begin
@@ -160,7 +162,7 @@ class Explainer:
         ledger: dict[str, dict[str, str]] = {}
         for address in rows:
             of, row = resolve_row(address, self.evidence)
-            runs |= {r["id"]: self.run(r) for r in all_runs_of(of, row, self.evidence)}
+            runs |= {run.id: self.run(run) for run in all_runs_of(of, row, self.evidence)}
             if not row.why_not(self.evidence.scale):
                 ledger |= {entry["id"]: entry for entry in self._deviations(of, row.name)}
         return {
@@ -200,20 +202,20 @@ class Explainer:
         Args:
             source: the metric; empty where the run as a whole is meant.
         """
-        folder = self._folders.get(run["id"])
-        made = run.get("evaluations", {}).get(protocol_of(source))
-        env = made["env"] if made else run["env"]
+        folder = self._folders.get(run.id)
+        made = run.evaluations.get(protocol_of(source))
+        env = made.env if made else run.env
         published = f"results/published/{self.evidence.scale}/records.jsonl"
         return {
-            "id": run["id"],
-            "seed": run["seed"],
+            "id": run.id,
+            "seed": run.seed,
             "from": str(folder.path) if folder else published,
-            "git_sha": env["git_sha"],
-            "dirty": env["dirty"],
-            "hardware": env.get("hardware"),
-            "sentinel": run["sentinel"]["state"],
-            "wall_seconds": run["times"].get("wall_seconds"),
-            "evaluation": made and made["request"],
+            "git_sha": env.git_sha,
+            "dirty": env.dirty,
+            "hardware": msgspec.to_builtins(env.hardware),
+            "sentinel": run.sentinel.state,
+            "wall_seconds": run.times.wall_seconds,
+            "evaluation": made and made.request,
             "log": _last_line(folder.path / "log.txt") if folder else None,
         }
 

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from analysis.evidence.frame import (
     Evidence,
-    Record,
     all_runs_of,
     load_evidence,
     published_dir,
@@ -31,11 +31,12 @@ from repro.errors import UserError
 from repro.files import append_lines, replace_text
 from repro.harness.experiments.experiment import Experiment, experiment_ids
 from repro.harness.experiments.folders import results_dir
-from repro.harness.runs.records import evaluation_lines, record
+from repro.harness.runs.records import PublishedEvaluation, Record, as_line, evaluations_of, record
 from repro.harness.runs.store import find_runs
 
 TABLES = ("md", "csv", "tex")
 FIGURES = ("png", "svg")
+Line = TypeVar("Line", Record, PublishedEvaluation)
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def append(ids: Sequence[str], scale: str) -> Publication:
     folder = published_dir(scale)
     evidence = load_evidence(scale)
     wanted = {
-        run["id"]: run
+        run.id: run
         for experiment in map(evidence.experiment, ids)
         for row in experiment.rows
         for run in all_runs_of(experiment, row, evidence)
@@ -80,9 +81,7 @@ def append(ids: Sequence[str], scale: str) -> Publication:
             f"no finished run of {', '.join(ids)} at scale {scale}; "
             f"repro run {ids[0]} --scale {scale}"
         )
-    ordered = sorted(
-        wanted, key=lambda identity: (wanted[identity]["slug"], wanted[identity]["seed"])
-    )
+    ordered = sorted(wanted, key=lambda identity: (wanted[identity].slug, wanted[identity].seed))
     folders = {one.id: one for one in find_runs(results_dir() / "runs")}
     folder.mkdir(parents=True, exist_ok=True)
     file, later = folder / "records.jsonl", folder / "evaluations.jsonl"
@@ -93,29 +92,29 @@ def append(ids: Sequence[str], scale: str) -> Publication:
         there = published_records(scale)
         fresh = [record(folders[i]) for i in ordered if i not in there]
         runs, refused = _clean(fresh, "its run")
-        append_lines(file, runs)
-        known = {**there, **{run["id"]: run for run in runs}}
+        append_lines(file, [as_line(run) for run in runs])
+        known = {**there, **{run.id: run for run in runs}}
         lines = [
             line
             for identity in ordered
             if identity in folders and identity in known
-            for line in evaluation_lines(folders[identity])
+            for line in evaluations_of(folders[identity])
             if not _is_published(line, known[identity])
         ]
         evaluations, dirty = _clean(lines, "its evaluation")
-        append_lines(later, evaluations)
+        append_lines(later, [as_line(one) for one in evaluations])
         return Publication([file, later], refused + dirty)
 
 
-def _clean(lines: list[Record], what: str) -> tuple[list[Record], list[str]]:
+def _clean(lines: list[Line], what: str) -> tuple[list[Line], list[str]]:
     """The lines that may be published, and why the others may not."""
-    dirty = [line for line in lines if line["env"].get("dirty") or not line["env"].get("git_sha")]
+    dirty = [line for line in lines if not line.env.committed]
     why = [
-        f"{line['slug']}: {what} {line.get('name', '')}".rstrip()
+        f"{line.slug}: {what} {line.name if isinstance(line, PublishedEvaluation) else ''}".rstrip()
         + " was made by code that was not committed; commit it and make the number again"
         for line in dirty
     ]
-    return [line for line in lines if line not in dirty], why
+    return [line for line in lines if line.env.committed], why
 
 
 def _drop_torn_line(path: Path) -> None:
@@ -129,9 +128,9 @@ def _drop_torn_line(path: Path) -> None:
             file.truncate(whole)
 
 
-def _is_published(line: Record, record: Record) -> bool:
+def _is_published(evaluation: PublishedEvaluation, run: Record) -> bool:
     """Whether a run's published record has the numbers of this evaluation already."""
-    return all(record["metrics"].get(key) == value for key, value in line["metrics"].items())
+    return all(run.metrics.get(key) == value for key, value in evaluation.metrics.items())
 
 
 def rebuild(scale: str) -> list[Path]:

@@ -23,11 +23,18 @@ from repro.harness.evaluation.names import clean_tier
 from repro.harness.experiments.experiment import Experiment, Metric, Row, load, row_config
 from repro.harness.experiments.folders import experiments_dir, results_dir
 from repro.harness.experiments.missing import NOT_MEASURED, NOT_RUN, Missing
-from repro.harness.runs.records import evaluation_lines, read_records, record, with_evaluations
+from repro.harness.runs.records import (
+    PublishedEvaluation,
+    Record,
+    evaluations_of,
+    read_evaluations,
+    read_records,
+    record,
+    with_evaluations,
+)
 from repro.harness.runs.store import find_runs
 
 PAPER = "paper"
-Record = dict[str, Any]
 _composed: dict[tuple[Path, str, str, str], RunConfig] = {}
 Distance = dict[str, tuple[Any, Any]]  # dotted key: (ours, the paper's)
 _distances: dict[tuple[Path, str, str, str], Distance] = {}
@@ -58,7 +65,7 @@ class Evidence:
 
     @cached_property
     def seeds(self) -> list[int]:
-        return sorted({int(r["seed"]) for r in self.records.values()})
+        return sorted({run.seed for run in self.records.values()})
 
 
 def load_evidence(scale: str, published_only: bool = False) -> Evidence:
@@ -79,18 +86,18 @@ def load_evidence(scale: str, published_only: bool = False) -> Evidence:
             if folder.result() is None:
                 continue
             known = records.get(folder.id) or record(folder)
-            if known["scale"] == scale:
-                records[folder.id] = with_evaluations(known, evaluation_lines(folder))
+            if known.scale == scale:
+                records[folder.id] = with_evaluations(known, evaluations_of(folder))
     return Evidence(scale, records)
 
 
 def published_records(scale: str) -> dict[str, Record]:
     """The records of published/<scale>/, with the evaluations published since, by run id."""
     folder = published_dir(scale)
-    records = {r["id"]: r for r in read_records(folder / "records.jsonl")}
-    later: dict[str, list[Record]] = defaultdict(list)
-    for line in read_records(folder / "evaluations.jsonl"):
-        later[line["run"]].append(line)
+    records = {run.id: run for run in read_records(folder / "records.jsonl")}
+    later: dict[str, list[PublishedEvaluation]] = defaultdict(list)
+    for one in read_evaluations(folder / "evaluations.jsonl"):
+        later[one.run].append(one)
     return records | {i: with_evaluations(records[i], later[i]) for i in later if i in records}
 
 
@@ -172,7 +179,8 @@ def _measured(
     experiment: Experiment, row: Row, column: Metric, source: str, evidence: Evidence
 ) -> Cell:
     runs = runs_of(experiment, row, evidence, column.variant)
-    measured = {s: r["metrics"][source] for s, r in runs.items() if _has(r, source)}
+    values = {seed: run.metrics.get(source) for seed, run in runs.items()}
+    measured = {seed: value for seed, value in values.items() if value is not None}
     missing = row.why_not(evidence.scale)
     if not missing and not runs:
         missing = NOT_RUN
@@ -184,7 +192,7 @@ def _measured(
         metric=column.key,
         reported=row.reported.get(column.key),
         values={seed: float(value) for seed, value in measured.items()},
-        runs={seed: runs[seed]["id"] for seed in measured},
+        runs={seed: runs[seed].id for seed in measured},
         missing=missing,
     )
 
@@ -266,19 +274,12 @@ def curves(experiment: Experiment, evidence: Evidence) -> pd.DataFrame:
     points = []
     for row in experiment.rows:
         for seed, run in runs_of(experiment, row, evidence).items():
-            total = run["config"]["train"]["epochs"]
+            total = run.config["train"]["epochs"]
             for metric in experiment.curves:
-                for epoch, value in curve(run, metric):
+                for epoch, value in run.curves.points(metric):
                     place = (experiment.id, row.name, seed, epoch, epoch / total)
                     points.append((*place, metric, value))
     return pd.DataFrame(points, columns=CURVE_COLUMNS)
-
-
-def curve(run: Record, metric: str) -> list[tuple[float, float]]:
-    """(epoch, value) of one record: a training diagnostic (binned) or an evaluation."""
-    source = run["curves"] if metric in run["curves"] else run["curves"].get("eval", {})
-    pairs = zip(source.get("epoch", []), source.get(metric, []), strict=False)
-    return [(float(e), float(v)) for e, v in pairs if v is not None]
 
 
 def reported_curves(experiment: Experiment) -> pd.DataFrame:
@@ -318,10 +319,6 @@ def row_distance(experiment: Experiment, row: Row, scale: str, variant: str = ""
         paper = canonical(config_of(experiment, row, PAPER, variant))
         _distances[key] = protocol_distance(ours, paper)
     return _distances[key]
-
-
-def _has(run: Record, metric: str) -> bool:
-    return run["metrics"].get(metric) is not None
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -223,7 +223,7 @@ def _seeds(
     """Every seed as a dot, a cross where the collapse sentinel reported it, and the interval."""
     runs = runs_of(experiment, row, evidence, experiment.runs_a_row[0])
     for seed, value in measured.values.items():
-        healthy = runs[seed]["sentinel"]["state"] == "healthy"
+        healthy = runs[seed].sentinel.healthy
         mark, size = ("o", 3) if healthy else ("x", 5.5)
         axes.plot([x], [value], mark, color=colour, ms=size, alpha=0.6, mew=0 if healthy else 1.4)
     whiskers(axes, x, list(measured.values.values()))
@@ -259,7 +259,7 @@ def _axis(
 def _floor(axes: Axes, experiment: Experiment, evidence: Evidence) -> None:
     """k-NN of the networks before training, over all runs of the table."""
     runs = [run for row in experiment.rows for run in all_runs_of(experiment, row, evidence)]
-    axes.axhline(float(np.mean([run["metrics"]["knn_random"] for run in runs])), **FLOOR, zorder=0)
+    axes.axhline(float(np.mean([run.metric("knn_random") for run in runs])), **FLOOR, zorder=0)
 
 
 def _legend(styles: Mapping[str, Any]) -> list[Line2D]:

@@ -19,7 +19,6 @@ from matplotlib.lines import Line2D
 from analysis.evidence.frame import (
     PAPER,
     Evidence,
-    Record,
     config_of,
     curves,
     reported_curves,
@@ -39,6 +38,7 @@ from analysis.figures.style import (
     share_of_training,
 )
 from repro.harness.experiments.experiment import Experiment
+from repro.harness.runs.records import Record
 
 NAMES = {"entropy": "target entropy h(Pt), nats", "kl": "KL(Pt | Ps), nats"}
 
@@ -73,10 +73,10 @@ def draw_collapse(experiment: Experiment, evidence: Evidence) -> Figure:
 
 def onset(run: Record) -> tuple[str, float] | None:
     """What the sentinel last reported of a run and the share of training at which it set in."""
-    state = run["sentinel"]["state"]
-    if state == "healthy":
+    if run.sentinel.healthy:
         return None
-    return state, run["sentinel"]["since_step"] / run["counts"]["steps"]
+    assert run.counts.steps, f"run {run.id} has no number of steps"
+    return run.sentinel.state, run.sentinel.since_step / run.counts.steps
 
 
 def mark_onsets(

@@ -79,7 +79,7 @@ def _draw_metric(
         _draw_seeds(right, place, experiment, row.name, metric, evidence)
     if metric.of == "knn":
         runs = [run for row in experiment.rows for run in all_runs_of(experiment, row, evidence)]
-        floor = float(np.mean([run["metrics"]["knn_random"] for run in runs]))
+        floor = float(np.mean([run.metric("knn_random") for run in runs]))
         right.axvline(floor, color=GREY, lw=1.2, ls=(0, (1, 2)), zorder=0)
     left.set_yticks(range(len(experiment.rows)), [row.label for row in experiment.rows])
     right.sharey(left)
@@ -107,7 +107,7 @@ def _draw_seeds(
         return
     runs = runs_of(experiment, row, evidence, metric.variant)
     for seed, value in measured.values.items():
-        healthy = runs[seed]["sentinel"]["state"] == "healthy"
+        healthy = runs[seed].sentinel.healthy
         mark, size, edge = ("o", 4.0, 0.0) if healthy else ("x", 5.5, 1.4)
         axes.plot([value], [place], mark, color=OUR_COLOUR, alpha=0.6, ms=size, mew=edge)
     mean = float(np.mean(seeds))

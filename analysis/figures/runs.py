@@ -19,13 +19,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.evidence.frame import Evidence, Record, all_runs_of, curve, published_records
+from analysis.evidence.frame import Evidence, all_runs_of, published_records
 from analysis.figures.style import GREY, ONSETS, Look, looks, panels, say
 from repro.dino.sentinel import Sentinel
 from repro.errors import UserError
 from repro.harness.experiments.experiment import experiment_ids, select
 from repro.harness.experiments.folders import results_dir
-from repro.harness.runs.records import curves
+from repro.harness.runs.curves import Curves, curves_of
+from repro.harness.runs.records import Record
 from repro.harness.runs.store import RunFolder
 from repro.harness.status.find import ID_PREFIX, find
 
@@ -48,7 +49,7 @@ class ShownRun:
 
     id: str
     label: str
-    curves: Record
+    curves: Curves
     log_K: float
     state: str
     onset: float
@@ -57,7 +58,7 @@ class ShownRun:
     def curve(self, metric: str) -> tuple[list[float], list[float]]:
         """Epochs and values; entropy in units of ln K."""
         scale = self.log_K if metric == "entropy" else 1.0
-        points = curve({"curves": self.curves}, metric)
+        points = self.curves.points(metric)
         return [epoch for epoch, _ in points], [value / scale for _, value in points]
 
     def words(self) -> str:
@@ -118,7 +119,7 @@ def _meant(word: str) -> Iterator[ShownRun]:
         complaint = error
     started = [folder for folder in folders if folder.last_step() is not None]
     here = {folder.id for folder in folders}
-    published = [record for record in _published(word) if record["id"] not in here]
+    published = [record for record in _published(word) if record.id not in here]
     if not started and not published:
         raise _silent(folders[0]) if folders else complaint
     yield from map(of_folder, started)
@@ -139,23 +140,22 @@ def _published(word: str) -> Iterator[Record]:
         else:
             is_id = ID_PREFIX.fullmatch(word)
             for identity, record in records.items():
-                if fnmatchcase(record["slug"], word) or (is_id and identity.startswith(word)):
+                if fnmatchcase(record.slug, word) or (is_id and identity.startswith(word)):
                     yield record
 
 
 def of_record(record: Record) -> ShownRun:
     """A published run."""
-    steps = record["counts"].get("steps")
-    since = record["sentinel"]["since_step"]
-    epochs = record["config"]["train"]["epochs"]
+    steps, since = record.counts.steps, record.sentinel.since_step
+    epochs = record.config["train"]["epochs"]
     return ShownRun(
-        id=record["id"],
-        label=record["slug"],
-        curves=record["curves"],
-        log_K=record["metrics"].get("log_K") or 1.0,
-        state=record["sentinel"]["state"],
+        id=record.id,
+        label=record.slug,
+        curves=record.curves,
+        log_K=record.metrics.get("log_K") or 1.0,
+        state=record.sentinel.state,
         onset=since / steps * epochs if steps else 0.0,
-        meaning=record["sentinel"]["meaning"],
+        meaning=record.sentinel.meaning,
     )
 
 
@@ -181,7 +181,7 @@ def of_folder(folder: RunFolder) -> ShownRun:
     return ShownRun(
         id=folder.id,
         label=folder.slug,
-        curves=curves(events),
+        curves=curves_of(events),
         log_K=log_K,
         state=state,
         onset=since * last["epoch"] / last["step"],

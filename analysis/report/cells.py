@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from markupsafe import Markup
 
-from analysis.evidence.frame import Record, curve
 from analysis.explain import Explainer
 from analysis.report.data import Section, hardware_of
 from analysis.tables.notes import code_of, plain
+from repro.harness.runs.records import Environment, Hardware, Record
 
 CURVES = ("knn", "student_knn", "entropy", "kl", "loss", "output_spread")
 UNSAFE = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}
@@ -41,7 +42,7 @@ def panels(
     return {
         "scale": explainer.evidence.scale,
         "cells": cells,
-        "runs": {run["id"]: _run(run, epochs) for run in runs},
+        "runs": {run.id: _run(run, epochs) for run in runs},
         "labels": {
             f"{section.experiment.id}:{row.name}": row.label
             for section in sections
@@ -115,9 +116,9 @@ def _value(run: dict[str, Any]) -> dict[str, Any]:
         "id": run["id"],
         "seed": run["seed"],
         "value": _short(run["value"], 6),
-        "code": code_of(run),
+        "code": code_of(Environment(git_sha=run["git_sha"], dirty=run["dirty"])),
         "sha": run["git_sha"],
-        "hardware": hardware_of(run),
+        "hardware": hardware_of(msgspec.convert(run["hardware"], Hardware | None)),
         "evaluation": run["evaluation"],
         "from": f"results/runs/{origin.name}" if origin.is_absolute() else str(origin),
         "log": run["log"],
@@ -127,18 +128,18 @@ def _value(run: dict[str, Any]) -> dict[str, Any]:
 def _run(run: Record, epochs: Shared) -> dict[str, Any]:
     curves = {}
     for name in CURVES:
-        points = [(e, v) for e, v in curve(run, name) if math.isfinite(v)]
+        points = [(e, v) for e, v in run.curves.points(name) if math.isfinite(v)]
         if points:
             place = epochs.place([_short(e) for e, _ in points])
             curves[name] = [place, [_short(v) for _, v in points]]
     return {
-        "slug": run["slug"],
-        "seed": run["seed"],
-        "sentinel": run["sentinel"]["state"],
-        "meaning": run["sentinel"]["meaning"],
-        "seconds": _short(run["times"].get("wall_seconds"), 3),
-        "images": run["counts"].get("images_seen"),
-        "log_K": _short(run["metrics"].get("log_K")),
+        "slug": run.slug,
+        "seed": run.seed,
+        "sentinel": run.sentinel.state,
+        "meaning": run.sentinel.meaning,
+        "seconds": _short(run.times.wall_seconds, 3),
+        "images": run.counts.images_seen,
+        "log_K": _short(run.metrics.get("log_K")),
         "curves": curves,
     }
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 
-from analysis.evidence.frame import PAPER, Evidence, Record, all_runs_of, cell, resolve, resolve_row
+from analysis.evidence.frame import PAPER, Evidence, all_runs_of, cell, resolve, resolve_row
 from analysis.figures.scorecard import MARKS, OVERCLAIM, Mark, kind_of
 from analysis.tables.formats import described, groups, spans
 from analysis.tables.notes import code_of
@@ -21,6 +21,7 @@ from analysis.verdicts.claims import ClaimVerdict, judge_reported
 from repro.harness.experiments.claims import Claim
 from repro.harness.experiments.experiment import Experiment, experiment_ids
 from repro.harness.experiments.paper import Anchor, Inconsistency, read_paper
+from repro.harness.runs.records import Environment, Hardware, Record
 
 PARTS = {"T": "Tables", "F": "Figures", "A": "Appendix"}  # by the first letter of an id
 PACKAGES = ("python", "torch", "torchvision", "timm", "numpy")
@@ -146,33 +147,34 @@ def _first_measured(address: str, evidence: Evidence) -> str:
 
 
 def cost_of(runs: Sequence[Record]) -> Cost:
-    times = [run["times"] for run in runs]
-    made = sorted(t["ended"] for t in times if t.get("ended"))
+    times = [run.times for run in runs]
+    made = sorted(t.ended for t in times if t.ended)
     days = list(dict.fromkeys(f"{datetime.fromtimestamp(t, UTC):%Y-%m-%d}" for t in made))
     return Cost(
         runs=len(runs),
-        seeds=sorted({run["seed"] for run in runs}),
-        hours=sum(t.get("wall_seconds") or 0 for t in times) / 3600,
-        images=sum(run["counts"].get("images_seen", 0) for run in runs),
-        hardware=counted(hardware_of(run["env"]) for run in runs),
-        code=counted(code_of(run["env"]) for run in runs),
-        packages=counted(_packages(run["env"]) for run in runs),
+        seeds=sorted({run.seed for run in runs}),
+        hours=sum(t.wall_seconds or 0 for t in times) / 3600,
+        images=sum(run.counts.images_seen or 0 for run in runs),
+        hardware=counted(hardware_of(run.env.hardware) for run in runs),
+        code=counted(code_of(run.env) for run in runs),
+        packages=counted(_packages(run.env) for run in runs),
         days=" to ".join(dict.fromkeys([days[0], days[-1]])) if days else "",
     )
 
 
-def hardware_of(env: Record) -> str:
+def hardware_of(hardware: Hardware | None) -> str:
     """The machine of a run in words; what a record does not name is left out."""
-    known = env.get("hardware") or {}
-    if known.get("gpu"):
-        return str(known["gpu"])
-    said = [str(known["cpu"])] if known.get("cpu") else []
-    said += [f"{known['threads']} of {known['cores']} cores"] if known.get("threads") else []
-    return ", ".join(said) or "not recorded"
+    if hardware is None:
+        return "not recorded"
+    if hardware.gpu:
+        return hardware.gpu
+    parts = [hardware.cpu] if hardware.cpu else []
+    return ", ".join([*parts, f"{hardware.threads} of {hardware.cores} cores"])
 
 
-def _packages(env: Record) -> str:
-    return ", ".join(f"{name} {env[name]}" for name in PACKAGES if env.get(name)) or "not recorded"
+def _packages(env: Environment) -> str:
+    versions = ((name, getattr(env, name)) for name in PACKAGES)
+    return ", ".join(f"{name} {version}" for name, version in versions if version) or "not recorded"
 
 
 def counted(words: Iterable[str]) -> list[str]:
@@ -188,7 +190,7 @@ def count(claims: Iterable[ShownClaim]) -> dict[str, int]:
 
 
 def unique(runs: Iterable[Record]) -> list[Record]:
-    return list({run["id"]: run for run in runs}.values())
+    return list({run.id: run for run in runs}.values())
 
 
 def coverage(sections: Sequence[Section]) -> dict[str, int]:

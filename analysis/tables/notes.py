@@ -12,7 +12,6 @@ import numpy as np
 from analysis.evidence.frame import (
     PAPER,
     Evidence,
-    Record,
     all_runs_of,
     cell,
     clean_cell,
@@ -24,6 +23,7 @@ from repro.harness.experiments.experiment import Experiment, run_name
 from repro.harness.experiments.folders import experiments_dir
 from repro.harness.experiments.ledger import concerned, read_ledger
 from repro.harness.experiments.paper import read_paper
+from repro.harness.runs.records import Environment, Record
 
 
 def notes_of(experiment: Experiment, evidence: Evidence, borrowed: bool) -> list[str]:
@@ -33,7 +33,7 @@ def notes_of(experiment: Experiment, evidence: Evidence, borrowed: bool) -> list
         borrowed: whether an interval of the table has another spread than its row's own.
     """
     runs = {
-        run["id"]: run for row in experiment.rows for run in all_runs_of(experiment, row, evidence)
+        run.id: run for row in experiment.rows for run in all_runs_of(experiment, row, evidence)
     }
     name, scale = experiment.id, evidence.scale
     notes = []
@@ -75,7 +75,7 @@ def _difference(scale: str) -> list[str]:
 
 def _floors(runs: list[Record]) -> str:
     random, pixels = (
-        np.mean([run["metrics"][key] for run in runs]) for key in ("knn_random", "knn_pixels")
+        np.mean([run.metric(key) for run in runs]) for key in ("knn_random", "knn_pixels")
     )
     return (
         f"k-NN floors on this data: random initialisation {random:.1f} %, "
@@ -164,15 +164,15 @@ def _ledger(experiment: Experiment, scale: str) -> list[str]:
 
 
 def _provenance(runs: list[Record]) -> str:
-    versions = Counter(code_of(run["env"]) for run in runs)
+    versions = Counter(code_of(run.env) for run in runs)
     listed = ", ".join(f"{version} ({n})" for version, n in sorted(versions.items()))
     return f"Made by {len(runs)} runs of code version {listed}."
 
 
-def code_of(env: Record) -> str:
+def code_of(env: Environment) -> str:
     """The version that a run or an evaluation was made by."""
-    version = (env.get("git_sha") or "unknown")[:10]
-    return f"{version} with uncommitted changes" if env.get("dirty") else version
+    version = (env.git_sha or "unknown")[:10]
+    return f"{version} with uncommitted changes" if env.dirty else version
 
 
 def plain(value: Any) -> str:

@@ -172,9 +172,9 @@ def _ours(c: Cell, row: Row, decimals: int, spread: Spread | None) -> str:
 
 
 def _sentinel(experiment: Experiment, row: Row, evidence: Evidence) -> str:
-    states = Counter(r["sentinel"]["state"] for r in all_runs_of(experiment, row, evidence))
+    states = Counter(run.sentinel.state for run in all_runs_of(experiment, row, evidence))
     if len(states) == 1:
-        return str(next(iter(states)))
+        return next(iter(states))
     return ", ".join(f"{state} {n}" for state, n in sorted(states.items())) or BLANK
 
 

@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from analysis.evidence.frame import (
     Cell,
     Evidence,
-    Record,
     cell,
     row_distance,
     runs_of,
@@ -47,6 +46,7 @@ from analysis.evidence.stats import (
 from analysis.verdicts.verdict import SEEDS_NEEDED, Outcome, Verdict
 from repro.harness.experiments.experiment import Experiment, Metric, Row
 from repro.harness.experiments.missing import Reason
+from repro.harness.runs.records import Record
 
 MARGINS = {"%": 1.0}  # by unit of the metric
 ALPHA = 0.05
@@ -134,12 +134,12 @@ def column_spread(experiment: Experiment, metric: Metric, evidence: Evidence) ->
     for row in experiment.rows:
         values = cell(experiment, row, metric.key, evidence).values
         runs = runs_of(experiment, row, evidence, metric.variant)
-        healthy = {s: v for s, v in values.items() if runs[s]["sentinel"]["state"] == "healthy"}
+        healthy = {s: v for s, v in values.items() if runs[s].sentinel.healthy}
         groups.append(list(healthy.values()))
-        images = [runs[seed]["counts"].get("test_images") for seed in healthy]
+        images = {s: n for s in healthy if (n := runs[s].counts.test_images)}
         counted = metric.unit == "%" and "@" not in row.of.get(metric.key, metric.of)
-        if counted and not metric.minus and all(images):
-            floors += [sampling_floor(healthy[s], n) for s, n in zip(healthy, images, strict=True)]
+        if counted and not metric.minus and len(images) == len(healthy):
+            floors += [sampling_floor(healthy[s], n) for s, n in images.items()]
     floor = max(floors, default=0.0)
     return pooled(groups, floor)
 
@@ -156,7 +156,7 @@ def _untested(
         return _verdict(Outcome.NOT_MEASURED if unmeasured else Outcome.NOT_RUN, str(c.missing))
     if evidence.scale == "smoke":
         return _verdict(Outcome.NOT_EVIDENCE, "smoke runs show no science")
-    if failed := _seeds(used, lambda run: run["sentinel"]["state"] == "nan"):
+    if failed := _seeds(used, lambda run: run.sentinel.state == "nan"):
         return _verdict(Outcome.INVALID, f"the loss was not finite (seeds {failed})")
     if c.reported is None:
         return _verdict(Outcome.NOTHING_PRINTED, "the paper prints no such number")
@@ -164,7 +164,7 @@ def _untested(
         return _verdict(
             Outcome.NOT_HERE, "absolute numbers are judged only at protocol distance zero"
         )
-    if dirty := _seeds(used, lambda run: bool(run["env"].get("dirty"))):
+    if dirty := _seeds(used, lambda run: bool(run.env.dirty)):
         return _verdict(Outcome.INVALID, f"made by uncommitted code (seeds {dirty})")
     if margin_of(metric) is None:
         return _verdict(Outcome.NO_MARGIN, f"no margin is set for numbers in {metric.unit}")

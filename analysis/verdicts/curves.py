@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.evidence.frame import Evidence, Record, curve, reported_curve, resolve_row, runs_of
+from analysis.evidence.frame import Evidence, reported_curve, resolve_row, runs_of
 from analysis.verdicts.meaning import Judgement, Meaning, Part, Status
 from analysis.verdicts.rows import Observation, PrintedRow, by_row, by_seed, unanimous
 from repro.harness.experiments.claims import (
@@ -19,6 +19,7 @@ from repro.harness.experiments.claims import (
     RiseAndFall,
 )
 from repro.harness.experiments.missing import NOT_RUN
+from repro.harness.runs.records import Record
 
 START_HIGH = 0.9  # of ln K: where the entropy of a healthy run begins
 NO_CURVE = Judgement(None, "no curve is printed")
@@ -48,8 +49,8 @@ def crosses(gaps: Sequence[float]) -> bool:
 
 
 def _rise_and_fall(_body: RiseAndFall, run: Record) -> Observation:
-    entropy, kl = ([value for _, value in curve(run, key)] for key in ("entropy", "kl"))
-    log_K = run["metrics"]["log_K"]
+    entropy, kl = ([value for _, value in run.curves.points(key)] for key in ("entropy", "kl"))
+    log_K = run.metric("log_K")
     numbers = {
         "h/ln K first": f"{entropy[0] / log_K:.2f}",
         "last": f"{entropy[-1] / log_K:.2f}",
@@ -74,15 +75,15 @@ def _printed_rise_and_fall(_body: RiseAndFall, line: PrintedRow) -> Judgement:
 
 def _curve_above(body: CurveAbove, run: Record) -> Observation:
     gaps = list(_gaps(body, run).values())
-    assert gaps, f"run {run['id']} has no evaluation after {body.after} of training"
+    assert gaps, f"run {run.id} has no evaluation after {body.after} of training"
     numbers = {f"smallest gap over {len(gaps)} evaluations": f"{min(gaps):+.2g}"}
     return Observation(min(gaps) > 0, numbers)
 
 
 def _gaps(body: CurveAbove, run: Record) -> dict[float, float]:
     """By how much one curve lies above the other, by epoch."""
-    above, below = dict(curve(run, body.above)), dict(curve(run, body.below))
-    start = body.after * run["config"]["train"]["epochs"]
+    above, below = dict(run.curves.points(body.above)), dict(run.curves.points(body.below))
+    start = body.after * run.config["train"]["epochs"]
     return {e: above[e] - below[e] for e in above if e in below and e >= start}
 
 
@@ -103,7 +104,7 @@ def _printed_curve_above(body: CurveAbove, line: PrintedRow) -> Judgement:
 
 
 def _peak_and_decline(body: PeakAndDecline, run: Record) -> Observation:
-    values = [value for _, value in curve(run, body.curve)]
+    values = [value for _, value in run.curves.points(body.curve)]
     numbers = {"peak": f"{max(values):.1f}", "end": f"{values[-1]:.1f}"}
     return Observation(peaks_and_declines(values), numbers)
 
@@ -131,7 +132,7 @@ def _crossing(body: CurveCrosses, evidence: Evidence) -> list[Part]:
     observed = {}
     for seed in runs[body.first].keys() & runs[body.second].keys():
         first, second = (
-            dict(curve(runs[address][seed], body.curve)) for address in body.row_addresses()
+            dict(runs[address][seed].curves.points(body.curve)) for address in body.row_addresses()
         )
         gaps = [second[epoch] - first[epoch] for epoch in sorted(first.keys() & second.keys())][1:]
         numbers = {"gap at first": f"{gaps[0]:+.1f}", "at last": f"{gaps[-1]:+.1f}"}

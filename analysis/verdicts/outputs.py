@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from analysis.evidence.frame import Evidence, Record
+from analysis.evidence.frame import Evidence
 from analysis.verdicts.meaning import Judgement, Meaning
 from analysis.verdicts.rows import Observation, PrintedRow, by_row, by_seed
 from analysis.verdicts.verdict import Outcome
@@ -25,6 +25,7 @@ from repro.harness.experiments.claims import (
     Tokens,
     Works,
 )
+from repro.harness.runs.records import Record
 
 CHANCE = 1 / 1000  # top-1 of a constant output on ImageNet
 VALIDATION_IMAGES = 50_000
@@ -64,8 +65,8 @@ def at_chance(accuracy: float) -> bool:
 
 
 def _collapse(body: Collapse, run: Record) -> Observation:
-    m = run["metrics"]
-    holds = collapsed(m["entropy"], m["kl"], m["mean_entropy"], m["log_K"], body.form)
+    m = run.metric
+    holds = collapsed(m("entropy"), m("kl"), m("mean_entropy"), m("log_K"), body.form)
     return Observation(holds, _outputs(run))
 
 
@@ -75,8 +76,8 @@ def _printed_collapse(body: Collapse, line: PrintedRow) -> Judgement:
 
 def _collapse_turns(body: Collapse, runs: Sequence[Record]) -> str:
     """The limits between which all seeds would have to lie, closest seed first."""
-    shares = [run["metrics"]["entropy"] / run["metrics"]["log_K"] for run in runs]
-    kl = max(run["metrics"]["kl"] for run in runs)
+    shares = [run.metric("entropy") / run.metric("log_K") for run in runs]
+    kl = max(run.metric("kl") for run in runs)
     entropy, limit = (min(shares), HIGH) if body.form == "uniform" else (max(shares), LOW)
     return (
         f"all seeds collapsed at a KL limit above {kl:.2g} (now {KL_LIMIT:g}) "
@@ -85,8 +86,8 @@ def _collapse_turns(body: Collapse, runs: Sequence[Record]) -> str:
 
 
 def _healthy(_body: Healthy, run: Record) -> Observation:
-    m = run["metrics"]
-    return Observation(healthy(m["entropy"], m["kl"], m["log_K"]), _outputs(run))
+    m = run.metric
+    return Observation(healthy(m("entropy"), m("kl"), m("log_K")), _outputs(run))
 
 
 def _printed_health(_body: Healthy, line: PrintedRow) -> Judgement:
@@ -94,8 +95,8 @@ def _printed_health(_body: Healthy, line: PrintedRow) -> Judgement:
 
 
 def _health_turns(_body: Healthy, runs: Sequence[Record]) -> str:
-    shares = [run["metrics"]["entropy"] / run["metrics"]["log_K"] for run in runs]
-    kl = min(run["metrics"]["kl"] for run in runs)
+    shares = [run.metric("entropy") / run.metric("log_K") for run in runs]
+    kl = min(run.metric("kl") for run in runs)
     return (
         f"all seeds healthy at a KL limit below {kl:.2g} (now {KL_LIMIT:g}) and entropy limits "
         f"outside {min(shares):.2f} to {max(shares):.2f} ln K (now {LOW:g} and {HIGH:g})"
@@ -103,7 +104,7 @@ def _health_turns(_body: Healthy, runs: Sequence[Record]) -> str:
 
 
 def _decomposition(_body: Decomposition, run: Record) -> Observation:
-    error = run["metrics"]["decomposition_error"]
+    error = run.metric("decomposition_error")
     return Observation(error < DECOMPOSITION_LIMIT, {"largest error": f"{error:.1e}"})
 
 
@@ -113,8 +114,8 @@ def _not_numeric(_body: Decomposition, _evidence: Evidence) -> Judgement:
 
 
 def _fails(_body: Fails, run: Record) -> Observation:
-    m = run["metrics"]
-    return Observation(m["knn"] <= m["knn_random"], _accuracy(run))
+    m = run.metric
+    return Observation(m("knn") <= m("knn_random"), _accuracy(run))
 
 
 def _printed_failure(_body: Fails, line: PrintedRow) -> Judgement:
@@ -125,12 +126,12 @@ def _printed_failure(_body: Fails, line: PrintedRow) -> Judgement:
 
 def _works(_body: Works, run: Record) -> Observation:
     """Where outputs are vectors, not distributions, the sentinel has watched their spread."""
-    m = run["metrics"]
-    if "entropy" not in m:
-        constant = run["sentinel"]["state"] != "healthy"
+    m = run.metric
+    if "entropy" not in run.metrics:
+        constant = not run.sentinel.healthy
     else:
-        constant = collapsed(m["entropy"], m["kl"], m["mean_entropy"], m["log_K"])
-    holds = m["knn"] > m["knn_random"] and not constant
+        constant = collapsed(m("entropy"), m("kl"), m("mean_entropy"), m("log_K"))
+    holds = m("knn") > m("knn_random") and not constant
     return Observation(holds, _accuracy(run) | _outputs(run))
 
 
@@ -140,12 +141,12 @@ def _printed_work(_body: Works, line: PrintedRow) -> Judgement:
 
 
 def _accuracy_turns(_body: Fails | Works, runs: Sequence[Record]) -> str:
-    gaps = [run["metrics"]["knn"] - run["metrics"]["knn_random"] for run in runs]
+    gaps = [run.metric("knn") - run.metric("knn_random") for run in runs]
     return f"k-NN minus random initialisation by seed: {', '.join(f'{g:+.1f}' for g in gaps)}"
 
 
 def _tokens(_body: Tokens, run: Record) -> Observation:
-    config, counted = run["config"], run["metrics"]["tokens"]
+    config, counted = run.config, run.metric("tokens")
     expected = token_count(config["data"]["resolution"], config["model"]["patch_size"])
     return Observation(counted == expected, {"tokens": f"{counted} for {expected}"})
 
@@ -159,19 +160,19 @@ def _printed_tokens(_body: Tokens, line: PrintedRow) -> Judgement:
 
 
 def _outputs(run: Record) -> dict[str, str]:
-    m = run["metrics"]
-    if "entropy" not in m:
-        return {"output spread": f"{m['output_spread']:.2f}", "sentinel": run["sentinel"]["state"]}
+    m = run.metric
+    if "entropy" not in run.metrics:
+        return {"output spread": f"{m('output_spread'):.2f}", "sentinel": run.sentinel.state}
     return {
-        "KL": f"{m['kl']:.2g}",
-        "h/ln K": f"{m['entropy'] / m['log_K']:.3f}",
-        "that of the batch mean": f"{m['mean_entropy'] / m['log_K']:.3f}",
+        "KL": f"{m('kl'):.2g}",
+        "h/ln K": f"{m('entropy') / m('log_K'):.3f}",
+        "that of the batch mean": f"{m('mean_entropy') / m('log_K'):.3f}",
     }
 
 
 def _accuracy(run: Record) -> dict[str, str]:
-    m = run["metrics"]
-    return {"k-NN": f"{m['knn']:.1f}", "random initialisation": f"{m['knn_random']:.1f}"}
+    m = run.metric
+    return {"k-NN": f"{m('knn'):.1f}", "random initialisation": f"{m('knn_random'):.1f}"}
 
 
 def _printed_outputs(line: PrintedRow, holds: Callable[[float, float, float], bool]) -> Judgement:

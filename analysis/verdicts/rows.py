@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
-from analysis.evidence.frame import PAPER, Evidence, Record, config_of, resolve_row, runs_of
+from analysis.evidence.frame import PAPER, Evidence, config_of, resolve_row, runs_of
 from analysis.verdicts.meaning import Judgement, Part, Status, all_of
 from analysis.verdicts.verdict import SEEDS_NEEDED
 from repro.config.schema import RunConfig
 from repro.harness.experiments.claims import OfRows
 from repro.harness.experiments.experiment import Experiment, Row
 from repro.harness.experiments.missing import NOT_MEASURED, NOT_RUN
+from repro.harness.runs.records import Record
 
 B = TypeVar("B", bound=OfRows)
 
@@ -70,7 +71,7 @@ def by_seed(
             for variant in experiment.runs_a_row:
                 name = f"{address}.{variant}" if variant else address
                 made = runs_of(experiment, row, evidence, variant)
-                runs = {s: r for s, r in made.items() if not needs or needs in r["metrics"]}
+                runs = {s: r for s, r in made.items() if not needs or needs in r.metrics}
                 if runs:
                     parts.append(judged(body, name, runs))
                 else:

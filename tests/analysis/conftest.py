@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from analysis.evidence.frame import Evidence, config_of
 from repro.config.identity import SCHEMA, canonical, run_id
 from repro.harness.experiments.experiment import load
+from repro.harness.runs import records
 
 Record = dict[str, Any]
 HEALTHY = {"entropy": 1.9, "kl": 0.5, "mean_entropy": 3.5}
@@ -73,6 +75,11 @@ def make_record(
     }
 
 
+def typed(content: Record) -> records.Record:
+    """A record as it is read from its line."""
+    return msgspec.json.decode(json.dumps(content), type=records.Record)
+
+
 @pytest.fixture
 def make() -> Callable[..., Record]:
     return make_record
@@ -83,7 +90,7 @@ def evidence_of() -> Callable[..., Evidence]:
     """evidence_of(records, scale="laptop") -> Evidence."""
 
     def build(records: list[Record], scale: str = "laptop") -> Evidence:
-        return Evidence(scale, {r["id"]: r for r in records})
+        return Evidence(scale, {r["id"]: typed(r) for r in records})
 
     return build
 

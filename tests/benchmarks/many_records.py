@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.evidence.frame import Evidence, Record, config_of, published_records
+from analysis.evidence.frame import Evidence, config_of, published_records
 from repro.config.identity import canonical, run_ids
 from repro.config.schema import RunConfig
 from repro.harness.experiments.experiment import experiment_ids, load
+from repro.harness.runs.records import Record, as_line
 
 SCALE = "laptop"
 
@@ -30,11 +31,10 @@ def write_records(results: Path, number: int) -> None:
                 if written == number:
                     return
                 noise = 1 + 0.01 * random.standard_normal()
-                metrics = {k: v and v * noise for k, v in template["metrics"].items()}
+                metrics = {k: v and v * noise for k, v in template.metrics.items()}
                 own = {"id": identity, "seed": seed, "metrics": metrics}
                 own["config"] = canonical(config) | {"seed": seed}
-                own["curves"] = dict(template["curves"])
-                out.write(json.dumps(template | own) + "\n")
+                out.write(json.dumps(as_line(template) | own) + "\n")
                 written += 1
 
 

@@ -155,12 +155,12 @@ def test_a_run_gets_its_linear_column_on_request(
     trained: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from repro.harness.evaluation.stage import missing
-    from repro.harness.runs.records import evaluation_lines, record, with_evaluations
+    from repro.harness.runs.records import evaluations_of, record, with_evaluations
 
     assert missing(trained) == []  # nobody is made to wait for it
     assert main(["eval", "linear", "--weights", str(trained.path), "--epochs", "2"]) == 0
     assert "linear_clean_rate" in capsys.readouterr().out
-    metrics = with_evaluations(record(trained), evaluation_lines(trained))["metrics"]
+    metrics = with_evaluations(record(trained), evaluations_of(trained)).metrics
     assert {"linear", "linear_clean", "linear_clean_rate", "knn_20"} <= metrics.keys()
     saved = json.loads((trained.path / "evaluations" / "linear.json").read_text())
     assert saved["metrics"]["linear"] == metrics["linear"]

@@ -57,7 +57,7 @@ def _finished(results: Path) -> list[tuple[str, dict[str, int]]]:
     by_scale: dict[str, dict[str, int]] = {}
     for file in sorted((results / "published").glob("*/records.jsonl")):
         for record in read_records(file):
-            by_scale.setdefault(record["scale"], {})[record["id"]] = record["seed"]
+            by_scale.setdefault(record.scale, {})[record.id] = record.seed
     for folder in find_runs(results / "runs"):
         if folder.result() is not None:
             run = folder.read_run()

@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from repro.config.schema import PHOTOGRAPHS, HeadConfig, ModelConfig, OptimiserName, RunConfig
-from repro.files import read_json
 from repro.harness.experiments.experiment import Row, load, row_config
-from repro.harness.runs.records import read_records
+from repro.harness.runs.records import Hardware, environment_of, read_records
 from repro.harness.runs.store import RunFolder, find_runs
 from repro.kept import Answers, digest
 from repro.terminal import duration
@@ -168,33 +166,34 @@ def _rates_of_finished(scale: str, results: Path) -> Rates | None:
     gpus: list[float] = []
     for done, seconds, hardware in _finished(scale, results):
         if done and seconds:
-            processes = hardware.get("ranks", 1) if hardware["gpu"] else hardware["threads"]
-            (gpus if hardware["gpu"] else cores).append(3600 * done / (seconds * processes))
+            processes = (hardware.ranks or 1) if hardware.gpu else hardware.threads
+            (gpus if hardware.gpu else cores).append(3600 * done / (seconds * processes))
     if not cores and not gpus:
         return None
     basis = f"{len(cores) + len(gpus)} finished"
     return Rates(median(cores) if cores else 0.0, median(gpus) if gpus else 0.0, basis)
 
 
-def _finished(scale: str, results: Path) -> Iterable[tuple[float | None, float, dict[str, Any]]]:
+def _finished(scale: str, results: Path) -> Iterable[tuple[float | None, float | None, Hardware]]:
     """(work, wall seconds, hardware) of each."""
     from repro.config.compose import from_plain
 
     seen = set()
     published = results / "published" / scale / "records.jsonl"
     for record in read_records(published):
-        seen.add(record["id"])
-        source = f"{published}: {record['id']}"
-        config = partial(from_plain, record["config"], source)
-        done = _work_of_run(record["id"], config)
-        yield done, record["times"]["wall_seconds"], record["env"]["hardware"]
+        seen.add(record.id)
+        if record.env.hardware is None:
+            continue
+        config = partial(from_plain, record.config, f"{published}: {record.id}")
+        done = _work_of_run(record.id, config)
+        yield done, record.times.wall_seconds, record.env.hardware
     for folder in find_runs(results / "runs"):
-        result, env = folder.result(), read_json(folder.path / "env.json")
-        if folder.id in seen or result is None or env is None:
+        result, env = folder.result(), environment_of(folder)
+        if folder.id in seen or result is None or env.hardware is None:
             continue
         if folder.read_run().scale == scale:
             done = _work_of_run(folder.id, folder.config)
-            yield done, result["wall_seconds"], env["hardware"]
+            yield done, result["wall_seconds"], env.hardware
 
 
 def _work_of_run(name: str, config: Callable[[], RunConfig]) -> float | None:

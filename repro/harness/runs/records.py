@@ -1,158 +1,301 @@
 """Records: what a finished run leaves as evidence, a line of published/<scale>/records.jsonl, and a
 line of evaluations.jsonl for every evaluation of it, which may come later.
 
-Its schema stands in ARCHITECTURE.md, key by key in results/published/SCHEMA.md.
+The structs are the files' schema: fields stand in the order of the files' keys, and what they hold
+is said beside them, from where `published_schema` writes results/published/SCHEMA.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
+from msgspec import Meta, Struct
 
 from repro.config.identity import SCHEMA, canonical
 from repro.errors import UserError
 from repro.files import read_json
+from repro.harness.runs.curves import Curves, Values, curves_of
 from repro.harness.runs.store import RunFolder
 
-BINS = 60  # points of a record's curves
+Metrics = dict[str, int | float | None]
+Line = TypeVar("Line", "Record", "PublishedEvaluation")
+T = TypeVar("T")
 
 
-def record(folder: RunFolder) -> dict[str, Any]:
-    """What a finished run leaves as evidence, in the schema of ARCHITECTURE.md.
+def holds(what: str) -> Meta:
+    """The description of a key."""
+    return Meta(description=what)
+
+
+class SentinelReport(Struct, frozen=True, kw_only=True):
+    """What the collapse sentinel said when a training ended."""
+
+    meaning: Annotated[str, holds("a line for people")]
+    since_step: Annotated[int, holds("the step at which the state set in")]
+    state: Annotated[
+        Literal["healthy", "uniform", "one_dimension", "constant", "nan"],
+        holds("healthy, or the form of collapse: uniform, one_dimension, constant, nan"),
+    ]
+
+    @property
+    def healthy(self) -> bool:
+        return self.state == "healthy"
+
+
+class Counts(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How much a run has seen."""
+
+    classes: Annotated[int | None, holds("classes of the data")] = None
+    images_seen: Annotated[int | None, holds("by the student: steps times batch size")] = None
+    steps: Annotated[int | None, holds("optimiser steps")] = None
+    test_images: Annotated[int | None, holds("images that evaluations in training use")] = None
+    train_images: Annotated[int | None, holds("images of an epoch")] = None
+    unreadable_images: Annotated[int | None, holds("skipped")] = None
+
+
+class Hardware(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The machine of a run or an evaluation."""
+
+    cores: Annotated[int | None, holds("of the machine")]
+    cpu: Annotated[str | None, holds("name of the processor")]
+    gpu: Annotated[str | None, holds("name of the GPU; null on a CPU")]
+    ranks: Annotated[int | None, holds("processes that shared each batch, where several did")] = (
+        None
+    )
+    threads: Annotated[int, holds("of a process")]
+
+
+class Environment(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a number may depend on besides the config."""
+
+    dirty: Annotated[bool | None, holds("whether `repro/` had uncommitted changes")] = None
+    git_sha: Annotated[str | None, holds("commit of the code")] = None
+    hardware: Hardware | None = None
+    kernels: Annotated[
+        dict[str, Any] | None,
+        holds(
+            "`path` that ran, reference or fast, and the kernel chosen for linear layers and "
+            "attention; missing before it existed: all of it torch's"
+        ),
+    ] = None
+    numpy: Annotated[str | None, holds("version")] = None
+    platform: Annotated[str | None, holds("operating system")] = None
+    python: Annotated[str | None, holds("version")] = None
+    timm: Annotated[str | None, holds("version")] = None
+    torch: Annotated[str | None, holds("version")] = None
+    torchvision: Annotated[str | None, holds("version")] = None
+
+    @property
+    def committed(self) -> bool:
+        """Whether the code can be checked out again."""
+        return bool(self.git_sha) and not self.dirty
+
+
+class Times(Struct, frozen=True, kw_only=True):
+    """When a run happened."""
+
+    created: Annotated[float | None, holds("seconds since 1970")] = None
+    started: Annotated[float | None, holds("seconds since 1970")] = None
+    ended: Annotated[float | None, holds("seconds since 1970")] = None
+    wall_seconds: Annotated[float | None, holds("of training")] = None
+
+
+class PublishedEvaluation(Struct, frozen=True, kw_only=True):
+    """One evaluation of a run."""
+
+    schema: Annotated[int, holds("version of this layout")]
+    run: Annotated[str, holds("`id` of the run")]
+    slug: Annotated[str, holds("`slug` of the run")]
+    name: Annotated[str, holds("which evaluation: PROTOCOL or PROTOCOL@BENCHMARK")]
+    request: Annotated[
+        dict[str, Any],
+        holds("protocol, benchmark (`data`), what stood for it (`source`) and the settings"),
+    ]
+    step: Annotated[int | None, holds("of the checkpoint that was evaluated")]
+    metrics: Metrics
+    env: Annotated[Environment, holds("as in a record")]
+    wall_seconds: Annotated[float | None, holds("how long it took")]
+
+
+class Record(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
+    """One finished run."""
+
+    schema: Annotated[int, holds(f"version of this layout and of the run id, now {SCHEMA}")]
+    id: Annotated[
+        str,
+        holds(
+            "ten hexadecimal digits: hash of `config` and `schema`; a row of an experiment finds "
+            "its runs by it"
+        ),
+    ]
+    slug: Annotated[
+        str,
+        holds("a name for people: experiment, row and scale the run was first made for, and seed"),
+    ]
+    scale: Annotated[str, holds("`laptop`, `gpu` or `paper`; smoke runs are never published")]
+    seed: Annotated[
+        int, holds("also in `config`; rows of one seed share initial weights, data order and views")
+    ]
+    config: Annotated[
+        dict[str, Any],
+        holds(
+            "every setting that can change a number, fully resolved (`repro/config/schema.py`); "
+            "keys that joined later are left out at the value that reproduces earlier behaviour, "
+            "parts that a method does not use are left out"
+        ),
+    ]
+    metrics: Metrics
+    sentinel: SentinelReport
+    counts: Counts
+    # Nine tenths of a line, and few readers look at them.
+    undecoded_curves: msgspec.Raw = msgspec.field(name="curves")
+    env: Environment
+    times: Times
+    evaluations: Mapping[
+        str, PublishedEvaluation
+    ] = {}  # those that joined `metrics`; no part of a line
+
+    def metric(self, name: str) -> float:
+        """One of `metrics` that every healthy run of its kind has."""
+        value = self.metrics[name]
+        assert value is not None, f"run {self.id} has no finite {name}"
+        return value
+
+    @cached_property
+    def curves(self) -> Curves:
+        """Raises: UserError: the line has something else in place of curves."""
+        try:
+            content = msgspec.json.decode(self.undecoded_curves, type=dict[str, Any])
+            evaluations = msgspec.convert(content.pop("eval", {}), dict[str, Values])
+            return Curves(msgspec.convert(content, dict[str, Values]), evaluations)
+        except msgspec.ValidationError as error:
+            raise UserError(f"record {self.id}: curves: {error}") from None
+
+
+def record(folder: RunFolder) -> Record:
+    """What a finished run leaves as evidence.
 
     The uncommitted diff stays in the run folder; the record says whether there was one (`dirty`).
 
     Raises:
-        UserError: the run is not done.
+        UserError: the run is not done, or its files hold something else; names the file.
     """
     result = folder.result()
     if result is None:
         raise UserError(f"{folder.path}: this run is not done; repro status {folder.id}")
     config = folder.config()
     run = folder.read_run()
-    env = read_json(folder.path / "env.json") or {}
-    return {
-        "schema": SCHEMA,
-        "id": folder.id,
-        "slug": folder.slug,
-        "scale": config.label.scale,
-        "seed": config.seed,
-        "config": canonical(config),
-        "metrics": result["metrics"],
-        "sentinel": result["sentinel"],
-        "counts": result["counts"],
-        "curves": curves(folder.metrics()),
-        "env": {key: value for key, value in env.items() if key != "diff"},
-        "times": {key: getattr(run, key) for key in ("created", "started", "ended")}
-        | {"wall_seconds": result.get("wall_seconds")},
-    }
+    where = str(folder.path / "result.json")
+    times = {"created": run.created, "started": run.started, "ended": run.ended}
+    curves = curves_of(folder.metrics())
+    return Record(
+        schema=SCHEMA,
+        id=folder.id,
+        slug=folder.slug,
+        scale=config.label.scale,
+        seed=config.seed,
+        config=canonical(config),
+        metrics=_typed(result.get("metrics"), Metrics, f"{where}: metrics"),
+        sentinel=_typed(result.get("sentinel"), SentinelReport, f"{where}: sentinel"),
+        counts=_typed(result.get("counts"), Counts, f"{where}: counts"),
+        undecoded_curves=msgspec.Raw(
+            msgspec.json.encode({**curves.steps, "eval": curves.evaluations})
+        ),
+        env=environment_of(folder),
+        times=_typed(times | {"wall_seconds": result.get("wall_seconds")}, Times, where),
+    )
 
 
-def curves(events: list[dict[str, Any]]) -> dict[str, Any]:
-    """Metric lines as curves: {key: [means over at most BINS equal bins of steps]}, and `eval`.
-
-    Values that were not finite are left out of a bin's mean; an empty bin is null. Means are
-    rounded to 6 significant digits, which no reader of a curve can see.
-    """
-    steps = [event for event in events if event["kind"] == "step"]
-    evaluations = [event for event in events if event["kind"] == "eval"]
-    keys = [
-        key
-        for key, value in (steps[0] if steps else {}).items()
-        if key != "step" and isinstance(value, int | float | None)
-    ]
-    bins: list[list[dict[str, Any]]] = [[] for _ in range(min(BINS, len(steps)))]
-    for index, event in enumerate(steps):
-        bins[index * len(bins) // len(steps)].append(event)
-    binned: dict[str, Any] = {key: [_mean(b, key) for b in bins] for key in keys}
-    eval_keys = ("epoch", "knn", "student_knn")
-    return binned | {"eval": {key: [e.get(key) for e in evaluations] for key in eval_keys}}
+def environment_of(folder: RunFolder) -> Environment:
+    """What a run noted of its code and machine, without the uncommitted diff."""
+    path = folder.path / "env.json"
+    return _typed(read_json(path) or {}, Environment, str(path))
 
 
-def evaluation_lines(folder: RunFolder) -> list[dict[str, Any]]:
-    """What each evaluation of a run leaves as evidence, a line of evaluations.jsonl."""
-    lines = []
-    for name, made in folder.evaluations().items():
-        lines.append(
-            {
-                "schema": SCHEMA,
-                "run": folder.id,
-                "slug": folder.slug,
-                "name": name,
-                "request": made.request.published if made.request else {},
-                "step": made.step,
-                "metrics": made.metrics,
-                "env": made.env,
-                "wall_seconds": made.wall_seconds,
-            }
-        )
-    return lines
-
-
-def with_evaluations(record: dict[str, Any], lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """A record with the metrics of its evaluations; of two of one name the later one counts.
-
-    `evaluations` says by name where they come from: the request, code version and host.
-    """
-    metrics, origins = dict(record["metrics"]), dict(record.get("evaluations", {}))
-    for line in lines:
-        metrics |= line["metrics"]
-        origins[line["name"]] = {"request": line["request"], "env": line["env"]}
-    return record | {"metrics": metrics, "evaluations": origins}
-
-
-class Curves(Mapping[str, Any]):
-    """The curves of a line of records.jsonl: nine tenths of it, decoded when first looked at."""
-
-    def __init__(self, raw: msgspec.Raw) -> None:
-        self._raw = raw
-
-    @cached_property
-    def _decoded(self) -> dict[str, Any]:
-        return cast(dict[str, Any], msgspec.json.decode(self._raw))
-
-    def __getitem__(self, key: str) -> Any:
-        return self._decoded[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._decoded)
-
-    def __len__(self) -> int:
-        return len(self._decoded)
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The lines of a records.jsonl or evaluations.jsonl; none where there is no such file.
-
-    A last line without its newline is still being written, or torn, and does not count.
+def evaluations_of(folder: RunFolder) -> list[PublishedEvaluation]:
+    """What each evaluation of a run leaves as evidence, a line of evaluations.jsonl.
 
     Raises:
-        UserError: names the file and the line that is not valid JSON.
+        UserError: an answer holds something else; names its file.
     """
+    evaluations = []
+    for name, made in folder.evaluations().items():
+        where = str(folder.path / "evaluations" / f"{name}.json")
+        evaluations.append(
+            PublishedEvaluation(
+                schema=SCHEMA,
+                run=folder.id,
+                slug=folder.slug,
+                name=name,
+                request=made.request.published if made.request else {},
+                step=made.step,
+                metrics=made.metrics,
+                env=_typed(made.env or {}, Environment, f"{where}: env"),
+                wall_seconds=made.wall_seconds,
+            )
+        )
+    return evaluations
+
+
+def with_evaluations(run: Record, evaluations: Iterable[PublishedEvaluation]) -> Record:
+    """A record with the metrics of its evaluations; of two of one name the later one counts."""
+    metrics, by_name = dict(run.metrics), dict(run.evaluations)
+    for one in evaluations:
+        metrics |= one.metrics
+        by_name[one.name] = one
+    return msgspec.structs.replace(run, metrics=metrics, evaluations=by_name)
+
+
+def as_line(line: Record | PublishedEvaluation) -> dict[str, Any]:
+    """A record or an evaluation as its file has it."""
+    if isinstance(line, Record):
+        line = msgspec.structs.replace(line, evaluations={})
+    return cast(dict[str, Any], msgspec.json.decode(msgspec.json.encode(line)))
+
+
+def read_records(path: Path) -> list[Record]:
+    """The lines of a records.jsonl; none where there is no such file.
+
+    Raises:
+        UserError: a line is no record; names the file, the line and the key.
+    """
+    return _read(path, Record)
+
+
+def read_evaluations(path: Path) -> list[PublishedEvaluation]:
+    """The lines of an evaluations.jsonl; none where there is no such file.
+
+    Raises:
+        UserError: a line is no evaluation; names the file, the line and the key.
+    """
+    return _read(path, PublishedEvaluation)
+
+
+def _read(path: Path, kind: type[Line]) -> list[Line]:
+    # A last line without its newline is still being written, or torn, and does not count.
     content = b""
     with suppress(FileNotFoundError):
         content = path.read_bytes()
-    records = []
-    split = msgspec.json.Decoder(dict[str, msgspec.Raw])
+    decoder = msgspec.json.Decoder(kind)
+    lines = []
     for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), 1):
         try:
-            parts = split.decode(line)
-            records.append(
-                {
-                    key: Curves(raw) if key == "curves" else msgspec.json.decode(raw)
-                    for key, raw in parts.items()
-                }
-            )
+            lines.append(decoder.decode(line))
+        except msgspec.ValidationError as error:
+            what = f"no {'record' if kind is Record else 'evaluation'}: {error}"
+            raise UserError(f"{path}: line {number} is {what}") from None
         except msgspec.DecodeError as error:
             raise UserError(f"{path}: line {number} is not valid JSON ({error})") from None
-    return records
+    return lines
 
 
-def _mean(events: list[dict[str, Any]], key: str) -> float | None:
-    values = [event[key] for event in events if event.get(key) is not None]
-    return float(f"{sum(values) / len(values):.6g}") if values else None
+def _typed(value: Any, kind: type[T], where: str) -> T:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{where}: {error}") from None

@@ -204,7 +204,8 @@ def test_evaluations_published_later_join_their_runs(
     folder.mkdir(parents=True)
     (folder / "records.jsonl").write_text(json.dumps(record) + "\n")
     lines = [
-        {"run": run, "name": "linear", "metrics": {"linear": value}, "request": {}, "env": {}}
+        {"schema": 1, "run": run, "slug": "a", "name": "linear", "request": {}, "step": 640}
+        | {"metrics": {"linear": value}, "env": {}, "wall_seconds": 1.0}
         for run, value in ((record["id"], 1.0), (record["id"], 2.0), ("no such run", 9.0))
     ]
     (folder / "evaluations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -19,6 +19,7 @@ from analysis.tables.formats import render_tables, write
 from analysis.tables.table import Entry, Printed, build
 from analysis.verdicts.cells import column_spread
 from repro.harness.experiments.experiment import experiment_ids
+from repro.harness.runs.records import as_line
 
 Record = dict[str, Any]
 MakeEvidence = Callable[..., Evidence]
@@ -184,6 +185,6 @@ def test_latex_compiles(evidence: Evidence, tmp_path: Path) -> None:
 def test_several_tables_read_the_records_once(
     evidence: Evidence, published: Callable[..., Path]
 ) -> None:
-    published(list(evidence.records.values()))
+    published([as_line(run) for run in evidence.records.values()])
     texts = render_tables(["T7", "F7"], "laptop", "md")
     assert ["Table 7" in text for text in texts] == [True, False]

@@ -24,12 +24,12 @@ from analysis.verdicts.claims import judge_ours
 from analysis.verdicts.power import plan_power, power_of_difference, power_of_equivalence
 from repro.harness.experiments.claims import Contrast
 from repro.harness.experiments.experiment import Experiment, load
+from tests.analysis.conftest import make_record, typed
 
 SEEDS = (2, 3, 5, 8)
 PAIRS = 8
 REPORTED = 70.0
 SD = 0.5
-RECORD = {"sentinel": {"state": "healthy"}, "env": {"dirty": False}, "counts": {}}
 
 
 def allowed(rate: float, trials: int) -> float:
@@ -80,13 +80,14 @@ def one(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Experimen
 
 def evidence_of(experiment: Experiment, values: dict[str, np.ndarray]) -> Evidence:
     """Evidence at paper scale whose cells have these values, by row."""
+    run = typed(make_record("T7.r1", 0))
     evidence = Evidence("paper", {}, {"X1": experiment})
     for row, numbers in values.items():
         by_seed = dict(enumerate(numbers.tolist()))
         made = Cell("X1", row, "knn", REPORTED, by_seed, {s: f"{row}{s}" for s in by_seed}, None)
         evidence.cells[experiment.path, row, "knn"] = made
-        evidence.rows[experiment.path, row, ""] = dict.fromkeys(by_seed, RECORD)
-    return replace(evidence, records={"any": RECORD})
+        evidence.rows[experiment.path, row, ""] = dict.fromkeys(by_seed, run)
+    return replace(evidence, records={"any": run})
 
 
 def drawn(

@@ -13,7 +13,14 @@ from repro.harness.evaluation.names import PROTOCOLS, kind_of
 from repro.harness.evaluation.protocol import Kind, Protocol, Subject
 from repro.harness.evaluation.requests import ask
 from repro.harness.runs.evaluations import Request
-from repro.harness.runs.records import evaluation_lines, record, with_evaluations
+from repro.harness.runs.records import (
+    Environment,
+    PublishedEvaluation,
+    as_line,
+    evaluations_of,
+    record,
+    with_evaluations,
+)
 from repro.harness.runs.store import RunFolder, create_run
 from tests.conftest import MakeConfig
 from tests.harness.processes import train
@@ -38,20 +45,25 @@ def test_a_worker_evaluates_what_it_trained(trained: RunFolder) -> None:
 
 
 def test_its_numbers_join_the_record(trained: RunFolder) -> None:
-    assert "knn_10" not in record(trained)["metrics"]
-    joined = with_evaluations(record(trained), evaluation_lines(trained))
+    assert "knn_10" not in record(trained).metrics
+    joined = with_evaluations(record(trained), evaluations_of(trained))
     made = trained.evaluations()["knn"]
-    assert joined["metrics"]["knn_10"] == made.metrics["knn_10"]
-    assert joined["evaluations"]["knn"]["env"]["git_sha"] == (made.env or {})["git_sha"]
-    assert "diff" not in joined["evaluations"]["knn"]["env"]
+    assert joined.metrics["knn_10"] == made.metrics["knn_10"]
+    assert joined.evaluations["knn"].env.git_sha == (made.env or {})["git_sha"]
+    assert "diff" not in as_line(joined.evaluations["knn"])["env"]
 
 
-def test_of_two_evaluations_of_one_name_the_later_one_counts() -> None:
+def test_of_two_evaluations_of_one_name_the_later_one_counts(trained: RunFolder) -> None:
+    run = record(trained)
     old, new = (
-        {"name": "linear", "metrics": {"linear": v}, "request": {}, "env": {}} for v in (1.0, 2.0)
-    )
-    joined = with_evaluations({"metrics": {"knn": 5.0}}, [old, new])
-    assert joined["metrics"] == {"knn": 5.0, "linear": 2.0}
+        PublishedEvaluation(
+            schema=1, run=run.id, slug=run.slug, name="linear", request={}, step=1,
+            metrics={"linear": value}, env=Environment(), wall_seconds=1.0,
+        )
+        for value in (1.0, 2.0)
+    )  # fmt: skip
+    joined = with_evaluations(run, [old, new])
+    assert joined.metrics == {**run.metrics, "linear": 2.0}
 
 
 def test_a_failed_evaluation_holds_back_no_other_one(

@@ -32,7 +32,7 @@ def make(results: Path, run: PlannedRun) -> RunFolder:
 def finish(
     folder: RunFolder, wall_seconds: float, threads: int = 2, gpu: str | None = None
 ) -> None:
-    hardware = {"threads": threads, "gpu": gpu}
+    hardware = {"cpu": "any", "cores": 2, "threads": threads, "gpu": gpu}
     write_json(folder.path / "env.json", {"hardware": hardware})
     folder.finish({"wall_seconds": wall_seconds, "metrics": {}})
 
@@ -150,11 +150,18 @@ def test_the_work_of_a_vit_is_that_of_its_matrix_products() -> None:
 def test_published_records_tell_the_cost_but_do_not_make_a_run_done(tmp_path: Path) -> None:
     (run,) = plan(["F7:both"], "smoke", 1, tmp_path).runs
     published: dict[str, Any] = {
+        "schema": 1,
         "id": run.id,
         "slug": run.slug,
+        "scale": "smoke",
+        "seed": 0,
         "config": canonical(run.config),
+        "metrics": {},
+        "sentinel": {"state": "healthy", "since_step": 1, "meaning": ""},
+        "counts": {},
+        "curves": {},
         "times": {"wall_seconds": 1800},
-        "env": {"hardware": {"threads": 2, "gpu": None}},
+        "env": {"hardware": {"cpu": "any", "cores": 2, "threads": 2, "gpu": None}},
     }
     file = tmp_path / "published" / "smoke" / "records.jsonl"
     file.parent.mkdir(parents=True)
