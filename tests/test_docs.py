@@ -1,6 +1,6 @@
 """Every command in the README, in CONTRIBUTING and in docs/ does what a reader would see it do.
 
-A page's commands run in its order, in one process, in a copy of the published results and of a few
+A page's commands run in its order, in one process, in a copy of the published records and of a few
 experiments, so that what concerns all of them takes seconds. What stands for what the reader has:
 `RUN` and `FILE` are a run trained here at smoke scale, `/data/...` small folders in the layout of
 those data, and SLURM's commands give scripted answers. Two things are left out: training itself,
@@ -97,8 +97,10 @@ class Checkout:
             shutil.copytree(ROOT / "experiments" / part, folder / "experiments" / part)
         for name in EXPERIMENTS:
             shutil.copy(ROOT / f"experiments/{name}.yaml", folder / "experiments")
-        for part in ("published", "benchmarks"):
-            shutil.copytree(ROOT / "results" / part, folder / "results" / part)
+        shutil.copytree(ROOT / "results/benchmarks", folder / "results/benchmarks")
+        (folder / "results/published/laptop").mkdir(parents=True)
+        for records in (ROOT / "results/published/laptop").glob("*.jsonl"):
+            shutil.copy(records, folder / "results/published/laptop")
         for split in ("train", "val"):
             for kind in ("crow", "gull", "wren"):
                 pictures(folder / "birds" / split / kind, 12)
@@ -188,6 +190,7 @@ def assert_targets(words: Sequence[str]) -> None:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=ids)
 @pytest.mark.usefixtures("scripted")
 def test_the_commands_of_a_page_run(page: Page, checkout: Checkout) -> None:
