@@ -38,7 +38,7 @@ from analysis.figures.style import (
 )
 from analysis.verdicts.outputs import at_chance
 from repro.harness.experiments.experiment import Column, Experiment, Metric, Row
-from repro.harness.experiments.figure import Ablation
+from repro.harness.experiments.figure import AblationFigure
 
 FLOOR: dict[str, Any] = {"color": GREY, "ls": (0, (1, 2)), "lw": 1.2}
 WIDE = 8.0  # ratio of largest to smallest number from which an axis is logarithmic
@@ -84,7 +84,7 @@ class Variable:
 def variable_of(experiment: Experiment) -> Variable:
     """What the file says of it, with the numbers of the rows that have one."""
     figure = experiment.figure
-    assert isinstance(figure, Ablation), f"{experiment.id} is drawn as {figure.kind}"
+    assert isinstance(figure, AblationFigure), f"{experiment.id} is drawn as {figure.kind}"
     columns = {column.key: column for column in experiment.layout}
     numbers = {
         row.name: number

@@ -25,10 +25,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from repro.config.checks import check
-from repro.config.schema import RunConfig, dotted_keys
+from repro.config.schema import GROUPS, RunConfig, dotted_keys
 from repro.errors import UserError, nearest
-
-GROUPS = ("data", "model", "views", "method", "preset")
 
 
 def compose(

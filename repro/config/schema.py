@@ -342,4 +342,5 @@ def dotted_keys(node: type = RunConfig, prefix: str = "") -> list[str]:
     return keys
 
 
+GROUPS = ("data", "model", "views", "method", "preset")  # folders of experiments/base
 PHOTOGRAPHS = 16  # that scikit-image bundles and repro/data/photographs.py uses

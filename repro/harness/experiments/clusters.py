@@ -26,7 +26,9 @@ class Profile(Strict, frozen=True, kw_only=True, tag_field="kind"):
 
     name: str  # as --cluster takes it: of a profile, or the path of its file; not in the file
     data: Mapping[str, str] = field(default_factory=dict)
-    resources: Mapping[str, Any] = field(default_factory=dict)
+    resources: Annotated[
+        Mapping[str, Any], Meta(extra_json_schema={"$ref": "#/$defs/Resources"})
+    ] = field(default_factory=dict)
 
     def with_benchmarks(self, config: RunConfig) -> RunConfig:
         """The run, knowing where its evaluations find their benchmarks here."""

@@ -17,14 +17,15 @@ from msgspec.structs import replace
 from repro.decode import Strict, check_among, check_unique, decode, read_yaml
 from repro.errors import UserError, nearest
 from repro.harness.experiments.claims import Claim, read_claim
-from repro.harness.experiments.figure import Ablation, Figure, Rows
+from repro.harness.experiments.figure import AblationFigure, Figure, RowsFigure
 from repro.harness.experiments.folders import experiments_dir, scales_of
 from repro.harness.experiments.missing import Missing, Reason
 
 if TYPE_CHECKING:
     from repro.config.schema import RunConfig
 
-Overrides = Mapping[str, Any]  # dotted keys of the config, or a group, to values
+# Dotted keys of the config, or a group, to values.
+Overrides = Annotated[Mapping[str, Any], Meta(extra_json_schema={"$ref": "#/$defs/Overrides"})]
 
 
 class Column(Strict, frozen=True, kw_only=True):
@@ -122,7 +123,7 @@ class Experiment(Strict, frozen=True, kw_only=True):
     layout: tuple[Column, ...]
     metrics: tuple[Metric, ...]
     curves: tuple[str, ...] = ()
-    figure: Figure = Rows()
+    figure: Figure = RowsFigure()
     rows: tuple[Row, ...]
     claims: tuple[Claim, ...] = ()
     path: Path  # of its file
@@ -292,7 +293,7 @@ def _check(experiment: Experiment) -> None:
             check_among([metric.variant], list(experiment.variants), f"{where}: variant")
         elif metric.variant:
             raise UserError(f"{where}: variant: this file has no variants")
-    if isinstance(experiment.figure, Ablation):
+    if isinstance(experiment.figure, AblationFigure):
         from repro.config.schema import dotted_keys
 
         figure, where = experiment.figure, f"{path}: figure"

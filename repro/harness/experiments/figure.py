@@ -8,7 +8,12 @@ from __future__ import annotations
 from repro.decode import Strict
 
 
-class AnyFigure(Strict, frozen=True, tag_field="kind", tag=str.lower):
+def _tag(name: str) -> str:
+    """RowsFigure is written rows in a file."""
+    return name.removesuffix("Figure").lower()
+
+
+class AnyFigure(Strict, frozen=True, tag_field="kind", tag=_tag):
     """A picture of an experiment's rows."""
 
     @property
@@ -16,11 +21,11 @@ class AnyFigure(Strict, frozen=True, tag_field="kind", tag=str.lower):
         return str(type(self).__struct_config__.tag)
 
 
-class Rows(AnyFigure, frozen=True):
+class RowsFigure(AnyFigure, frozen=True):
     """One line a row, the paper's number and ours: Figure 6 right, and every table by default."""
 
 
-class Ablation(AnyFigure, frozen=True, kw_only=True):
+class AblationFigure(AnyFigure, frozen=True, kw_only=True):
     """A curve over one variable (App. C to F, Table 9).
 
     `over` is the descriptive column with the paper's numbers of the variable, `key` the config key
@@ -33,24 +38,32 @@ class Ablation(AnyFigure, frozen=True, kw_only=True):
     curves: tuple[str, ...] = ()
 
 
-class Curves(AnyFigure, frozen=True):
+class CurvesFigure(AnyFigure, frozen=True):
     """What a metric does during training: Figure 6 left, and figures of App. D and E."""
 
 
-class Collapse(AnyFigure, frozen=True):
+class CollapseFigure(AnyFigure, frozen=True):
     """Entropy and KL divergence during training: Figure 7."""
 
 
-class Columns(AnyFigure, frozen=True):
+class ColumnsFigure(AnyFigure, frozen=True):
     """One mark a row and column, where the columns are alike: Figure 4."""
 
 
-class Throughput(AnyFigure, frozen=True):
+class ThroughputFigure(AnyFigure, frozen=True):
     """Accuracy against images a second: Figure 5."""
 
 
-class Cost(AnyFigure, frozen=True):
+class CostFigure(AnyFigure, frozen=True):
     """Accuracy against training time and memory: Table 8."""
 
 
-Figure = Rows | Ablation | Curves | Collapse | Columns | Throughput | Cost
+Figure = (
+    RowsFigure
+    | AblationFigure
+    | CurvesFigure
+    | CollapseFigure
+    | ColumnsFigure
+    | ThroughputFigure
+    | CostFigure
+)

@@ -20,7 +20,7 @@ from analysis.figures.curves import apart, draw_curves
 from analysis.figures.style import ONSETS, whiskers
 from analysis.figures.throughput import draw_throughput
 from repro.harness.experiments.experiment import experiment_ids, load
-from repro.harness.experiments.figure import Ablation
+from repro.harness.experiments.figure import AblationFigure
 
 Record = dict[str, Any]
 Records = Callable[..., Record]
@@ -97,7 +97,7 @@ def test_names_at_the_ends_of_lines_keep_their_order_and_distance() -> None:
 
 def test_the_files_say_which_experiments_are_ablations_over_one_variable() -> None:
     figures = {name: load(name).figure for name in experiment_ids()}
-    ablations = {name: one for name, one in figures.items() if isinstance(one, Ablation)}
+    ablations = {name: one for name, one in figures.items() if isinstance(one, AblationFigure)}
     assert {name: variable_of(load(name)).column.key for name in ablations} == {
         "AC_K": "K", "AC_l2": "layers", "AD_heads": "heads", "AD_len": "epochs", "AD_m": "m",
         "AD_tau": "temp", "AE_scale": "s", "AF_nlast": "l", "T9": "batch",
