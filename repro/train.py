@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from repro import distributed
-from repro.config.schema import Family, Operation, Precision, RunConfig
+from repro.config.schema import GLOBAL_VIEWS, Family, Operation, Precision, RunConfig
 from repro.data.dataset import Dataset
 from repro.data.views.kinds import to_pixels
 from repro.dino import schedules
@@ -43,7 +43,6 @@ from repro.evals.knn import network_knn, pixel_knn
 from repro.evals.throughput import images_per_second, peak_memory
 from repro.randomness import derive, epoch_order
 
-GLOBAL_VIEWS = 2
 MIN_PATIENCE = 20  # steps for which the sentinel must see the same state
 Event = dict[str, Any]
 
@@ -216,13 +215,13 @@ class Trainer:
         self, views: list[Tensor], targets: Targets, parts: list[slice]
     ) -> dict[str, Tensor]:
         """Gradients of the student, part by part; mean loss and statistics over the parts."""
-        counts = [GLOBAL_VIEWS, self.config.views.local_number]
+        counts = self.config.views.counts
         sums: dict[str, Tensor] = {}
         for index, rows in enumerate(parts):
             last = index == len(parts) - 1
             with distributed.gradients_at(self.replica, last):
                 with self._autocast():
-                    some = [_images(v, n, rows) for v, n in zip(views, counts, strict=False)]
+                    some = [_images(v, n, rows) for v, n in zip(views, counts, strict=True)]
                     logits_MK = self.replica(some).logits_MK
                 student_VBK = logits_MK.view(sum(counts), -1, self.outputs)
                 loss, statistics = self.method.loss(student_VBK, targets.images(rows))

@@ -18,7 +18,7 @@ from repro.sizing import size_to
 @pytest.mark.parametrize("scale", ["laptop", "gpu"])
 def test_the_small_scales_follow_the_rules(scale: str) -> None:
     config = compose(experiments_dir(), scale)
-    images = PHOTOGRAPHS * config.data.train_tiles
+    images = len(PHOTOGRAPHS) * config.data.train_tiles
     for key, value in size_to(images, config.train.epochs, config.train.batch_size).items():
         section, name = key.split(".")
         assert getattr(getattr(config, section), name) == pytest.approx(value), key

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 import msgspec
 
 from repro.config.schema import (
-    PHOTOGRAPHS,
     Family,
     LossKind,
     Operation,
@@ -125,7 +124,7 @@ def _method_problems(c: RunConfig) -> Iterator[str]:
             f"not loss.kind={loss.name} with target.operation={operation.name}"
         )
     if c.queue.used and c.data.made_here:
-        images = PHOTOGRAPHS * c.data.train_tiles
+        images = c.data.images_made
         if c.queue.size > images:
             yield (
                 f"queue.size={c.queue.size} is larger than the data set of {images} images: it "

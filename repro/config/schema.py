@@ -24,6 +24,13 @@ NonNegativeFloat = Annotated[float, Meta(ge=0)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 
 
+PHOTOGRAPHS = (  # that scikit-image bundles; data made here have a class of each
+    "astronaut", "brick", "camera", "chelsea", "clock", "coffee", "coins", "grass", "gravel",
+    "hubble_deep_field", "immunohistochemistry", "moon", "page", "retina", "rocket", "text",
+)  # fmt: skip
+GLOBAL_VIEWS = 2  # of every image (Sec. 3.1); the number of local ones is a choice
+
+
 class NotIdentity:
     """Marks a section whose values never change a run's numbers, hence never its id."""
 
@@ -128,8 +135,13 @@ class DataConfig:
 
     @property
     def made_here(self) -> bool:
-        """Whether its images are cut from the bundled photographs, 16 classes of `train_tiles`."""
+        """Whether its images are cut from the bundled photographs."""
         return self.kind in (DataKind.photographs, DataKind.composites)
+
+    @property
+    def images_made(self) -> int:
+        """How many training images are made here."""
+        return len(PHOTOGRAPHS) * self.train_tiles if self.made_here else 0
 
 
 @dataclass
@@ -151,6 +163,11 @@ class ViewsConfig:
     blur: tuple[Fraction, Fraction, Fraction] = (1.0, 0.1, 0.5)  # global 1, global 2, locals
     blur_sigma: tuple[PositiveFloat, PositiveFloat] = (0.1, 2.0)  # pixels
     solarise: Fraction = 0.2  # second global view only
+
+    @property
+    def counts(self) -> list[int]:
+        """Views of an image: global ones and then, where there are some, local ones."""
+        return [GLOBAL_VIEWS, self.local_number] if self.local_number else [GLOBAL_VIEWS]
 
 
 @dataclass
@@ -343,4 +360,3 @@ def dotted_keys(node: type = RunConfig, prefix: str = "") -> list[str]:
 
 
 GROUPS = ("data", "model", "views", "method", "preset")  # folders of experiments/base
-PHOTOGRAPHS = 16  # that scikit-image bundles and repro/data/photographs.py uses

@@ -24,10 +24,10 @@ from PIL import Image, ImageDraw
 from skimage.measure import find_contours
 from torch import Generator, Tensor
 
-from repro.config.schema import DataConfig
+from repro.config.schema import PHOTOGRAPHS, DataConfig
 from repro.data.dataset import Dataset
 from repro.data.in_memory import MemorySplit
-from repro.data.photographs import PHOTOGRAPHS, check_tile, halves, random_tiles
+from repro.data.photographs import check_tile, halves, random_tiles
 from repro.data.pictures import resize
 from repro.randomness import generator
 
@@ -106,17 +106,6 @@ def draw_shape(side: int, random: Generator) -> Tensor:
     image = Image.new("1", (side, side))
     ImageDraw.Draw(image).polygon(outline_P2[:, ::-1].ravel().tolist(), fill=1)
     return torch.from_numpy(np.array(image))
-
-
-def boxes(masks_NSS: Tensor) -> Tensor:
-    """Bounding boxes of masks: top, left, bottom, right, the last two exclusive, [N, 4]."""
-    found = []
-    for mask_SS in masks_NSS:
-        rows, columns = mask_SS.any(dim=1).nonzero(), mask_SS.any(dim=0).nonzero()
-        assert len(rows), "a composite's mask is never empty"
-        corners = (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1)
-        found.append([int(corner) for corner in corners])
-    return torch.tensor(found)
 
 
 def _count(config: DataConfig, part: str) -> int:

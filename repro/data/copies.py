@@ -19,7 +19,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFilter
 from torch import Generator, Tensor
 
-from repro.data.photographs import PHOTOGRAPHS, halves, random_tiles
+from repro.config.schema import PHOTOGRAPHS
+from repro.data.photographs import halves, random_tiles
 from repro.data.pictures import Pictures, compressed, levels, picture, pictures_in
 from repro.errors import UserError
 from repro.randomness import generator

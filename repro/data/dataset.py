@@ -1,4 +1,7 @@
-"""What a data set offers to training and evaluation."""
+"""What a data set offers to training and evaluation.
+
+Shapes: N images, B images of a batch, R the evaluation resolution. Labels serve evaluation only.
+"""
 
 from __future__ import annotations
 
@@ -61,9 +64,9 @@ class Split(Protocol):
         first_step: int,
         part: tuple[int, int] = (0, 1),
     ) -> Iterator[list[Tensor]]:
-        """The views of each batch of image indices, in order, as `views.make_views` lays them out.
+        """The views of each batch of image indices, in order, laid out as by `batched.make_views`.
 
-        Floats, normalised, or levels (uint8) that `views.to_pixels` makes so.
+        Floats, normalised, or levels (uint8) that `kinds.to_pixels` makes so.
 
         Args:
             batches: indices of the images of each coming step, over all ranks.

@@ -1,7 +1,4 @@
-"""What a data set offers to training and evaluation, and how one is opened.
-
-Shapes: N images, B images of a batch, R the evaluation resolution. Labels serve evaluation only.
-"""
+"""How the data set that a config names is opened; `dataset.py` says what it offers."""
 
 from __future__ import annotations
 

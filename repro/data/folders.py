@@ -1,6 +1,6 @@
 """Image folders and torchvision data sets: which images there are, with their labels.
 
-Views and evaluation images are made of them in `loading.py`.
+Views and evaluation images are made of them in `from_files.py`.
 """
 
 from __future__ import annotations

@@ -79,8 +79,7 @@ class FileSplit:
         part: tuple[int, int] = (0, 1),
     ) -> Iterator[list[Tensor]]:
         work = _seeded([share(batch, part) for batch in batches], seed, first_step)
-        groups = [2, config.local_number] if config.local_number else [2]
-        yield from self._load(work, self._make_views(config), groups)
+        yield from self._load(work, self._make_views(config), config.counts)
 
     def transformed_batches(
         self,

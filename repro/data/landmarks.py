@@ -22,7 +22,8 @@ import torch
 from PIL import Image, ImageFilter
 from torch import Generator, Tensor
 
-from repro.data.photographs import PHOTOGRAPHS, load_photograph
+from repro.config.schema import PHOTOGRAPHS
+from repro.data.photographs import load_photograph
 from repro.data.pictures import Pictures, compressed, levels, picture
 from repro.errors import UserError
 from repro.randomness import generator

@@ -12,17 +12,12 @@ import skimage.data
 import torch
 from torch import Tensor
 
-from repro.config.schema import DataConfig
+from repro.config.schema import PHOTOGRAPHS, DataConfig
 from repro.data.dataset import Dataset
 from repro.data.in_memory import MemorySplit
 from repro.data.pictures import resize
 from repro.errors import UserError
 from repro.randomness import generator
-
-PHOTOGRAPHS = (
-    "astronaut", "brick", "camera", "chelsea", "clock", "coffee", "coins", "grass", "gravel",
-    "hubble_deep_field", "immunohistochemistry", "moon", "page", "retina", "rocket", "text",
-)  # fmt: skip
 
 
 def open_photographs(config: DataConfig, device: torch.device | None = None) -> Dataset:

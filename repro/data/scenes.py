@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from repro.config.schema import PHOTOGRAPHS
 from repro.data.composites import make_composites
-from repro.data.photographs import PHOTOGRAPHS
 from repro.data.pictures import open_picture, resize
 from repro.errors import UserError
 

@@ -21,8 +21,9 @@ from torch import Generator, Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import affine
 
+from repro.config.schema import PHOTOGRAPHS
 from repro.data.composites import draw_shape
-from repro.data.photographs import PHOTOGRAPHS, halves, load_photograph, random_tiles
+from repro.data.photographs import halves, load_photograph, random_tiles
 from repro.data.pictures import Pictures, pictures_in
 from repro.data.scenes import read_marks
 from repro.errors import UserError

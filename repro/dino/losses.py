@@ -25,7 +25,7 @@ def pair_count(globals_: int, views: int) -> int:
 def pairwise_cross_entropy(targets_GBK: Tensor, log_student_VBK: Tensor) -> Tensor:
     """Mean over images and pairs (g, v), g != v, of -sum_k targets log student. Scalar.
 
-    Pair by pair, as the authors' code does it; `fused_loss.py` computes the same faster.
+    Pair by pair, as the authors' code does it; `fast/loss.py` computes the same faster.
     """
     pairs = [(g, v) for g in range(len(targets_GBK)) for v in range(len(log_student_VBK)) if g != v]
     terms = [-(targets_GBK[g] * log_student_VBK[v]).sum(dim=-1).mean() for g, v in pairs]

@@ -9,11 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from repro.config.schema import Precision, RunConfig
+from repro.config.schema import GLOBAL_VIEWS, Precision, RunConfig
 from repro.dino.networks import build_student, build_teacher
 from repro.dino.optimiser import build_optimiser
-
-GLOBAL_VIEWS = 2
 
 
 class PlainStep:

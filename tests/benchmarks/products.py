@@ -15,10 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from repro.config.schema import Precision, RunConfig
+from repro.config.schema import GLOBAL_VIEWS, Precision, RunConfig
 from repro.dino.fast.kernels import Kernels, Linear, choose_kernels
-
-GLOBAL_VIEWS = 2
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from repro.config.schema import ViewsConfig
+from repro.config.schema import PHOTOGRAPHS, ViewsConfig
 from repro.data.from_files import _Collate
-from repro.data.photographs import PHOTOGRAPHS, load_photograph
+from repro.data.photographs import load_photograph
 from repro.data.views import fast as fast_views
 from repro.data.views.kinds import to_pixels, view_kinds
 from repro.data.views.reference import view_transform

@@ -8,12 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from torch import Tensor
 
-from repro.config.schema import DataConfig, DataKind
+from repro.config.schema import PHOTOGRAPHS, DataConfig, DataKind
 from repro.data import photographs
-from repro.data.composites import COVER, MARGIN, _area, boxes, draw_shape, make_composites
+from repro.data.composites import COVER, MARGIN, _area, draw_shape, make_composites
 from repro.data.datasets import open_dataset
-from repro.data.photographs import PHOTOGRAPHS
 from repro.errors import UserError
 from repro.randomness import generator
 
@@ -21,6 +21,17 @@ SMALL = DataConfig(
     kind=DataKind.composites, name="composites16", resolution=32, tile=64, train_tiles=3,
     test_tiles=2,
 )  # fmt: skip
+
+
+def boxes(masks_NSS: Tensor) -> Tensor:
+    """Bounding boxes of masks: top, left, bottom, right, the last two exclusive, [N, 4]."""
+    found = []
+    for mask_SS in masks_NSS:
+        rows, columns = mask_SS.any(dim=1).nonzero(), mask_SS.any(dim=0).nonzero()
+        assert len(rows), "a composite's mask is never empty"
+        corners = (rows[0], columns[0], rows[-1] + 1, columns[-1] + 1)
+        found.append([int(corner) for corner in corners])
+    return torch.tensor(found)
 
 
 def test_the_data_set_has_sixteen_classes_at_the_size_asked_for() -> None:
@@ -55,10 +66,10 @@ def test_the_mask_holds_the_class_and_the_rest_another_photograph(
 @given(seed=st.integers(0, 10**6), side=st.sampled_from([48, 64, 128]))
 def test_a_shape_lies_inside_the_image_and_covers_what_it_may(seed: int, side: int) -> None:
     mask = draw_shape(side, generator(seed, "shape"))
-    rows, columns = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
+    (top, left, bottom, right) = boxes(mask[None])[0].tolist()
     edge = int(side * MARGIN) - 1
-    assert min(int(rows[0]), int(columns[0])) >= edge
-    assert max(int(rows[-1]), int(columns[-1])) < side - edge
+    assert min(top, left) >= edge
+    assert max(bottom - 1, right - 1) < side - edge
     # A long shape that would not fit is made smaller; outlines are drawn a pixel wide.
     assert COVER[0] / 3 <= float(mask.float().mean()) <= COVER[1] * 1.2
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from repro.config.schema import DataConfig, DataKind
+from repro.config.schema import PHOTOGRAPHS, DataConfig, DataKind
 from repro.data.datasets import open_dataset
-from repro.data.photographs import PHOTOGRAPHS, cut_tiles, load_photograph
+from repro.data.photographs import cut_tiles, load_photograph
 from repro.errors import UserError
 
 SMALL = DataConfig(

@@ -1,14 +1,14 @@
 """Multi-crop views with BYOL's augmentations (Sec. 3.1, App. C), for images held in memory.
 
 Two global and several local crops; each crop is flipped, colour-jittered, turned grey, blurred and
-solarised with parameters of its own, a whole batch at a time. Image folders go through
-`repro/data/folders.py`, which applies torchvision's transforms to decoded images one by one.
+solarised with parameters of its own, a whole batch at a time. Images that are decoded one by one
+have theirs from `reference.py` or `fast.py`.
 
 Shapes: B images, H x W pixels; views are [B, 3, side, side], normalised.
 
 Parameters follow torchvision's RandomResizedCrop and ColorJitter (each image has its own order of
-the four colour operations). Departures from the authors' pipeline, class C in rounding only:
-colours stay in floating point between operations, the bicubic kernel has a = -0.75 without
+the four colour operations). Departures from the authors' pipeline (parity class C, in rounding
+only): colours stay in floating point between operations, the bicubic kernel has a = -0.75 without
 antialiasing (crops here are enlarged, or shrunk by less than 1.3), the blur is a true Gaussian.
 """
 
@@ -23,7 +23,7 @@ from kornia.filters import gaussian_blur2d
 from torch import Generator, Tensor
 from torch.nn.functional import grid_sample
 
-from repro.config.schema import ViewsConfig
+from repro.config.schema import GLOBAL_VIEWS, ViewsConfig
 from repro.data.views.kinds import View, normalise, view_kinds
 
 CROP_ATTEMPTS = 10  # torchvision's RandomResizedCrop
@@ -38,9 +38,9 @@ def make_views(images: Tensor, config: ViewsConfig, random: Generator) -> list[T
     """
     pixels = images.float() / 255
     views = [make_view(pixels, kind, config, random) for kind in view_kinds(config)]
-    batches = [torch.cat(views[:2])]
+    batches = [torch.cat(views[:GLOBAL_VIEWS])]
     if config.local_number:
-        batches.append(torch.cat(views[2:]))
+        batches.append(torch.cat(views[GLOBAL_VIEWS:]))
     return batches
 
 

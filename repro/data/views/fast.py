@@ -9,7 +9,7 @@ PIL. What PIL does and what takes its place:
 | crop, resize     | torch's vectorised uint8 resize, bicubic and antialiased as PIL's            |
 | brightness, contrast, solarisation | a table of 256 levels: the same levels as PIL              |
 | saturation, grey, hue, blur | OpenCV                                                            |
-| to floats        | after the batch is on the device (`views.to_pixels`): a quarter of the bytes |
+| to floats        | after the batch is on the device (`kinds.to_pixels`): a quarter of the bytes |
 
 With `data.reduced_decoding` a JPEG is decoded at 1/2, 1/4 or 1/8 of its size where every crop still
 has twice the pixels of its view in each direction: much faster for large photographs, but a box

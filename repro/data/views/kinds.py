@@ -1,4 +1,4 @@
-"""Which views: two global, several local; pixels to floats."""
+"""Which views an image has, two global and several local (Sec. 3.1, App. C); pixels to floats."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from torch import Tensor
 from repro.config.schema import ViewsConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-
-
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 

@@ -1,7 +1,7 @@
 """Multi-crop views of one decoded image by torchvision on PIL images (Sec. 3.1, App. C).
 
-As the authors' `DataAugmentationDINO` does it: the reference path, and the oracle and source of all
-parameters of the fast one (`fast_views.py`).
+As the authors' `DataAugmentationDINO` does it (parity class A): the reference path, and the oracle
+and source of all parameters of the fast one (`fast.py`).
 """
 
 from __future__ import annotations

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from repro.evals.weights import Weights
     from repro.harness.experiments.clusters import Cluster
 
-PHOTOGRAPHS = "photographs"
 FEATURES = """\
 Features: the final-norm [CLS] token of a ViT, pooled features of a ResNet. Images are normalised
 with ImageNet's mean and deviation. At other sizes timm interpolates the positions of a ViT with
@@ -234,10 +233,11 @@ def _config_without_data() -> RunConfig:
 
 def _data_config(data: str) -> RunConfig:
     from repro.config.compose import compose
+    from repro.config.schema import DataKind
 
     experiments = experiments_dir()
     name, _, path = data.partition("=")
-    if name == PHOTOGRAPHS and not path:
+    if name == DataKind.photographs.value and not path:
         return compose(experiments, "laptop", source="--data photographs")
     if not name or not path:
         raise UserError(f"--data {data}: write NAME=PATH, e.g. birds=/data/birds, or photographs")

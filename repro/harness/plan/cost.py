@@ -16,7 +16,7 @@ from functools import cache, partial
 from pathlib import Path
 from statistics import median
 
-from repro.config.schema import PHOTOGRAPHS, HeadConfig, ModelConfig, OptimiserName, RunConfig
+from repro.config.schema import GLOBAL_VIEWS, HeadConfig, ModelConfig, OptimiserName, RunConfig
 from repro.harness.experiments.experiment import Row, load, row_config
 from repro.harness.runs.records import Hardware, environment_of, read_records
 from repro.harness.runs.store import RunFolder, find_runs
@@ -29,7 +29,6 @@ IMAGES = {
 }  # training images of data sets that need not be opened to know
 TABLE_8_GPUS = 16  # "two 8-GPU machines"
 TABLE_8 = {"time_h_100ep": "100ep", "time_h_300ep": "300ep"}
-GLOBAL_VIEWS = 2
 CHECKPOINTS = 2  # last and previous
 MOST_UNKNOWN = 50  # runs whose configs `status` reads, at 20 ms each, to tell what is left
 
@@ -89,7 +88,7 @@ def hours_left(unfinished: Sequence[tuple[RunFolder, str, float]], results: Path
 def work(config: RunConfig) -> float | None:
     """Floating-point operations of a training; None where the number of images is not known."""
     if config.data.made_here:
-        images = PHOTOGRAPHS * config.data.train_tiles
+        images = config.data.images_made
     elif config.data.name in IMAGES:
         images = IMAGES[config.data.name]
     else:

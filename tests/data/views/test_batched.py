@@ -14,6 +14,7 @@ from torchvision.transforms import functional as tv
 
 from repro.config.schema import ViewsConfig
 from repro.data.views import batched as views
+from repro.data.views import kinds
 from repro.randomness import generator
 
 SMALL = ViewsConfig(global_size=32, local_size=16, local_number=3, blur_sigma=(0.1, 0.5))
@@ -144,9 +145,9 @@ def test_probabilities_hold_over_many_draws() -> None:
 def test_views_of_a_real_photograph_stay_in_range() -> None:
     for batch in views.make_views(photographs(8), SMALL, generator(1, "views", 0)):
         assert torch.isfinite(batch).all()
-        low = min((0 - m) / s for m, s in zip(views.IMAGENET_MEAN, views.IMAGENET_STD, strict=True))
+        low = min((0 - m) / s for m, s in zip(kinds.IMAGENET_MEAN, kinds.IMAGENET_STD, strict=True))
         high = max(
-            (1 - m) / s for m, s in zip(views.IMAGENET_MEAN, views.IMAGENET_STD, strict=True)
+            (1 - m) / s for m, s in zip(kinds.IMAGENET_MEAN, kinds.IMAGENET_STD, strict=True)
         )
         assert low - 1e-4 <= float(batch.min())
         assert float(batch.max()) <= high + 1e-4
