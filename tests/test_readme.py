@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
+import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
 
+from repro.cli import main
+from repro.config.compose import compose
+from repro.config.schema import PHOTOGRAPHS
 from repro.harness.experiments.experiment import experiment_ids, load
 from tests.pages import PAGES, README, ROOT, YAML, Page, tables
 
 OF_RECORDS = ("README.md", "docs/results.md")
 DOCS = [page for page in PAGES if page.name.startswith("docs/")]
+COUNTED = ("holds", "overclaim, as noted", "nothing printed")
 FOR_USERS = [page for page in DOCS if page.name != "docs/how-it-works.md"]
 
 
@@ -90,6 +97,55 @@ def test_the_floors_are_those_of_the_published_table(name: str) -> None:
     quoted = re.findall(r"\b\d+\.\d(?= %)", " ".join(page(name).text.split()))
     assert set(quoted) <= set(floors)
     assert quoted
+
+
+def test_the_counts_of_the_paper_as_data_are_those_of_the_files(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["check", "all", "--on", "reported", "--json"]) == 1
+    summary = json.loads(capsys.readouterr().out)["summary"]
+    hold, overclaims, silent = (summary[word] for word in COUNTED)
+    text = " ".join(page("docs/verdicts.md").text.split())
+    assert (
+        f"There {hold} hold, {overclaims} are overclaims and {silent} have no printed number"
+    ) in text
+    assert f"Its {sum(summary.values())} claims" in text
+    paper = yaml.safe_load((ROOT / "experiments/base/paper.yaml").read_text())
+    assert len(paper["inconsistencies"]) == 14
+    assert "fourteen places" in text
+
+
+def test_the_scales_are_those_of_the_configs() -> None:
+    shown = {line[0].strip("`"): line for line in page("docs/own-experiments.md").tables[0]}
+    for scale in ("smoke", "laptop", "gpu"):
+        config = compose(ROOT / "experiments", scale)
+        tiles = f"{PHOTOGRAPHS * config.data.train_tiles:,} tiles"
+        assert tiles in shown[scale][1]
+        if scale != "smoke":
+            assert f"{config.data.resolution} px" in shown[scale][1]
+    assert f"width {compose(ROOT / 'experiments', 'smoke').model.dim}" in shown["smoke"][2]
+    laptop = compose(ROOT / "experiments", "laptop").model
+    assert f"{laptop.depth} blocks, width {laptop.dim}" in shown["laptop"][2]
+    assert f"{PHOTOGRAPHS} photographs" in shown["laptop"][1]
+
+
+def test_what_the_whole_paper_costs_is_what_the_plan_says(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REPRO_RESULTS", str(tmp_path))
+    assert main(["plan", "all", "--scale", "paper", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    text = " ".join(page("docs/own-experiments.md").text.split())
+    hours = round(plan["gpu_hours"], -4)
+    assert f"{plan['todo']} runs at paper scale, about {hours:,.0f} GPU-hours" in text
+
+
+def test_the_oldest_versions_are_those_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    python = project["requires-python"].removeprefix(">=")
+    assert f"Python {python} or newer" in README.text
+    (torch,) = (name for name in project["dependencies"] if re.match(r"torch\b", name))
+    assert f"torch {torch.partition('>=')[2]} and newer" in page("docs/own-experiments.md").text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
