@@ -49,7 +49,7 @@ CONTRADICTED = {  # commands whose exit code 1 is what the page says of them
 }
 # Those on the pages, T6 for its overclaim, T8 for its times.
 EXPERIMENTS = ("F6L", "F6R", "F7", "T3", "T6", "T7", "T8")
-MODULES = ("repro.sizing",)
+MODULES = ("repro.sizing", "repro.harness.experiments.json_schema")
 BARE = ("make", "make help")
 
 
