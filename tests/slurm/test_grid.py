@@ -141,7 +141,7 @@ def test_a_queued_job_runs_the_code_that_was_submitted(lab: Lab) -> None:
     try:
         lab.repro("submit", "F7:both", "--scale", "smoke", "--cluster", profile, "--yes")
         (code,) = (lab.results / "code").iterdir()
-        worker = code / "repro" / "harness" / "worker.py"
+        worker = code / "repro" / "harness" / "worker" / "run.py"
         # A mark in the copy, which only the copy can print.
         text = worker.read_text()
         assert text.count('print(f"step {trainer.step} of') == 1
