@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 MakeConfig = Callable[..., RunConfig]
 
 
-# Left out by `make test-fast`: what starts workers, browsers, LaTeX or many commands, or computes
-# for seconds. Single tests have the mark themselves.
+# Left out by `make test-fast`: files whose tests start workers, a browser or many commands, or
+# compute for seconds. So is what asks for a trained run; other single tests have the mark.
 SLOW = (
     "analysis/figures/", "analysis/report/", "analysis/test_benchmarks.py",
     "analysis/test_publish.py", "analysis/verdicts/test_calibration.py", "benchmarks/", "browser/",
@@ -36,11 +36,13 @@ def pytest_configure() -> None:
     # Before torch is imported, here and in the processes that tests start.
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"
+    assert all((Path(__file__).parent / name).exists() for name in SLOW), "SLOW names a lost file"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.relative_to(Path(__file__).parent).as_posix().startswith(SLOW):
+        file = item.path.relative_to(Path(__file__).parent).as_posix()
+        if file.startswith(SLOW) or "trained" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
 
 

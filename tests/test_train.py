@@ -23,6 +23,7 @@ def without_time(event: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", [TeacherKind.momentum, TeacherKind.previous_epoch])
 @pytest.mark.parametrize("stop", [1, 4, 6])
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     kind: TeacherKind, stop: int, smoke_config: RunConfig, smoke_data: Dataset, tmp_path: Path
 ) -> None:

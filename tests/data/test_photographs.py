@@ -61,6 +61,7 @@ def test_a_tile_is_resized_to_the_resolution() -> None:
     assert tiles.shape == (2, 3, 16, 16)
 
 
+@pytest.mark.slow
 def test_a_tile_larger_than_half_a_photograph_is_refused() -> None:
     config = DataConfig(kind=DataKind.photographs, tile=200)
     with pytest.raises(

@@ -144,6 +144,7 @@ def test_the_command_draws_any_picture_and_the_feature_space(
     assert "only repro eval attention draws" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_that_kept_its_features_is_drawn_epoch_by_epoch(
     tmp_path: Path, smoke: MakeConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,7 @@ def backbone(smoke: MakeConfig) -> torch.nn.Module:
     return build_backbone(config.model, config.views.global_size).eval()
 
 
+@pytest.mark.slow
 def test_it_learns_photographs_is_the_same_twice_and_changes_a_copy_only(
     backbone: torch.nn.Module, smoke: MakeConfig
 ) -> None:

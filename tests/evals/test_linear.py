@@ -89,6 +89,7 @@ def test_probes_side_by_side_are_those_trained_one_after_the_other() -> None:
         assert torch.allclose(probes.biases[index], bias, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_converged_probe_is_logistic_regression() -> None:
     features, labels = blobs(600, 2)
     test, truth = blobs(400, 3)

@@ -287,6 +287,7 @@ def test_a_name_that_timm_does_not_know_is_one_line(capsys: pytest.CaptureFixtur
     assert "timm:vit_tinny_patch16: Unknown model" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_benchmarks_made_here_serve_any_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""The cluster of these tests, started once and taken down; a results folder for each test."""
+"""Clusters for these tests, one a process, taken down at its end; a results folder a test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.slurm.cluster import Cluster, why_not
 
 ASKED = "REPRO_TEST_SLURM"  # set by `make test-slurm`
 HOW = "apt-get install its packages (tests/slurm/cluster.py), then, as root: make test-slurm"
-WAIT = 300.0  # seconds; a requeued job starts again after half a minute to two minutes
+WAIT = 300.0  # seconds; a requeued job starts again after half a minute
 
 PROFILE: dict[str, Any] = {
     "kind": "slurm",
@@ -50,9 +50,16 @@ def pytest_pycollect_makemodule(
     return None if ASKED in os.environ else Skipped.from_parent(parent, path=module_path)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Its grid takes longest, and is not to be begun when the others are done.
+    items.sort(key=lambda item: item.path.name != "test_retry.py")
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A real two-node SLURM; on a machine that cannot have one, the tests that ask for it fail."""
+    """A real two-node SLURM of this process, so that several may break theirs side by side; on a
+    machine that cannot have one, the tests that ask for it fail.
+    """
     assert not (reason := why_not()), f"{reason}; {HOW}"
     # Munge and the database refuse folders that everybody may enter and write.
     folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/var/tmp"))

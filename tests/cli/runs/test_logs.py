@@ -50,6 +50,7 @@ def test_logs_are_told_apart_by_attempt(results: Path, capsys: pytest.CaptureFix
         run_log.print_log(folder, view, 20, 3)
 
 
+@pytest.mark.slow
 def test_a_log_is_followed_to_its_end_without_a_line_lost_or_doubled(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,7 @@ from tests.harness.scripted import Scripted, scripted
 __all__ = ["scripted"]
 
 
+@pytest.mark.slow
 def test_run_trains_once_prints_the_table_draws_the_figure_and_never_trains_again(
     results: Path, capfd: pytest.CaptureFixture[str], repository: Path
 ) -> None:
@@ -42,6 +43,7 @@ def test_run_trains_once_prints_the_table_draws_the_figure_and_never_trains_agai
     assert json_of(capfd, "status", "done")["runs"][0]["step"] == 8
 
 
+@pytest.mark.slow
 def test_train_makes_one_run_from_overrides_and_prints_its_metrics(
     results: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

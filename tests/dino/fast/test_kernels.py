@@ -113,6 +113,7 @@ def test_the_rows_of_the_class_tokens() -> None:
 
 
 @pytest.mark.parametrize("choice", [{"recompute": True}, {"compiled": True}])
+@pytest.mark.slow
 def test_recomputed_and_compiled_blocks_change_nothing(
     choice: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +157,7 @@ def test_a_kept_branch_is_scaled_up_for_the_dropped_ones_and_a_dropped_one_is_go
     assert torch.equal(added[1], x[1])
 
 
+@pytest.mark.slow
 def test_both_paths_train_alike(smoke_config: RunConfig, smoke_data: Dataset) -> None:
     losses = []
     smoke_config.model.drop_path = 0.0  # the paths draw it in another order

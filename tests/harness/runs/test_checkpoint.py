@@ -41,6 +41,7 @@ def test_an_unreadable_last_checkpoint_gives_way_to_the_previous(
     assert state["step"] == 1
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_earlier_checkpoints_and_says_so(tmp_path: Path) -> None:
     """A process whose files may not exceed 64 KiB stands for a full disk: write() fails."""
     checkpoint.save(tmp_path, {"step": 1})

@@ -27,6 +27,7 @@ def read(folder: RunFolder, name: str) -> list[tuple[int, float]]:
     return [(event.step, event.value) for event in found.Scalars(name)]
 
 
+@pytest.mark.slow
 def test_a_trained_run_has_every_step_in_tensorboard(tmp_path: Path, smoke: MakeConfig) -> None:
     folder = create_run(tmp_path, "one", smoke({"reporting.tensorboard": True}))
     code, output = train(folder)
