@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from analysis.evidence.frame import Evidence
 from analysis.verdicts.comparisons import Comparison, Difference, Equivalence, WeightedSum
-from analysis.verdicts.meaning import Judgement, Meaning, Part, all_of
+from analysis.verdicts.meaning import Meaning
+from analysis.verdicts.verdict import Judgement, Part, all_of
 from repro.harness.experiments.claims import (
     Best,
     Body,

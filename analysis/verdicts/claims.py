@@ -20,8 +20,7 @@ from analysis.evidence.frame import PAPER, Evidence, load_evidence
 from analysis.evidence.stats import format_p, holm, holm_steps
 from analysis.verdicts.comparisons import sensitivity
 from analysis.verdicts.kinds import confirmed_as, parts_of, printed, rule_of
-from analysis.verdicts.meaning import Part, Status
-from analysis.verdicts.verdict import Outcome, Verdict
+from analysis.verdicts.verdict import Outcome, Part, Status, Verdict
 from repro.errors import UserError
 from repro.harness.experiments.claims import Claim, OnPaper
 from repro.harness.experiments.experiment import Experiment, select

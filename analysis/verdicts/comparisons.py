@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 
 from analysis.evidence.frame import Evidence, resolve, resolve_metric, resolve_row, row_distance
 from analysis.evidence.stats import Estimate, estimate, format_p, mean_interval
-from analysis.verdicts.meaning import Judgement, Part, Status
-from analysis.verdicts.verdict import SEEDS_NEEDED
+from analysis.verdicts.verdict import SEEDS_NEEDED, Judgement, Part, Status
 from repro.harness.experiments.missing import Missing
 
 ROUNDING = 1e-9  # 72.8 - 71.8 is not exactly 1.0 in binary

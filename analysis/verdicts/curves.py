@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from analysis.evidence.frame import Evidence, reported_curve, resolve_row, runs_of
-from analysis.verdicts.meaning import Judgement, Meaning, Part, Status
+from analysis.verdicts.meaning import Meaning
 from analysis.verdicts.rows import Observation, PrintedRow, by_row, by_seed, unanimous
+from analysis.verdicts.verdict import Judgement, Part, Status
 from repro.harness.experiments.claims import (
     Body,
     CurveAbove,

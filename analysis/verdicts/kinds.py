@@ -12,8 +12,8 @@ from typing import Any
 from analysis.evidence.frame import Evidence
 from analysis.verdicts import between_cells, curves, outputs
 from analysis.verdicts.comparisons import Comparison
-from analysis.verdicts.meaning import Judgement, Meaning, Part, all_of
-from analysis.verdicts.verdict import Outcome
+from analysis.verdicts.meaning import Meaning
+from analysis.verdicts.verdict import Judgement, Outcome, Part, all_of
 from repro.harness.experiments.claims import AllOf, Body, ClaimBody
 
 KINDS: Mapping[type[Body], Meaning[Any]] = {

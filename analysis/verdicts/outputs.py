@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from analysis.evidence.frame import Evidence
-from analysis.verdicts.meaning import Judgement, Meaning
+from analysis.verdicts.meaning import Meaning
 from analysis.verdicts.rows import Observation, PrintedRow, by_row, by_seed
-from analysis.verdicts.verdict import Outcome
+from analysis.verdicts.verdict import Judgement, Outcome
 from repro.dino.sentinel import HIGH, KL_LIMIT, LOW
 from repro.harness.experiments.claims import (
     Body,

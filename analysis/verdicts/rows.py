@@ -12,8 +12,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from analysis.evidence.frame import PAPER, Evidence, config_of, resolve_row, runs_of
-from analysis.verdicts.meaning import Judgement, Part, Status, all_of
-from analysis.verdicts.verdict import SEEDS_NEEDED
+from analysis.verdicts.verdict import SEEDS_NEEDED, Judgement, Part, Status, all_of
 from repro.config.schema import RunConfig
 from repro.harness.experiments.claims import OfRows
 from repro.harness.experiments.experiment import Experiment, Row

@@ -11,8 +11,8 @@ import pytest
 from analysis.evidence.frame import PAPER, Cell, Evidence
 from analysis.verdicts.claims import judge_ours
 from analysis.verdicts.kinds import KINDS, comparisons_of, parts_of, rule_of
-from analysis.verdicts.meaning import Status
 from analysis.verdicts.power import comparisons_tested, plan_power, power_of_equivalence
+from analysis.verdicts.verdict import Status
 from repro.harness.experiments.claims import SHAPES, AllOf, Best, Fails, Greater
 from repro.harness.experiments.experiment import Experiment, experiment_ids
 
