@@ -185,7 +185,7 @@ def test_the_planners_power_of_a_number_between_two_bounds_is_that_of_its_verdic
 ) -> None:
     (claim,) = one.claims
     body = Contrast(terms={"X1.a0.knn": 1, "X1.b0.knn": -1}, above=0.5, below=3.5)
-    bounded = replace(one, claims=(structs.replace(claim, body=body),))
+    bounded = structs.replace(one, claims=(structs.replace(claim, body=body),))
     random, trials = np.random.default_rng(n), 2_000
     confirmed = 0
     for _ in range(trials):
@@ -212,7 +212,7 @@ def test_the_planners_power_of_a_cell_is_that_of_its_verdict(n: int, one: Experi
 
 
 def judge_one(experiment: Experiment, evidence: Evidence) -> str:
-    alone = replace(experiment, rows=experiment.rows[:1])
+    alone = structs.replace(experiment, rows=experiment.rows[:1])
     return str(judge_cells(alone, evidence)["a0", "knn"].verdict)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from analysis.evidence.frame import PAPER, Cell, Evidence
 from analysis.verdicts.claims import judge_ours
@@ -15,8 +15,8 @@ from analysis.verdicts.power import comparisons_tested, plan_power, power_of_equ
 from analysis.verdicts.verdict import Status
 from repro.harness.experiments.claims import SHAPES, AllOf, Best, Fails, Greater
 from repro.harness.experiments.experiment import Experiment, experiment_ids
+from tests.analysis.conftest import make_record, typed
 
-RECORD = {"sentinel": {"state": "healthy"}, "env": {"dirty": False}, "counts": {}}
 SEEDS = range(3)
 
 
@@ -40,11 +40,12 @@ def test_a_claim_of_several_has_the_rules_and_comparisons_of_each() -> None:
 
 def measured(names: list[str], scale: str) -> Evidence:
     """Three seeds of every metric of every row that is trained at this scale."""
-    evidence = Evidence(scale, {"any": RECORD})
+    record = typed(make_record("T7.r1", 0))
+    evidence = Evidence(scale, {"any": record})
     for number, name in enumerate(names):
         experiment = evidence.experiment(name)
         for line, row in enumerate(experiment.rows):
-            runs = {} if (why := row.why_not(scale)) else dict.fromkeys(SEEDS, RECORD)
+            runs = {} if (why := row.why_not(scale)) else dict.fromkeys(SEEDS, record)
             for variant in experiment.runs_a_row:
                 evidence.rows[experiment.path, row.name, variant] = runs
             for column, metric in enumerate(experiment.metrics):
@@ -88,7 +89,7 @@ def test_what_is_planned_is_what_holm_counts(scale: str) -> None:
 def without_rows_of_records(experiment: Experiment) -> Experiment:
     """Only the claims whose parts are all judged by cells: the made-up records hold no curves."""
     claims = [c for c in experiment.claims if all(comparisons_of(p) for p in c.body.parts())]
-    return replace(experiment, claims=tuple(claims))
+    return structs.replace(experiment, claims=tuple(claims))
 
 
 def test_kinds_that_were_forgotten_once_are_planned(
