@@ -32,7 +32,7 @@ def rank() -> int:
 
 
 @contextmanager
-def joined(wanted: int, device: str) -> Iterator[None]:
+def joined(ranks: int, device: str) -> Iterator[None]:
     """The process group of this job for the time of a run, if the job has several processes.
 
     torchrun sets WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT.
@@ -41,12 +41,12 @@ def joined(wanted: int, device: str) -> Iterator[None]:
         UserError: the job has another number of processes than `resources.ranks` asks for.
     """
     started = int(os.environ.get("WORLD_SIZE", "1"))
-    if started != wanted:
+    if started != ranks:
         raise UserError(
-            f"resources.ranks={wanted}, but this job has {started} processes; start it with "
-            f"torchrun --nproc-per-node {wanted}, or set resources.ranks={started}"
+            f"resources.ranks={ranks}, but this job has {started} processes; start it with "
+            f"torchrun --nproc-per-node {ranks}, or set resources.ranks={started}"
         )
-    if wanted == 1:
+    if ranks == 1:
         yield
         return
     if device == "cuda":

@@ -55,10 +55,11 @@ def open_copydays(root: Path) -> Copies:
     originals, strong = pictures_in(root / "original"), pictures_in(root / "strong")
     matches = []
     for copy in strong:
-        found = [n for n, file in enumerate(originals) if file.name[:PREFIX] == copy.name[:PREFIX]]
-        if not found:
-            raise UserError(f"{copy}: no original begins with {copy.name[:PREFIX]}")
-        matches.append(found)
+        begin = copy.name[:PREFIX]
+        sources = [n for n, file in enumerate(originals) if file.name[:PREFIX] == begin]
+        if not sources:
+            raise UserError(f"{copy}: no original begins with {begin}")
+        matches.append(sources)
     further = {
         name: pictures_in(root / name) if (root / name).is_dir() else []
         for name in ("distractors", "whitening")

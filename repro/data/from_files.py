@@ -53,12 +53,12 @@ class FileSplit:
 
     def fingerprint(self) -> str:
         """Of names, sizes and times of the files, and of resizing; pixels are not read."""
-        found = hashlib.sha256(f"{self.config.eval_resize}/{self.config.resolution}".encode())
+        summary = hashlib.sha256(f"{self.config.eval_resize}/{self.config.resolution}".encode())
         for place in self.kept:
             name = self.describe(place)
             stat = Path(name).stat() if Path(name).is_file() else None
-            found.update(f"{name}/{stat and (stat.st_size, stat.st_mtime_ns)}\n".encode())
-        return found.hexdigest()
+            summary.update(f"{name}/{stat and (stat.st_size, stat.st_mtime_ns)}\n".encode())
+        return summary.hexdigest()
 
     def evaluation_batches(
         self, size: int, part: tuple[int, int] = (0, 1), first: int = 0

@@ -163,12 +163,12 @@ def _squares(photograph: Tensor, random: Generator) -> list[tuple[int, int]]:
     """Tops and lefts of places that do not overlap, one in the left half and one in the right."""
     _, height, width = photograph.shape
     half = width // PLACES
-    found = []
+    corners = []
     for number in range(PLACES):
         top = int(torch.randint(height - SQUARE + 1, (1,), generator=random))
         left = number * half + int(torch.randint(half - SQUARE + 1, (1,), generator=random))
-        found.append((top, left))
-    return found
+        corners.append((top, left))
+    return corners
 
 
 def _free_place(

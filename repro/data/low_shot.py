@@ -50,12 +50,12 @@ def _listed(train: Split, path: Path) -> list[int]:
         raise UserError(f"{path}: no such list of training images")
     if not isinstance(train, FileSplit):
         raise UserError(f"{path}: these training images have no file names to be listed by")
-    wanted = {Path(line.strip()).name for line in path.read_text().splitlines() if line.strip()}
+    listed = {Path(line.strip()).name for line in path.read_text().splitlines() if line.strip()}
     names = [Path(train.describe(place)).name for place in train.kept]
-    if not wanted:
+    if not listed:
         raise UserError(f"{path}: an empty list")
-    if lost := wanted - set(names):
+    if lost := listed - set(names):
         raise UserError(
-            f"{path}: {len(lost)} of its {len(wanted)} images are not there, e.g. {min(lost)}"
+            f"{path}: {len(lost)} of its {len(listed)} images are not there, e.g. {min(lost)}"
         )
-    return [place for place, name in enumerate(names) if name in wanted]
+    return [place for place, name in enumerate(names) if name in listed]

@@ -89,10 +89,10 @@ def pictures_in(folder: Path) -> Sequence[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
-    if not found:
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
+    if not files:
         raise UserError(f"{folder}: no picture in it ({', '.join(ENDINGS)})")
-    return found
+    return files
 
 
 DEEP = ("I;16", "I;16L", "I;16B", "I")  # PIL's modes of 16-bit grey images

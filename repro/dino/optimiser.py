@@ -55,13 +55,13 @@ def clip_gradients(student: nn.Module, kind: ClipKind, limit: float) -> Tensor:
     gradients = [p.grad for p in student.parameters() if p.grad is not None]
     norms: list[Tensor] = []
     for group in groups(gradients):
-        found = torch._foreach_norm(group)
-        norms += found
+        group_norms = torch._foreach_norm(group)
+        norms += group_norms
         if kind is ClipKind.per_tensor:
             if group[0].is_cuda:  # no look at the norms, which would have to wait
-                factors = (limit / (torch.stack(found) + 1e-6)).clamp(max=1.0)
+                factors = (limit / (torch.stack(group_norms) + 1e-6)).clamp(max=1.0)
                 torch._foreach_mul_(group, list(factors.unbind()))
-            elif (factor := limit / (float(found[0]) + 1e-6)) < 1:
+            elif (factor := limit / (float(group_norms[0]) + 1e-6)) < 1:
                 group[0].mul_(factor)
     total: Tensor = torch.linalg.vector_norm(torch.stack(norms))
     if kind is ClipKind.global_norm:

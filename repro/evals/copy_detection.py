@@ -108,7 +108,7 @@ def copy_protocol(
     others_NF = features(copies.whitening)
     if not len(others_NF):
         say("copy detection: no pictures to learn whitening from, so there is none")
-    found = {}
+    scores = {}
     for name, clean in (("copy_map", False), ("copy_map_clean", True)):
         pair = queries_QF, database_NF
         if len(others_NF):
@@ -121,8 +121,8 @@ def copy_protocol(
             average_precision(ranking.tolist(), positive, ())
             for ranking, positive in zip(counted, copies.matches, strict=True)
         ]
-        found[name] = 100 * float(np.mean(precisions))
-    return found
+        scores[name] = 100 * float(np.mean(precisions))
+    return scores
 
 
 def _batches(images: Iterable[Tensor], side: int) -> Iterator[Tensor]:

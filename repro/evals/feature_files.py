@@ -140,8 +140,8 @@ def _whole_rows(unfinished: Path) -> int:
 
 
 def _digest(backbone: nn.Module, split: Split, layers: Layers) -> str:
-    found = hashlib.sha256(f"1/{layers}/{split.fingerprint()}".encode())
+    summary = hashlib.sha256(f"1/{layers}/{split.fingerprint()}".encode())
     for name, tensor in sorted(backbone.state_dict().items()):
-        found.update(name.encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()[:20]
+        summary.update(name.encode())
+        summary.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return summary.hexdigest()[:20]

@@ -35,21 +35,21 @@ def layer_features(backbone: nn.Module, images: Tensor, layers: Layers) -> Tenso
     """Features of images [B, 3, H, W]: [B, F]; of a shallower ViT, all its blocks."""
     if not isinstance(backbone, DinoViT) or layers == Layers():
         return cast(Tensor, backbone(images)).float()
-    found = last_blocks(backbone, images, min(layers.blocks, len(backbone.blocks)))
-    parts = [cls_BD for cls_BD, _ in found]
+    blocks = last_blocks(backbone, images, min(layers.blocks, len(backbone.blocks)))
+    parts = [cls_BD for cls_BD, _ in blocks]
     if layers.pooled:
-        parts += [patches_BPD.mean(dim=1) for _, patches_BPD in found]
+        parts += [patches_BPD.mean(dim=1) for _, patches_BPD in blocks]
     return torch.cat(parts, dim=1)
 
 
 @torch.no_grad()
 def last_blocks(backbone: DinoViT, images: Tensor, count: int = 1) -> list[tuple[Tensor, Tensor]]:
     """[CLS] [B, D] and patch tokens [B, P, D] of the last blocks, each through the final norm."""
-    found: Any = backbone.forward_intermediates(
+    blocks: Any = backbone.forward_intermediates(
         images, indices=count, return_prefix_tokens=True, norm=True, output_fmt="NLC",
         intermediates_only=True,
     )  # fmt: skip
-    return [(prefix_B1D[:, 0].float(), patches_BPD.float()) for patches_BPD, prefix_B1D in found]
+    return [(prefix_B1D[:, 0].float(), patches_BPD.float()) for patches_BPD, prefix_B1D in blocks]
 
 
 @torch.no_grad()

@@ -159,5 +159,5 @@ def accuracy(network: nn.Module, dataset: Dataset, device: torch.device) -> floa
     """Top-1 on the test images, percent."""
     network.eval()
     batches = dataset.test.evaluation_batches(256)
-    said = [network(images.to(device)).argmax(dim=1).cpu() for images in batches]
-    return 100 * float((torch.cat(said) == dataset.test.labels_N).float().mean())
+    predicted = [network(images.to(device)).argmax(dim=1).cpu() for images in batches]
+    return 100 * float((torch.cat(predicted) == dataset.test.labels_N).float().mean())

@@ -101,8 +101,8 @@ def knn_protocol(
     train_ND, test_MD = (frozen_features(backbone, s, Layers(), device, cache) for s in splits)
     labels_N, labels_M = dataset.train.labels_N, dataset.test.labels_N
     data = train_ND, labels_N, test_MD.to(device), labels_M
-    found = knn_accuracies(*data, NEIGHBOURS, settings.knn_temp, kernels)
-    return {f"knn_{k}": accuracy for k, accuracy in found.items()}
+    accuracies = knn_accuracies(*data, NEIGHBOURS, settings.knn_temp, kernels)
+    return {f"knn_{k}": accuracy for k, accuracy in accuracies.items()}
 
 
 def pixel_knn(dataset: Dataset, settings: EvalConfig) -> float:

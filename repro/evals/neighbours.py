@@ -44,9 +44,9 @@ def nearest(
         for start in range(0, len(queries_MD), CHUNK):
             rows = slice(start, start + CHUNK)
             similarity_MB = kernels.linear(queries_MD[rows], block_BD, None)
-            found, where = _best_of(similarity_MB, k, best[rows, -1:])
+            similar, where = _best_of(similarity_MB, k, best[rows, -1:])
             # What came from earlier blocks stands first, so that ties go to earlier places.
-            merged = torch.cat([best[rows], found], dim=1)
+            merged = torch.cat([best[rows], similar], dim=1)
             values, order = merged.sort(dim=1, descending=True, stable=True)
             best[rows] = values[:, :k]
             both = torch.cat([places[rows], where + first], dim=1)

@@ -57,14 +57,14 @@ def average_precision(ranking: Places, positive: Iterable[int], junk: Iterable[i
         positive: places of the images that should come first; at least one.
         junk: places that are left out of the ranking.
     """
-    wanted, ignored = set(positive), set(junk)
-    assert wanted, "a query without positives has no average precision"
-    kept = np.array([place in wanted for place in ranking if place not in ignored])
+    relevant, ignored = set(positive), set(junk)
+    assert relevant, "a query without positives has no average precision"
+    kept = np.array([place in relevant for place in ranking if place not in ignored])
     ranks = kept.nonzero()[0]
-    found = np.arange(len(ranks))
+    found_before = np.arange(len(ranks))
     # Precision just before a positive and with it; before the very first image it counts as 1.
-    before = np.where(ranks == 0, 1.0, found / np.maximum(ranks, 1))
-    return float((before + (found + 1) / (ranks + 1)).sum() / (2 * len(wanted)))
+    before = np.where(ranks == 0, 1.0, found_before / np.maximum(ranks, 1))
+    return float((before + (found_before + 1) / (ranks + 1)).sum() / (2 * len(relevant)))
 
 
 def mean_average_precision(
@@ -134,14 +134,14 @@ def retrieval_protocol(
         return torch.stack(made)
 
     database_ND = features(landmarks.database, "database images")
-    found = {}
+    scores = {}
     for tier, cropped in (("", False), ("_clean", True)):
         queries_QD = features(landmarks.queries(cropped), "queries")
         order = (queries_QD @ database_ND.T).sort(dim=1, descending=True, stable=True).indices
         for name, hard in (("map_medium", False), ("map_hard", True)):
             map_ = mean_average_precision(order.numpy(), landmarks.truths, hard)
-            found[f"{name}{tier}"] = map_
-    return found
+            scores[f"{name}{tier}"] = map_
+    return scores
 
 
 def _scaled(pixels: Tensor, scale: float, backbone: nn.Module) -> Tensor:

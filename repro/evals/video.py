@@ -95,9 +95,9 @@ def follow(
 
     def features(time: int) -> Tensor:
         frame = video.frames[time]
-        for what, found in (("frame", frame.shape[1:]), ("mask", video.marks[time].shape)):
-            if found != first.shape:
-                sizes = f"{list(found)}, the first mask {list(first.shape)}"
+        for what, shape in (("frame", frame.shape[1:]), ("mask", video.marks[time].shape)):
+            if shape != first.shape:
+                sizes = f"{list(shape)}, the first mask {list(first.shape)}"
                 raise UserError(f"video {video.name}: {what} {time} is {sizes}")
         pixels = _pixels(frame, size, deviation)
         whole = pixels[:, :, : grid[0] * patch, : grid[1] * patch].to(device)
@@ -106,13 +106,13 @@ def follow(
 
     start = Context(features(0), _shares(first, grid).to(device))
     recent: deque[Context] = deque(maxlen=PREVIOUS)
-    said: list[Marks] = [first.numpy()]
+    predicted: list[Marks] = [first.numpy()]
     for time in range(1, len(video.frames)):
         now_PD = features(time)
         labels_PC = propagate(now_PD, [start, *recent], grid)
         recent.append(Context(now_PD, labels_PC))
-        said.append(_decide(labels_PC, grid, patch, (height, width)))
-    return said
+        predicted.append(_decide(labels_PC, grid, patch, (height, width)))
+    return predicted
 
 
 def video_protocol(
@@ -136,10 +136,11 @@ def video_protocol(
     for number, video in enumerate(videos, 1):
         truth = [marks.numpy() for marks in video.marks]
         for tier, deviation in DEVIATIONS.items():
-            found = score_video(video.name, follow(backbone, video, side, deviation, device), truth)
-            scores[tier] += found
+            masks = follow(backbone, video, side, deviation, device)
+            by_object = score_video(video.name, masks, truth)
+            scores[tier] += by_object
             if not tier:
-                by_sequence[video.name] = benchmark(found)
+                by_sequence[video.name] = benchmark(by_object)
         mean = by_sequence[video.name]["jf_mean"]
         say(f"video {number} of {len(videos)}, {video.name}: J&F {mean:.1f} %")
     metrics = {

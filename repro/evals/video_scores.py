@@ -47,12 +47,12 @@ def contour_accuracy(ours: Mask, truth: Mask, void: Mask | None = None) -> float
     """F of one frame; 1 if neither mask has a contour, 0 if only one has."""
     if void is not None:
         ours, truth = ours & ~void, truth & ~void
-    found, wanted = contour(ours), contour(truth)
-    if not found.any() or not wanted.any():
-        return float(found.any() == wanted.any())
+    our_contour, true_contour = contour(ours), contour(truth)
+    if not our_contour.any() or not true_contour.any():
+        return float(our_contour.any() == true_contour.any())
     reach = math.ceil(TOLERANCE * math.hypot(*truth.shape))
-    precision = (found & _widened(wanted, reach)).sum() / found.sum()
-    recall = (wanted & _widened(found, reach)).sum() / wanted.sum()
+    precision = (our_contour & _widened(true_contour, reach)).sum() / our_contour.sum()
+    recall = (true_contour & _widened(our_contour, reach)).sum() / true_contour.sum()
     return float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0
 
 
@@ -85,8 +85,8 @@ def score_video(name: str, ours: Sequence[Marks], truth: Sequence[Marks]) -> lis
     scores = []
     for number in numbers:
         j, f = [], []
-        for said, marks in list(zip(ours, truth, strict=True))[1:-1]:
-            masks = said == number, marks == number, marks == VOID
+        for predicted, marks in list(zip(ours, truth, strict=True))[1:-1]:
+            masks = predicted == number, marks == number, marks == VOID
             j.append(region_similarity(*masks))
             f.append(contour_accuracy(*masks))
         scores.append(ObjectScore(name, number, float(np.mean(j)), float(np.mean(f))))

@@ -123,9 +123,9 @@ def named_weights(name: str, pretrained: bool = True) -> Weights:
     except Exception as error:  # noqa: BLE001 - whatever the network and its libraries raise
         raise UserError(f"{source}: cannot be downloaded ({_first_line(error)})") from None
     state: dict[str, Tensor] = dict(model.state_dict())
-    found = hashlib.sha256(name.encode())
+    summary = hashlib.sha256(name.encode())
     for tensor in state.values():
-        found.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+        summary.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     side = int(model.pretrained_cfg["input_size"][-1])  # type: ignore[index]
     config = ModelConfig(family=Family.timm, name=name)
     backbone: nn.Module = model
@@ -137,7 +137,7 @@ def named_weights(name: str, pretrained: bool = True) -> Weights:
             _fill(backbone, state, source)
         except UserError:  # a ViT with parts that ours lacks
             config, backbone = ModelConfig(family=Family.timm, name=name), model
-    return Weights(backbone.eval(), config, side, source, "", found.hexdigest()[:12])
+    return Weights(backbone.eval(), config, side, source, "", summary.hexdigest()[:12])
 
 
 def digest(path: Path) -> str:
@@ -201,31 +201,31 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
     with safe_open(path, "pt") as file:
         content: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        said = (file.metadata() or {}).get(HEADS, "")
-    return {**content, HEADS: int(said)} if said.isdecimal() else content
+        heads = (file.metadata() or {}).get(HEADS, "")
+    return {**content, HEADS: int(heads)} if heads.isdecimal() else content
 
 
 def _heads_said(content: dict[str, Any], path: Path) -> int:
     """What a file of ours says, and takes along in `content`; 0 for files of others."""
-    said = content.pop(HEADS, 0)
-    if not said and content.keys() >= OURS and "backbone.cls_token" in content["teacher"]:
+    heads = content.pop(HEADS, 0)
+    if not heads and content.keys() >= OURS and "backbone.cls_token" in content["teacher"]:
         # a checkpoint from before they said it
         raise UserError(
             f"{path}: a checkpoint outside its run folder does not say how many heads its network "
             "has (--heads)"
         )
-    return said if isinstance(said, int) else 0
+    return heads if isinstance(heads, int) else 0
 
 
 def _backbone_state(
     content: dict[str, Any], network: str, path: Path
 ) -> tuple[dict[str, Tensor], str]:
     """The tensors of the backbone under plain names, and which network of the file it is."""
-    found = [name for name in NETWORKS if isinstance(content.get(name), dict)]
-    if network and network not in found:
-        there = ", ".join(found) or "one network without a name"
+    networks = [name for name in NETWORKS if isinstance(content.get(name), dict)]
+    if network and network not in networks:
+        there = ", ".join(networks) or "one network without a name"
         raise UserError(f"{path}: has no '{network}'; it holds {there}")
-    chosen = network or (found[0] if found else "")
+    chosen = network or (networks[0] if networks else "")
     if chosen:
         content = content[chosen]
     else:
@@ -289,22 +289,22 @@ def _resnet(state: Mapping[str, Tensor], path: Path) -> ModelConfig:
 
 
 def _fill(backbone: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    wanted = backbone.state_dict()
+    expected = backbone.state_dict()
     other = [
-        f"{name} is {list(state[name].shape)}, not {list(wanted[name].shape)}"
-        for name in wanted
-        if name in state and state[name].shape != wanted[name].shape
+        f"{name} is {list(state[name].shape)}, not {list(expected[name].shape)}"
+        for name in expected
+        if name in state and state[name].shape != expected[name].shape
     ]
     problems = {
-        "missing": [name for name in wanted if name not in state],
-        "unknown": [name for name in state if name not in wanted],
+        "missing": [name for name in expected if name not in state],
+        "unknown": [name for name in state if name not in expected],
         "of another shape": other,
     }
     if any(problems.values()):
-        words = [
+        counts = [
             f"{len(names)} {what} ({_some(names)})" for what, names in problems.items() if names
         ]
-        raise UserError(f"{path}: weights of another network: {'; '.join(words)}")
+        raise UserError(f"{path}: weights of another network: {'; '.join(counts)}")
     backbone.load_state_dict(dict(state))
 
 

@@ -54,7 +54,7 @@ def _protocols() -> str:
 def _evaluate(arguments: argparse.Namespace) -> int:
     """One protocol on checkpoints; a run without --data is evaluated on its own."""
     from repro.harness.evaluation.any_checkpoint import (
-        Asked,
+        ChosenWeights,
         evaluate_run,
         evaluate_weights,
         run_folder,
@@ -75,8 +75,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             continue
         if not data and protocol != THROUGHPUT:
             raise UserError(f"--weights {word}: say on which images: --data NAME=PATH")
-        asked = Asked(Path(word), arguments.network, arguments.heads)
-        metrics, path = evaluate_weights(asked, data, protocol, results_dir(), epochs)
+        chosen = ChosenWeights(Path(word), arguments.network, arguments.heads)
+        metrics, path = evaluate_weights(chosen, data, protocol, results_dir(), epochs)
         print(f"{word}: {in_words(metrics)}")
         print(path)
     return FINE if fine else NEGATIVE
@@ -88,11 +88,11 @@ def _draw_attention(arguments: argparse.Namespace) -> int:
         raise UserError("--image, --video: only repro eval attention draws pictures and videos")
     from repro.distributed import choose_device
     from repro.evals.attention_pictures import default_side, draw_picture, draw_video
-    from repro.harness.evaluation.any_checkpoint import Asked, open_weights
+    from repro.harness.evaluation.any_checkpoint import ChosenWeights, open_weights
 
     device = choose_device("auto")
     for word in arguments.weights:
-        weights = open_weights(Asked(Path(word), arguments.network, arguments.heads))
+        weights = open_weights(ChosenWeights(Path(word), arguments.network, arguments.heads))
         backbone = weights.backbone.to(device)
         side = arguments.side or default_side(weights.image_size)
         folder = _pictures_folder(arguments) / weights.digest
@@ -106,11 +106,11 @@ def _draw_attention(arguments: argparse.Namespace) -> int:
 
 def _draw_features(arguments: argparse.Namespace) -> int:
     """t-SNE of class means and of images."""
-    from repro.harness.evaluation.any_checkpoint import Asked, draw_features
+    from repro.harness.evaluation.any_checkpoint import ChosenWeights, draw_features
 
     for word in arguments.weights:
-        asked = Asked(Path(word), arguments.network, arguments.heads)
-        for path in draw_features(asked, arguments.data, _pictures_folder(arguments)):
+        chosen = ChosenWeights(Path(word), arguments.network, arguments.heads)
+        for path in draw_features(chosen, arguments.data, _pictures_folder(arguments)):
             print(path)
     return FINE
 

@@ -21,9 +21,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from repro.harness.evaluation.any_checkpoint import Asked, export
+    from repro.harness.evaluation.any_checkpoint import ChosenWeights, export
 
-    asked = Asked(Path(arguments.weights), arguments.network, arguments.heads)
-    for path in export(asked, Path(arguments.target)):
+    chosen = ChosenWeights(Path(arguments.weights), arguments.network, arguments.heads)
+    for path in export(chosen, Path(arguments.target)):
         print(path)
     return FINE

@@ -52,12 +52,12 @@ class OneDnnLinear(torch.autograd.Function):
         ctx: torch.autograd.function.FunctionCtx, gradient: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
-        wanted = ctx.needs_input_grad  # type: ignore[attr-defined]
+        needed = ctx.needs_input_grad  # type: ignore[attr-defined]
         rows_MN, rows_MK = gradient.flatten(0, -2), x.flatten(0, -2)
         return (
-            _product(gradient, weight.T, None) if wanted[0] else None,
-            _product(rows_MN.T, rows_MK.T, None) if wanted[1] else None,
-            rows_MN.sum(dim=0) if wanted[2] else None,
+            _product(gradient, weight.T, None) if needed[0] else None,
+            _product(rows_MN.T, rows_MK.T, None) if needed[1] else None,
+            rows_MN.sum(dim=0) if needed[2] else None,
         )
 
 

@@ -47,8 +47,8 @@ class _FusedCrossEntropy(torch.autograd.Function):
         v, b, k = student_VBK.shape
         g = len(targets_GBK)
         scale = 1 / (b * pair_count(g, v))
-        wanted = ctx.needs_input_grad[0]
-        gradient_VBK = torch.empty_like(student_VBK) if wanted else None
+        needed = ctx.needs_input_grad[0]
+        gradient_VBK = torch.empty_like(student_VBK) if needed else None
         predicted_V = targets_GBK.new_full((v, 1, 1), g)
         predicted_V[:g] -= 1
         loss = targets_GBK.new_zeros(())

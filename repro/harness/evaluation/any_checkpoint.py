@@ -15,7 +15,7 @@ from repro.hardware import available_cores
 from repro.harness.evaluation.classification import LABELLED, LOW_SHOT
 from repro.harness.evaluation.names import PROTOCOLS, THROUGHPUT
 from repro.harness.evaluation.protocol import Subject
-from repro.harness.evaluation.requests import ask, request, without_data
+from repro.harness.evaluation.requests import ask, request_for, without_data
 from repro.harness.evaluation.stage import evaluate, loaded, made_on, measure
 from repro.harness.experiments.folders import experiments_dir
 from repro.harness.runs.evaluations import Images, Source, WeightsEvaluation
@@ -33,8 +33,8 @@ antialiasing, the authors and this project without: features then differ slightl
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a person said about weights; empty: by default."""
+class ChosenWeights:
+    """Which weights a person chose; an empty word: the default."""
 
     path: Path
     network: str = ""
@@ -49,20 +49,20 @@ def run_folder(path: Path) -> RunFolder | None:
     return None
 
 
-def open_weights(asked: Asked) -> Weights:
+def open_weights(chosen: ChosenWeights) -> Weights:
     """Raises: UserError, with one line that says what of the file does not fit."""
     from repro.evals.weights import NETWORKS, TIMM, load_weights, named_weights
 
-    path, heads = asked.path, asked.heads
+    path, heads = chosen.path, chosen.heads
     if str(path).startswith(TIMM):
         return named_weights(str(path).removeprefix(TIMM))
     folder = run_folder(path)
     if folder is None:
-        return load_weights(path, asked.network, heads)
+        return load_weights(path, chosen.network, heads)
     if not (path.is_file() or heads):
-        return loaded(folder, asked.network or NETWORKS[0])
+        return loaded(folder, chosen.network or NETWORKS[0])
     path = path if path.is_file() else folder.path / "checkpoints" / "last.pt"
-    return load_weights(path, asked.network, heads or folder.config().model.heads)
+    return load_weights(path, chosen.network, heads or folder.config().model.heads)
 
 
 def evaluate_run(folder: RunFolder, protocol: str, cluster: Cluster, epochs: int = 0) -> bool:
@@ -84,7 +84,7 @@ def evaluate_run(folder: RunFolder, protocol: str, cluster: Cluster, epochs: int
     config = replace(cluster.with_benchmarks(config), protocols=_shortened(protocols, epochs))
     benchmarks = PROTOCOLS[protocol].benchmarks
     names = [f"{protocol}@{data}" for data in benchmarks] or [protocol]
-    names = [name for name in names if not without_data(request(name, config))]
+    names = [name for name in names if not without_data(request_for(name, config))]
     if not names:
         raise UserError(
             f"{protocol}: no folder of {' or '.join(benchmarks)}: --data {benchmarks[0]}=PATH, or "
@@ -95,7 +95,7 @@ def evaluate_run(folder: RunFolder, protocol: str, cluster: Cluster, epochs: int
 
 
 def evaluate_weights(
-    asked: Asked, data: str, protocol: str, results: Path, epochs: int = 0
+    chosen: ChosenWeights, data: str, protocol: str, results: Path, epochs: int = 0
 ) -> tuple[dict[str, float], Path]:
     """A protocol's numbers for any checkpoint on any data, and the file they were written to.
 
@@ -123,7 +123,7 @@ def evaluate_weights(
     else:
         config = _data_config(f"{whole}={root}" if root else whole)
     config = replace(config, protocols=_shortened(config.protocols, epochs))
-    weights = open_weights(asked)
+    weights = open_weights(chosen)
     device = choose_device(config.resources.device.value)
     views = replace(config.views, global_size=weights.image_size)
     config = replace(config, model=weights.model, views=views)
@@ -131,22 +131,22 @@ def evaluate_weights(
         config = replace(config, data=replace(config.data, resolution=weights.image_size))
     cache = None if config.data.made_here else results / "features"
     subject = Subject(weights.backbone.to(device), config, device, cache)
-    wanted = request(protocol, config)
+    request = request_for(protocol, config)
     if known.benchmarks:
-        wanted = replace(wanted, data=name, source=name.partition("-")[0], root=root)
+        request = replace(request, data=name, source=name.partition("-")[0], root=root)
     elif labelled:
-        wanted = replace(wanted, data=name, source=whole, root=root)
+        request = replace(request, data=name, source=whole, root=root)
     elif share:
         listed = Path(root) / f"{share.removesuffix('pct')}percent.txt"
-        found = str(listed) if root and listed.is_file() else ""
-        wanted = replace(wanted, data=share, source=share, root=found)
-    metrics = measure(wanted, subject)
+        list_file = str(listed) if root and listed.is_file() else ""
+        request = replace(request, data=share, source=share, root=list_file)
+    metrics = measure(request, subject)
     about = (weights.digest, weights.network, name, protocol)
     path = results / "evaluations" / f"{'-'.join(part for part in about if part)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     evaluation = WeightsEvaluation(
         protocol=protocol,
-        request=wanted,
+        request=request,
         weights=Source(str(weights.source), weights.digest, weights.network, weights.model.heads),
         data=Images(name, root),
         metrics=dict(metrics),
@@ -157,7 +157,7 @@ def evaluate_weights(
     return metrics, path
 
 
-def draw_features(asked: Asked, data: str, out: Path) -> list[Path]:
+def draw_features(chosen: ChosenWeights, data: str, out: Path) -> list[Path]:
     """A picture of the feature space of test images, in a folder of its own.
 
     Args:
@@ -169,15 +169,15 @@ def draw_features(asked: Asked, data: str, out: Path) -> list[Path]:
     from repro.distributed import choose_device
     from repro.evals.feature_space import draw_epochs, draw_space
 
-    folder = run_folder(asked.path)
+    folder = run_folder(chosen.path)
     if not data and folder is None:
-        raise UserError(f"--weights {asked.path}: say on which images: --data NAME=PATH")
+        raise UserError(f"--weights {chosen.path}: say on which images: --data NAME=PATH")
     config = folder.config() if folder and not data else _data_config(data)
-    weights = open_weights(asked)
+    weights = open_weights(chosen)
     device = choose_device(config.resources.device.value)
     subject = Subject(weights.backbone.to(device), config, device)
     test, names = subject.dataset.test, subject.dataset.classes
-    whose = f"{folder.path.name if folder else asked.path.stem}-{subject.dataset.name}"
+    whose = f"{folder.path.name if folder else chosen.path.stem}-{subject.dataset.name}"
     drawn = draw_space(subject.features(test), test.labels_N, names, whose, out / whose)
     files = sorted((folder.path / "features").glob("epoch-*.npy")) if folder and not data else []
     if files:
@@ -185,7 +185,7 @@ def draw_features(asked: Asked, data: str, out: Path) -> list[Path]:
     return drawn
 
 
-def export(asked: Asked, target: Path) -> list[Path]:
+def export(chosen: ChosenWeights, target: Path) -> list[Path]:
     """Write a backbone as safetensors for timm, and beside it a card that says how it was made.
 
     Raises:
@@ -196,8 +196,8 @@ def export(asked: Asked, target: Path) -> list[Path]:
 
     if target.suffix != ".safetensors":
         raise UserError(f"{target}: an export ends in .safetensors")
-    weights = open_weights(asked)
-    folder = run_folder(asked.path)
+    weights = open_weights(chosen)
+    folder = run_folder(chosen.path)
     card = {
         "load": timm_call(weights.model, weights.image_size, target.name),
         "source": f"{weights.source.name}, sha256 {weights.digest}",

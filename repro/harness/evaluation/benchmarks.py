@@ -22,63 +22,63 @@ if TYPE_CHECKING:
 COMPOSITES, CROPS, COPIES, CLIPS = "composites", "crops", "copies", "clips"  # what is made here
 
 
-def attention(wanted: Request, subject: Subject) -> dict[str, float]:
+def attention(request: Request, subject: Subject) -> dict[str, float]:
     from repro.data.scenes import VOC_SIDE, CompositeScenes, open_voc
     from repro.evals.attention import jaccard_protocol
 
-    made_here = wanted.source == COMPOSITES
-    scenes: Scenes = CompositeScenes() if made_here else open_voc(Path(wanted.root))
+    made_here = request.source == COMPOSITES
+    scenes: Scenes = CompositeScenes() if made_here else open_voc(Path(request.root))
     size = 0 if made_here else VOC_SIDE
-    found = jaccard_protocol(subject.backbone, scenes, size, subject.device)
+    metrics = jaccard_protocol(subject.backbone, scenes, size, subject.device)
     floor = jaccard_protocol(subject.untrained(), scenes, size, subject.device)
-    return found | {
+    return metrics | {
         "jaccard_random": floor["jaccard"],
         "jaccard_random_clean": floor["jaccard_clean"],
     }
 
 
-def retrieval(wanted: Request, subject: Subject) -> dict[str, float]:
+def retrieval(request: Request, subject: Subject) -> dict[str, float]:
     from repro.data.landmarks import make_landmarks, open_revisited
     from repro.evals.retrieval import MADE, SETTINGS, retrieval_protocol
 
-    if wanted.source == CROPS:
+    if request.source == CROPS:
         landmarks: Landmarks = make_landmarks()
         setting = MADE
     else:
-        if wanted.source not in SETTINGS:
+        if request.source not in SETTINGS:
             known = ", ".join(SETTINGS)
-            raise UserError(f"retrieval: {wanted.source} is none of {known}, {CROPS} (made here)")
-        landmarks = open_revisited(Path(wanted.root), wanted.source)
-        setting = SETTINGS[wanted.source]
+            raise UserError(f"retrieval: {request.source} is none of {known}, {CROPS} (made here)")
+        landmarks = open_revisited(Path(request.root), request.source)
+        setting = SETTINGS[request.source]
     return retrieval_protocol(subject.backbone, landmarks, setting, subject.device)
 
 
-def copies(wanted: Request, subject: Subject) -> dict[str, float]:
+def copies(request: Request, subject: Subject) -> dict[str, float]:
     from repro.data.copies import make_copies, open_copydays
     from repro.evals.copy_detection import MADE_SIDE, SIDE, copy_protocol
 
-    made_here = wanted.source == COPIES
-    size = wanted.data.partition("-")[2]
+    made_here = request.source == COPIES
+    size = request.data.partition("-")[2]
     if size and not (size.isdecimal() and int(size)):
-        raise UserError(f"copies: {wanted.data}: after the dash goes a side, e.g. copydays-224")
+        raise UserError(f"copies: {request.data}: after the dash goes a side, e.g. copydays-224")
     side = MADE_SIDE if made_here else int(size or SIDE)
-    images: Copies = make_copies() if made_here else open_copydays(Path(wanted.root))
+    images: Copies = make_copies() if made_here else open_copydays(Path(request.root))
     return copy_protocol(subject.backbone, images, side, subject.device)
 
 
-def video(wanted: Request, subject: Subject) -> dict[str, float]:
+def video(request: Request, subject: Subject) -> dict[str, float]:
     from repro.data.videos import MadeClips, open_davis
     from repro.evals.video import SIDE, video_protocol
 
-    made_here = wanted.source == CLIPS
-    videos: Videos = MadeClips() if made_here else open_davis(Path(wanted.root))
+    made_here = request.source == CLIPS
+    videos: Videos = MadeClips() if made_here else open_davis(Path(request.root))
     side = 0 if made_here else SIDE
     metrics, by_sequence = video_protocol(subject.backbone, videos, side, subject.device)
     subject.details["sequences"] = by_sequence
     return metrics
 
 
-def throughput(_wanted: Request, subject: Subject) -> dict[str, float]:
+def throughput(_request: Request, subject: Subject) -> dict[str, float]:
     from repro.evals.throughput import images_per_second, peak_memory
 
     device, side = subject.device, subject.config.data.resolution

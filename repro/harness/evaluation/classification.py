@@ -27,50 +27,50 @@ INATURALIST = {"inat18": 2018, "inat19": 2019}
 LABELLED = (*TORCHVISION, *INATURALIST, "places205")  # benchmarks of classification by name
 
 
-def knn(wanted: Request, subject: Subject) -> dict[str, float]:
+def knn(request: Request, subject: Subject) -> dict[str, float]:
     from repro.dino.fast.kernels import choose_kernels
     from repro.evals.knn import knn_protocol
 
     config, device = subject.config, subject.device
     kernels = choose_kernels(config, device)
-    dataset = labelled(wanted, subject)
+    dataset = labelled(request, subject)
     return knn_protocol(subject.backbone, dataset, config.eval, device, kernels, subject.cache)
 
 
-def linear(wanted: Request, subject: Subject) -> dict[str, float]:
+def linear(request: Request, subject: Subject) -> dict[str, float]:
     from repro.dino.backbones import feature_dim
     from repro.evals.linear import linear_probe, settings_for
 
     config = subject.config
-    width, epochs = feature_dim(subject.backbone), wanted.settings["linear_epochs"]
+    width, epochs = feature_dim(subject.backbone), request.settings["linear_epochs"]
     settings = settings_for(width, config.data.resolution, config.seed, epochs)
-    dataset = labelled(wanted, subject)
-    found = linear_probe(subject.backbone, dataset, settings, subject.device, cache=subject.cache)
-    return found.metrics()
+    dataset = labelled(request, subject)
+    probe = linear_probe(subject.backbone, dataset, settings, subject.device, cache=subject.cache)
+    return probe.metrics()
 
 
-def blocks(wanted: Request, subject: Subject) -> dict[str, float]:
+def blocks(request: Request, subject: Subject) -> dict[str, float]:
     from repro.dino.vit import DinoViT
     from repro.evals.features import Layers
 
     depth = len(subject.backbone.blocks) if isinstance(subject.backbone, DinoViT) else 1
     choices = {f"l{number}": Layers(number) for number in (1, 2, 4, 6) if number <= depth}
-    return _choices(wanted, subject, choices)
+    return _choices(request, subject, choices)
 
 
-def pooling(wanted: Request, subject: Subject) -> dict[str, float]:
+def pooling(request: Request, subject: Subject) -> dict[str, float]:
     from repro.evals.features import Layers
 
-    return _choices(wanted, subject, {"cls": Layers(1), "cls_avg": Layers(1, pooled=True)})
+    return _choices(request, subject, {"cls": Layers(1), "cls_avg": Layers(1, pooled=True)})
 
 
-def _choices(wanted: Request, subject: Subject, choices: Mapping[str, Layers]) -> dict[str, float]:
+def _choices(request: Request, subject: Subject, choices: Mapping[str, Layers]) -> dict[str, float]:
     """Linear probes on several choices of layers, of both tiers."""
     from repro.evals.linear import LinearSettings, linear_probes
 
-    config, epochs = subject.config, wanted.settings["linear_epochs"]
+    config, epochs = subject.config, request.settings["linear_epochs"]
     settings = LinearSettings(epochs=epochs, seed=config.seed, resolution=config.data.resolution)
-    layers, dataset = list(choices.values()), labelled(wanted, subject)
+    layers, dataset = list(choices.values()), labelled(request, subject)
     results = linear_probes(
         subject.backbone, dataset, settings, layers, subject.device, cache=subject.cache
     )
@@ -79,58 +79,58 @@ def _choices(wanted: Request, subject: Subject, choices: Mapping[str, Layers]) -
     return official | {f"linear_{name}_clean": result.clean for name, result in pairs}
 
 
-def logistic(wanted: Request, subject: Subject) -> dict[str, float]:
+def logistic(request: Request, subject: Subject) -> dict[str, float]:
     from repro.evals.logistic import logistic_accuracies
 
-    dataset = labelled(wanted, subject)
+    dataset = labelled(request, subject)
     pair = (subject.features(split) for split in (dataset.train, dataset.test))
     train_NF, test_MF = pair
     labels_N, labels_M = dataset.train.labels_N, dataset.test.labels_N
     seed = subject.config.seed
-    found = logistic_accuracies(train_NF, labels_N, test_MF, labels_M, seed)
-    subject.details["converged"] = found.converged
-    return found.metrics()
+    regression = logistic_accuracies(train_NF, labels_N, test_MF, labels_M, seed)
+    subject.details["converged"] = regression.converged
+    return regression.metrics()
 
 
-def finetune(wanted: Request, subject: Subject) -> dict[str, float]:
-    return _tuned(wanted, subject, subject.backbone).metrics()
+def finetune(request: Request, subject: Subject) -> dict[str, float]:
+    return _tuned(request, subject, subject.backbone).metrics()
 
 
-def scratch(wanted: Request, subject: Subject) -> dict[str, float]:
-    found = _tuned(wanted, subject, subject.untrained()).metrics()
-    return {key.replace("finetune", "scratch"): value for key, value in found.items()}
+def scratch(request: Request, subject: Subject) -> dict[str, float]:
+    metrics = _tuned(request, subject, subject.untrained()).metrics()
+    return {key.replace("finetune", "scratch"): value for key, value in metrics.items()}
 
 
-def _tuned(wanted: Request, subject: Subject, backbone: nn.Module) -> FinetuneResult:
+def _tuned(request: Request, subject: Subject, backbone: nn.Module) -> FinetuneResult:
     from repro.evals.finetune import FinetuneSettings
     from repro.evals.finetune import finetune as tune
 
     config = subject.config
-    epochs, batch, lr = (wanted.settings[f"finetune_{key}"] for key in ("epochs", "batch", "lr"))
+    epochs, batch, lr = (request.settings[f"finetune_{key}"] for key in ("epochs", "batch", "lr"))
     settings = FinetuneSettings(epochs, batch, lr, config.data.resolution, config.seed)
-    return tune(backbone, labelled(wanted, subject), settings, subject.device)
+    return tune(backbone, labelled(request, subject), settings, subject.device)
 
 
-def labelled(wanted: Request, subject: Subject) -> Dataset:
+def labelled(request: Request, subject: Subject) -> Dataset:
     """The images with classes that a request is about: the run's own or a benchmark's, all of
     them or a few for training.
     """
     from repro.data.low_shot import low_shot
 
-    benchmark, _, suffix = wanted.data.partition("-")
+    benchmark, _, suffix = request.data.partition("-")
     if benchmark in LOW_SHOT:
-        return low_shot(subject.dataset, LOW_SHOT[benchmark], wanted.root)
-    dataset = _benchmark(wanted, subject) if benchmark else subject.dataset
+        return low_shot(subject.dataset, LOW_SHOT[benchmark], request.root)
+    dataset = _benchmark(request, subject) if benchmark else subject.dataset
     return low_shot(dataset, LOW_SHOT[suffix]) if suffix in LOW_SHOT else dataset
 
 
-def _benchmark(wanted: Request, subject: Subject) -> Dataset:
+def _benchmark(request: Request, subject: Subject) -> Dataset:
     """A classification benchmark at the resolution at which the run is evaluated."""
     from repro.config.schema import DataConfig, DataKind
     from repro.data.datasets import open_dataset
     from repro.data.listed import PLACES_LISTS, open_inaturalist, open_places205
 
-    config, name = subject.config.data, wanted.source
+    config, name = subject.config.data, request.source
     side = config.resolution
     resize = max(side, config.eval_resize)
     data = DataConfig(DataKind.folder, name, resolution=side, eval_resize=resize)
@@ -138,7 +138,7 @@ def _benchmark(wanted: Request, subject: Subject) -> Dataset:
     if name in TORCHVISION:
         data = replace(data, kind=DataKind.torchvision, name=TORCHVISION[name])
     if name in INATURALIST:
-        return open_inaturalist(data, Path(wanted.root), resources, INATURALIST[name])
-    if name == "places205" and (Path(wanted.root) / PLACES_LISTS).is_dir():
-        return open_places205(data, Path(wanted.root), resources)
-    return open_dataset(data, wanted.root, resources, subject.device)
+        return open_inaturalist(data, Path(request.root), resources, INATURALIST[name])
+    if name == "places205" and (Path(request.root) / PLACES_LISTS).is_dir():
+        return open_places205(data, Path(request.root), resources)
+    return open_dataset(data, request.root, resources, subject.device)

@@ -22,7 +22,7 @@ from repro.harness.runs.store import RunFolder
 REQUEST = ".request.json"
 
 
-def request(name: str, config: RunConfig) -> Request:
+def request_for(name: str, config: RunConfig) -> Request:
     """What `linear` or `attention@voc12` means for a run of this scale and cluster."""
     protocol, _, data = name.partition("@")
     settings = {key: getattr(config.protocols, key) for key in PROTOCOLS[protocol].settings}
@@ -37,27 +37,27 @@ def benchmark_of(data: str) -> str:
     return data.partition("-")[0]
 
 
-def without_data(wanted: Request) -> bool:
+def without_data(request: Request) -> bool:
     """Whether the benchmark has neither a stand-in at this scale nor a folder on this cluster."""
-    benchmark = benchmark_of(wanted.data)
+    benchmark = benchmark_of(request.data)
     return bool(benchmark) and not (
-        wanted.root or benchmark in LOW_SHOT or wanted.source != benchmark
+        request.root or benchmark in LOW_SHOT or request.source != benchmark
     )
 
 
 def ask(folder: RunFolder, names: Iterable[str], config: RunConfig) -> None:
     """Leave requests in a run folder; those without data are left out."""
     for name in names:
-        wanted = request(name, config)
-        if without_data(wanted):
+        request = request_for(name, config)
+        if without_data(request):
             continue
         file = _file(folder, name)
-        if read_request(file) != wanted:
+        if read_request(file) != request:
             file.parent.mkdir(exist_ok=True)
-            write_json(file, asdict(wanted))
+            write_json(file, asdict(request))
 
 
-def asked(folder: RunFolder) -> dict[str, Request]:
+def requests_in(folder: RunFolder) -> dict[str, Request]:
     """The requests in a run folder, by name."""
     files = sorted((folder.path / "evaluations").glob(f"*{REQUEST}"))
     requests = [request for file in files if (request := read_request(file))]

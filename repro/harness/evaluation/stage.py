@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from repro.errors import UserError
 from repro.harness.evaluation.names import PROTOCOLS
 from repro.harness.evaluation.protocol import Subject
-from repro.harness.evaluation.requests import asked
+from repro.harness.evaluation.requests import requests_in
 from repro.harness.runs.environment import environment
 from repro.harness.runs.evaluations import Request, RunEvaluation, read_evaluation
 from repro.harness.runs.failures import Failure, failure_of, read_failure, write_failure
@@ -42,13 +42,13 @@ def missing(folder: RunFolder, further: Iterable[Request] = ()) -> list[str]:
     """
     if folder.result() is None or not has_checkpoint(folder):
         return []
-    requests = wanted_of(folder) | {one.name: one for one in further}
-    return [name for name, wanted in requests.items() if not _answered(folder, wanted)]
+    requests = requests_of(folder) | {one.name: one for one in further}
+    return [name for name, request in requests.items() if not _answered(folder, request)]
 
 
-def wanted_of(folder: RunFolder) -> dict[str, Request]:
+def requests_of(folder: RunFolder) -> dict[str, Request]:
     """What every run gets and what this one was asked for, by name."""
-    return {name: Request(name) for name in AFTER_TRAINING} | asked(folder)
+    return {name: Request(name) for name in AFTER_TRAINING} | requests_in(folder)
 
 
 def has_checkpoint(folder: RunFolder) -> bool:
@@ -72,10 +72,10 @@ def evaluate(folder: RunFolder, again: Sequence[str] = ()) -> bool:
     files.mkdir(exist_ok=True)
     try:
         with hold(files / ".lock", f"{folder.path}: another process evaluates it", PATIENCE):
-            wanted, fine = wanted_of(folder), True
+            requests, fine = requests_of(folder), True
             for name in again or missing(folder):
                 try:
-                    _make(folder, wanted[name])
+                    _make(folder, requests[name])
                 except Exception as error:  # noqa: BLE001  whatever happened, the folder must tell
                     why = failure_of(error, folder.step)
                     with suppress(OSError):
@@ -89,7 +89,7 @@ def evaluate(folder: RunFolder, again: Sequence[str] = ()) -> bool:
     return fine
 
 
-def _make(folder: RunFolder, wanted: Request) -> None:
+def _make(folder: RunFolder, request: Request) -> None:
     from repro.dino.fast.kernels import choose_kernels
     from repro.distributed import choose_device
 
@@ -101,20 +101,20 @@ def _make(folder: RunFolder, wanted: Request) -> None:
     weights = loaded(folder, kernels=choose_kernels(config, device))
     cache = None if config.data.made_here else folder.path.parents[1] / "features"
     subject = Subject(weights.backbone.to(device), config, device, cache)
-    metrics = measure(wanted, subject)
+    metrics = measure(request, subject)
     made = RunEvaluation(
-        protocol=wanted.protocol,
-        request=wanted,
+        protocol=request.protocol,
+        request=request,
         step=weights.step,
         metrics=dict(metrics),
         details=subject.details,
         env=made_on(device),
         wall_seconds=time.monotonic() - begun,
     )
-    made.write(evaluation_file(folder, wanted.name))
-    _failure_file(folder, wanted.name).unlink(missing_ok=True)
-    folder.event("evaluated", protocol=wanted.name)
-    print(f"evaluated {wanted.name} in {made.wall_seconds:.1f} s: {in_words(metrics)}")
+    made.write(evaluation_file(folder, request.name))
+    _failure_file(folder, request.name).unlink(missing_ok=True)
+    folder.event("evaluated", protocol=request.name)
+    print(f"evaluated {request.name} in {made.wall_seconds:.1f} s: {in_words(metrics)}")
 
 
 def loaded(folder: RunFolder, network: str = "teacher", kernels: Kernels | None = None) -> Weights:
@@ -142,34 +142,34 @@ def made_on(device: torch.device) -> dict[str, Any]:
     return {key: value for key, value in environment(device.type).items() if key != "diff"}
 
 
-def measure(wanted: Request, subject: Subject) -> dict[str, float]:
-    """The numbers that `wanted` asks for; those of a benchmark carry its name: `jaccard@voc12`.
+def measure(request: Request, subject: Subject) -> dict[str, float]:
+    """The numbers that `request` asks for; those of a benchmark carry its name: `jaccard@voc12`.
 
     Raises:
         UserError: data that are missing or unreadable, or that do not suit the backbone; weights
             that are not finite, of which rankings and masks would still give some number.
     """
     if not all(bool(tensor.isfinite().all()) for tensor in subject.backbone.state_dict().values()):
-        raise UserError(f"{wanted.protocol}: weights that are not finite: the training diverged")
-    found = PROTOCOLS[wanted.protocol].measure(wanted, subject)
-    ending = f"@{wanted.data}" if wanted.data else ""
-    return {f"{key}{ending}": value for key, value in found.items()}
+        raise UserError(f"{request.protocol}: weights that are not finite: the training diverged")
+    metrics = PROTOCOLS[request.protocol].measure(request, subject)
+    ending = f"@{request.data}" if request.data else ""
+    return {f"{key}{ending}": value for key, value in metrics.items()}
 
 
 def in_words(metrics: Mapping[str, float]) -> str:
     """Accuracies in percent; rates, penalties, speed and memory as they are."""
 
-    def words(key: str, value: float) -> str:
+    def with_unit(key: str, value: float) -> str:
         plain = key.partition("@")[0].endswith(("rate", "penalty", "per_second", "GB"))
         return f"{key} {value:g}" if plain else f"{key} {value:.1f} %"
 
-    return ", ".join(words(key, value) for key, value in metrics.items())
+    return ", ".join(with_unit(key, value) for key, value in metrics.items())
 
 
-def _answered(folder: RunFolder, wanted: Request) -> bool:
+def _answered(folder: RunFolder, request: Request) -> bool:
     """Whether its numbers are there, made with the settings that are asked for."""
-    made = read_evaluation(evaluation_file(folder, wanted.name))
-    return made is not None and made.answers(wanted)
+    made = read_evaluation(evaluation_file(folder, request.name))
+    return made is not None and made.answers(request)
 
 
 def evaluation_file(folder: RunFolder, name: str) -> Path:

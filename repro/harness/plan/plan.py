@@ -14,7 +14,7 @@ from repro.config.identity import run_id, run_ids, slug
 from repro.config.schema import RunConfig
 from repro.errors import UserError
 from repro.harness.evaluation.names import evaluations
-from repro.harness.evaluation.requests import benchmark_of, request, without_data
+from repro.harness.evaluation.requests import benchmark_of, request_for, without_data
 from repro.harness.evaluation.stage import missing
 from repro.harness.experiments.clusters import Cluster
 from repro.harness.experiments.experiment import row_config, select
@@ -89,7 +89,7 @@ def plan(
     viewed = (with_view(run, seen) for run in runs.values())
     known = tuple(_not_yet_asked(run, folders.get(run.id)) for run in viewed)
     todo = {run.id: run.config for run in known if to_do(run)}
-    requests = [request(name, run.config) for run in known for name in run.requests]
+    requests = [request_for(name, run.config) for run in known for name in run.requests]
     lacking = sorted({benchmark_of(one.data) for one in requests if without_data(one)})
     return Plan(known, tuple(skipped), estimate(todo, scale, results), tuple(lacking))
 
@@ -104,7 +104,7 @@ def _not_yet_asked(run: PlannedRun, folder: RunFolder | None) -> PlannedRun:
     """A finished run lacks an evaluation also before its folder has been asked for it."""
     evaluated = run.evaluation in (EvaluationState.none, EvaluationState.done)
     if folder and run.state is State.done and evaluated:
-        requests = (request(name, run.config) for name in run.requests)
+        requests = (request_for(name, run.config) for name in run.requests)
         if missing(folder, [one for one in requests if not without_data(one)]):
             return replace(run, evaluation=EvaluationState.missing)
     return run

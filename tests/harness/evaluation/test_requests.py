@@ -12,7 +12,7 @@ from repro.config.compose import compose
 from repro.config.schema import Paths
 from repro.harness.evaluation import stage as evaluation
 from repro.harness.evaluation.names import PROTOCOLS, evaluations, numbers, protocol_of, tier_of
-from repro.harness.evaluation.requests import ask, asked, request, without_data
+from repro.harness.evaluation.requests import ask, request_for, requests_in, without_data
 from repro.harness.evaluation.stage import evaluate, missing
 from repro.harness.experiments.clusters import load_cluster
 from repro.harness.experiments.experiment import experiment_ids, load
@@ -78,14 +78,14 @@ def test_every_column_of_every_experiment_is_a_number_that_something_leaves(name
 
 
 def test_a_stand_in_serves_small_scales_and_a_folder_the_paper_s(smoke: MakeConfig) -> None:
-    small = request("attention@voc12", smoke())
+    small = request_for("attention@voc12", smoke())
     assert (small.protocol, small.data, small.source) == ("attention", "voc12", "composites")
     assert not without_data(small)
     config = smoke()
     config = replace(config, protocols=replace(config.protocols, stand_ins={}))
-    assert without_data(request("attention@voc12", config))
+    assert without_data(request_for("attention@voc12", config))
     placed = replace(config, paths=Paths(benchmarks={"voc12": "/data/voc"}))
-    found = request("attention@voc12", placed)
+    found = request_for("attention@voc12", placed)
     assert (found.source, found.root) == ("voc12", "/data/voc")
     assert not without_data(found)
 
@@ -105,7 +105,7 @@ def test_a_run_is_asked_through_its_folder_and_answers_once(
     monkeypatch.setattr(evaluation, "_make", lambda _f, wanted: made.append(wanted.name))
     assert missing(finished) == ["knn"]
     ask(finished, ["linear", "attention@voc12"], smoke())
-    assert set(asked(finished)) == {"linear", "attention@voc12"}
+    assert set(requests_in(finished)) == {"linear", "attention@voc12"}
     assert finished.evaluations() == {}
     assert missing(finished) == ["knn", "attention@voc12", "linear"]
     assert evaluate(finished)
@@ -119,7 +119,7 @@ def test_an_answer_with_other_settings_is_made_again_and_a_moved_folder_is_not(
 
     from repro.files import write_json
 
-    wanted = request("linear", smoke())
+    wanted = request_for("linear", smoke())
     answer = {"request": asdict(replace(wanted, root="/elsewhere")), "metrics": {"linear": 1.0}}
     ask(finished, ["linear"], smoke())
     write_json(finished.path / "evaluations" / "linear.json", answer)
@@ -134,7 +134,7 @@ def test_a_benchmark_without_data_is_not_asked_for_and_the_plan_says_so(
     config = smoke()
     bare = replace(config, protocols=replace(config.protocols, stand_ins={}))
     ask(finished, ["attention@voc12"], bare)
-    assert asked(finished) == {}
+    assert requests_in(finished) == {}
     assert plan(["AD_attn"], "paper", 1, tmp_path).without_data == ("voc12",)
     assert plan(["AD_attn"], "smoke", 1, tmp_path).without_data == ()
     cluster = structs.replace(load_cluster("local"), data={"voc12": "/data/voc"})
