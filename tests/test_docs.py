@@ -49,7 +49,11 @@ CONTRADICTED = {  # commands whose exit code 1 is what the page says of them
 }
 # Those on the pages, T6 for its overclaim, T8 for its times.
 EXPERIMENTS = ("F6L", "F6R", "F7", "T3", "T6", "T7", "T8")
-MODULES = ("repro.sizing", "repro.harness.experiments.json_schema")
+MODULES = (
+    "repro.sizing",
+    "repro.harness.experiments.json_schema",
+    "repro.harness.runs.published_schema",
+)
 BARE = ("make", "make help")
 
 
@@ -156,9 +160,12 @@ def run_here(words: list[str], checkout: Checkout) -> None:
         assert code == expected, f"{line}\n{out.getvalue()[-1000:]}{err.getvalue()}"
     elif words[:2] == ["python", "-m"]:
         assert words[2] in MODULES, line
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", words[2:])
+        call, _, target = line.partition(" > ")
+        out = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
+            patch.setattr(sys, "argv", call.split()[2:])
             runpy.run_module(words[2], run_name="__main__")
+        assert not target or out.getvalue() == (ROOT / target).read_text(), line
     elif words[0] == "make":
         assert_targets(words[1:])
     elif words[0] == "cp":
