@@ -7,31 +7,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from analysis.evidence.frame import (
-    PAPER,
-    Evidence,
-    all_runs_of,
-    cell,
-    clean_cell,
-    config_of,
-    load_evidence,
-    resolve,
-    resolve_row,
-    row_distance,
-    runs_of,
-)
+from analysis.evidence.evidence import Evidence, load_evidence
+from analysis.evidence.rows import PAPER, MeasuredRow, once
 from analysis.evidence.stats import mean_interval
 from analysis.verdicts.cells import CellVerdict, column_spread, judge_cells
 from analysis.verdicts.claims import ClaimVerdict, judge_ours, judge_reported
 from repro.errors import UserError, nearest
 from repro.harness.evaluation.names import protocol_of, tier_of
+from repro.harness.experiments.address import Address
 from repro.harness.experiments.claims import Claim
 from repro.harness.experiments.experiment import Experiment, experiment_ids
 from repro.harness.experiments.folders import experiments_dir, results_dir
@@ -45,7 +35,7 @@ CLAIM = "C."  # how the ids of claims begin
 
 
 def explain(address: str, scale: str) -> dict[str, Any]:
-    """Everything behind one cell (`T7:r2:knn`) or one claim (`C.T7.4`).
+    """Everything behind one cell (`T7:r2:knn` or `T7.r2.knn`) or one claim (`C.T7.4`).
 
     Raises:
         UserError: the address is neither, or what it names does not exist.
@@ -53,11 +43,11 @@ def explain(address: str, scale: str) -> dict[str, Any]:
     if address.startswith(CLAIM):
         claim_named(address, Evidence(PAPER, {}))  # a mistake is said before records are read
         return Explainer(load_evidence(scale)).claim(address)
-    if address.count(":") != 2:
-        raise UserError(
-            f"'{address}' is not a cell: write ID:ROW:METRIC, e.g. T7:r2:knn (or a claim: C.T7.1)"
-        )
-    return Explainer(load_evidence(scale)).cell(address)
+    try:
+        cell = Address.of_cell(address)
+    except UserError as error:
+        raise UserError(f"{error} (or a claim: C.T7.1)") from None
+    return Explainer(load_evidence(scale)).cell(cell)
 
 
 def claim_named(name: str, evidence: Evidence) -> tuple[Experiment, Claim]:
@@ -78,10 +68,8 @@ class Explainer:
     """Answers about one body of evidence; verdicts, folders and the ledger are read once."""
 
     evidence: Evidence
-    _cells: dict[str, dict[tuple[str, str], CellVerdict]] = field(default_factory=dict)
-    _claims: dict[str, list[ClaimVerdict]] = field(default_factory=dict)
 
-    def cell(self, address: str) -> dict[str, Any]:
+    def cell(self, address: str | Address) -> dict[str, Any]:
         """Everything behind one cell.
 
         Returns:
@@ -92,33 +80,30 @@ class Explainer:
             `tier` is official, clean or empty, `clean` the mean of the clean tier where the two
             differ, `evaluation` the request that gave the number, null for training's own.
         """
-        name, row_name, key = address.split(":")
-        experiment = self.evidence.experiment(name)
-        row, column = experiment.row(row_name), experiment.metric(key)
-        source = row.of.get(key, column.of)
-        found = cell(experiment, row, key, self.evidence)
-        clean = clean_cell(experiment, row, key, self.evidence)
-        values = list(found.values.values())
+        if isinstance(address, str):
+            address = Address.of_cell(address)
+        row, key = self.evidence.row(address), address.metric
+        experiment, column = row.experiment, row.experiment.metric(key)
+        source, cell, clean = row.source(key), row.cell(key), row.clean_cell(key)
+        values = list(cell.values.values())
         spread = column_spread(experiment, column, self.evidence)
         interval = mean_interval(values, spread=spread) if values else None
         bounds = [interval.low, interval.high] if interval else []
-        verdict = self.cell_verdicts(experiment)[row_name, key]
-        runs = runs_of(experiment, row, self.evidence, column.variant)
-        paper, scale = read_paper(), self.evidence.scale
-        trained = not row.why_not(scale)
-        distance = row_distance(experiment, row, scale, column.variant) if trained else {}
+        verdict = self.cell_verdicts(experiment.id)[row.name, key]
+        runs, paper = row.runs(column.variant), read_paper()
+        distance = {} if row.missing else row.distance(column.variant)
         return {
-            "cell": address,
-            "scale": scale,
-            "reported": found.reported,
-            "sources": [paper.sources.get(one, one) for one in row.source],
+            "cell": address.typed,
+            "scale": self.evidence.scale,
+            "reported": cell.reported,
+            "sources": [paper.sources.get(one, one) for one in row.row.source],
             "mean": interval.mean if interval else None,
             "interval": bounds if bounds and not any(map(math.isnan, bounds)) else None,
             "spread": interval.source if interval else "",
             "n": len(values),
-            "missing": str(found.missing or ""),
-            "difference": interval.mean - found.reported
-            if interval and found.reported is not None
+            "missing": str(cell.missing or ""),
+            "difference": interval.mean - cell.reported
+            if interval and cell.reported is not None
             else None,
             "verdict": str(verdict.verdict),
             "rule": verdict.rule,
@@ -127,14 +112,14 @@ class Explainer:
             "clean": clean.mean if clean else None,
             "others": [
                 {"value": value, "what": anchor.what, "source": paper.sources[anchor.source]}
-                for value, anchor in paper.anchors_of(found.address)
+                for value, anchor in paper.anchors_of(str(address))
             ],
             "runs": [
                 self.run(runs[seed], source) | {"value": value}
-                for seed, value in found.values.items()
+                for seed, value in cell.values.items()
             ],
             "config_difference": {k: {"ours": a, "paper": b} for k, (a, b) in distance.items()},
-            "deviations": self._deviations(experiment, row_name) if trained else [],
+            "deviations": [] if row.missing else self._deviations(row),
         }
 
     def claim(self, name: str) -> dict[str, Any]:
@@ -147,7 +132,7 @@ class Explainer:
             missing}], runs, deviations}. `cells` and `rows` are what the claim rests on.
         """
         experiment, claim = claim_named(name, self.evidence)
-        (ours,) = (one for one in self.claim_verdicts(experiment) if one.id == name)
+        (ours,) = (one for one in self.claim_verdicts(experiment.id) if one.id == name)
         printed = judge_reported(experiment, Evidence(PAPER, {}))
         (reported,) = (one for one in printed if one.id == name)
         rows = dict.fromkeys(
@@ -155,16 +140,15 @@ class Explainer:
             for part in claim.body.parts()
             for address in (
                 *part.row_addresses(),
-                *(cell.rpartition(".")[0] for cell in part.cell_addresses()),
+                *(str(Address.of_cell(cell).of_its_row) for cell in part.cell_addresses()),
             )
         )
         runs: dict[str, dict[str, Any]] = {}
         ledger: dict[str, dict[str, str]] = {}
-        for address in rows:
-            of, row = resolve_row(address, self.evidence)
-            runs |= {run.id: self.run(run) for run in all_runs_of(of, row, self.evidence)}
-            if not row.why_not(self.evidence.scale):
-                ledger |= {entry["id"]: entry for entry in self._deviations(of, row.name)}
+        for row in map(self.evidence.row, rows):
+            runs |= {run.id: self.run(run) for run in row.all_runs}
+            if not row.missing:
+                ledger |= {entry["id"]: entry for entry in self._deviations(row)}
         return {
             "claim": name,
             "experiment": experiment.id,
@@ -186,15 +170,13 @@ class Explainer:
             "deviations": list(ledger.values()),
         }
 
-    def cell_verdicts(self, experiment: Experiment) -> Mapping[tuple[str, str], CellVerdict]:
-        if experiment.id not in self._cells:
-            self._cells[experiment.id] = judge_cells(experiment, self.evidence)
-        return self._cells[experiment.id]
+    @once
+    def cell_verdicts(self, experiment: str) -> Mapping[tuple[str, str], CellVerdict]:
+        return judge_cells(self.evidence.experiment(experiment), self.evidence)
 
-    def claim_verdicts(self, experiment: Experiment) -> list[ClaimVerdict]:
-        if experiment.id not in self._claims:
-            self._claims[experiment.id] = judge_ours(experiment, self.evidence)
-        return self._claims[experiment.id]
+    @once
+    def claim_verdicts(self, experiment: str) -> list[ClaimVerdict]:
+        return judge_ours(self.evidence.experiment(experiment), self.evidence)
 
     def run(self, run: Record, source: str = "") -> dict[str, Any]:
         """Where one number of a run comes from: its evaluation's code and host, or its training's.
@@ -227,30 +209,26 @@ class Explainer:
     def ledger(self) -> list[Deviation]:
         return read_ledger(experiments_dir())
 
-    def _deviations(self, experiment: Experiment, row_name: str) -> list[dict[str, str]]:
+    def _deviations(self, row: MeasuredRow) -> list[dict[str, str]]:
         """The entries of the deviation ledger that concern any run of a row."""
-        row = experiment.row(row_name)
-        configs = {
-            variant: config_of(experiment, row, self.evidence.scale, variant)
-            for variant in experiment.runs_a_row
-        }
-        concerning = concerned(self.ledger, experiment.id, configs)
+        configs = {variant: row.config(variant) for variant in row.experiment.runs_a_row}
+        concerning = concerned(self.ledger, row.experiment.id, configs)
         return [{"id": entry.id, "what": str(entry)} for entry, _ in concerning]
 
     def _short_cell(self, address: str) -> dict[str, Any]:
-        found = resolve(address, self.evidence)
+        cell = self.evidence.cell(address)
         return {
-            "cell": f"{found.experiment}:{found.row}:{found.metric}",
-            "reported": found.reported,
-            "mean": found.mean,
-            "n": len(found.values),
-            "missing": str(found.missing or ""),
+            "cell": cell.address.typed,
+            "reported": cell.reported,
+            "mean": cell.mean,
+            "n": len(cell.values),
+            "missing": str(cell.missing or ""),
         }
 
     def _short_row(self, address: str) -> dict[str, Any]:
-        experiment, row = resolve_row(address, self.evidence)
-        n = len(all_runs_of(experiment, row, self.evidence))
-        missing = "" if n else str(row.why_not(self.evidence.scale) or NOT_RUN)
+        row = self.evidence.row(address)
+        n = len(row.all_runs)
+        missing = "" if n else str(row.missing or NOT_RUN)
         return {"row": address, "n": n, "missing": missing}
 
 

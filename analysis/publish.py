@@ -15,9 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from analysis.evidence.frame import (
+from analysis.evidence.evidence import (
     Evidence,
-    all_runs_of,
     load_evidence,
     published_dir,
     published_records,
@@ -73,8 +72,8 @@ def append(ids: Sequence[str], scale: str) -> Publication:
     wanted = {
         run.id: run
         for experiment in map(evidence.experiment, ids)
-        for row in experiment.rows
-        for run in all_runs_of(experiment, row, evidence)
+        for row in evidence.rows(experiment)
+        for run in row.all_runs
     }
     if not wanted:
         raise UserError(
@@ -140,7 +139,7 @@ def rebuild(scale: str) -> list[Path]:
     written: list[Path] = []
     shown: list[tuple[Experiment, Printed]] = []
     for experiment in map(evidence.experiment, experiment_ids()):
-        if not any(all_runs_of(experiment, row, evidence) for row in experiment.rows):
+        if not any(row.all_runs for row in evidence.rows(experiment)):
             continue
         printed = build(experiment, evidence)
         shown.append((experiment, printed))

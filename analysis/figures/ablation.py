@@ -23,7 +23,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.evidence.frame import Cell, Evidence, all_runs_of, cell, config_of, runs_of
+from analysis.evidence.evidence import Evidence
+from analysis.evidence.rows import MeasuredRow
 from analysis.figures.style import (
     GREY,
     OUR_COLOUR,
@@ -95,14 +96,16 @@ def variable_of(experiment: Experiment) -> Variable:
     return Variable(columns[figure.over], figure.key, families, numbers)
 
 
-def numbers_at(experiment: Experiment, variable: Variable, scale: str) -> Mapping[str, float]:
-    """The variable's numbers at a scale; the paper's where no config key holds them."""
+def numbers_at(
+    experiment: Experiment, variable: Variable, evidence: Evidence
+) -> Mapping[str, float]:
+    """The variable's numbers at our scale; the paper's where no config key holds them."""
     if not variable.key:
         return variable.numbers
     number, variant = attrgetter(variable.key), experiment.runs_a_row[0]
     return {
-        row.name: float(number(config_of(experiment, row, scale, variant)))
-        for row in experiment.rows
+        row.name: float(number(row.config(variant)))
+        for row in evidence.rows(experiment)
         if row.name in variable.numbers
     }
 
@@ -112,7 +115,7 @@ def draw_ablation(experiment: Experiment, evidence: Evidence) -> Figure:
     variable = variable_of(experiment)
     metrics = _metrics(experiment, evidence)
     figure, grid = panels(len(metrics), 2, height=0.75 + 2.2 * len(metrics))
-    here = numbers_at(experiment, variable, evidence.scale)
+    here = numbers_at(experiment, variable, evidence)
     families = dict.fromkeys(variable.family(row) for row in experiment.rows)
     styles = looks(list(families))
     for (left, right), metric in zip(grid, metrics, strict=True):
@@ -126,13 +129,15 @@ def draw_ablation(experiment: Experiment, evidence: Evidence) -> Figure:
             colour = look.colour if len(styles) > 1 else OUR_COLOUR
             mark = look.marker if len(styles) > 1 else "o"
             how = {"ls": look.dashes, "marker": mark, "color": colour}
-            cells = {row.name: cell(experiment, row, metric.key, evidence) for row in rows}
+            measured = [evidence.of(experiment, row) for row in rows]
+            measured = [row for row in measured if row.cell(metric.key).values]
             means = {
-                n: float(np.mean(list(c.values.values()))) for n, c in cells.items() if c.values
+                row.name: float(np.mean(list(row.cell(metric.key).values.values())))
+                for row in measured
             }
             places = _curve(right, variable, rows, here, means, metric, **how)
-            for row in (row for row in rows if row.name in means):
-                _seeds(right, places[row.name], cells[row.name], experiment, row, evidence, colour)
+            for row in measured:
+                _seeds(right, places[row.name], row, metric, colour)
         for axes, numbers in ((left, variable.numbers), (right, here)):
             _axis(axes, variable, experiment, numbers)
         left.set_ylabel(axis_label(metric))
@@ -154,7 +159,7 @@ def _metrics(experiment: Experiment, evidence: Evidence) -> list[Metric]:
         metric
         for metric in experiment.metrics
         if len({row.reported.get(metric.key) for row in experiment.rows}) > 1
-        and any(cell(experiment, row, metric.key, evidence).values for row in experiment.rows)
+        and any(row.cell(metric.key).values for row in evidence.rows(experiment))
     ]
     return sorted(varied or experiment.metrics[:1], key=lambda metric: metric.unit != "%")
 
@@ -211,22 +216,14 @@ def _free_side(line: Sequence[tuple[float, float]], i: int) -> tuple[tuple[float
     return (4.0 if right else -4.0, -8.0 if below else 8.0), "left" if right else "right"
 
 
-def _seeds(
-    axes: Axes,
-    x: float,
-    measured: Cell,
-    experiment: Experiment,
-    row: Row,
-    evidence: Evidence,
-    colour: Any,
-) -> None:
+def _seeds(axes: Axes, x: float, row: MeasuredRow, metric: Metric, colour: Any) -> None:
     """Every seed as a dot, a cross where the collapse sentinel reported it, and the interval."""
-    runs = runs_of(experiment, row, evidence, experiment.runs_a_row[0])
-    for seed, value in measured.values.items():
+    runs, values = row.runs(metric.variant), row.cell(metric.key).values
+    for seed, value in values.items():
         healthy = runs[seed].sentinel.healthy
         mark, size = ("o", 3) if healthy else ("x", 5.5)
         axes.plot([x], [value], mark, color=colour, ms=size, alpha=0.6, mew=0 if healthy else 1.4)
-    whiskers(axes, x, list(measured.values.values()))
+    whiskers(axes, x, list(values.values()))
 
 
 def _place(variable: Variable, row: Row, numbers: Mapping[str, float]) -> float:
@@ -258,7 +255,7 @@ def _axis(
 
 def _floor(axes: Axes, experiment: Experiment, evidence: Evidence) -> None:
     """k-NN of the networks before training, over all runs of the table."""
-    runs = [run for row in experiment.rows for run in all_runs_of(experiment, row, evidence)]
+    runs = [run for row in evidence.rows(experiment) for run in row.all_runs]
     axes.axhline(float(np.mean([run.metric("knn_random") for run in runs])), **FLOOR, zorder=0)
 
 

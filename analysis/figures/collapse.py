@@ -16,14 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.evidence.frame import (
-    PAPER,
-    Evidence,
-    config_of,
-    curves,
-    reported_curves,
-    runs_of,
-)
+from analysis.evidence.evidence import Evidence
+from analysis.evidence.frames import curves, reported_curves
 from analysis.figures.style import (
     GREY,
     ONSETS,
@@ -48,6 +42,7 @@ def draw_collapse(experiment: Experiment, evidence: Evidence) -> Figure:
     figure, grid = panels(2, 2, height=4.9, sharex=True)
     styles = looks([row.name for row in experiment.rows])
     paper, measured = reported_curves(experiment), curves(experiment, evidence)
+    first = evidence.rows(experiment)[0]
     for column, metric in enumerate(("entropy", "kl")):
         above, below = grid[:, column]
         points = paper[paper["metric"] == metric]
@@ -55,8 +50,8 @@ def draw_collapse(experiment: Experiment, evidence: Evidence) -> Figure:
         reading_band(above, points, "row", styles, experiment.metric(metric).reading)
         lines(below, measured[measured["metric"] == metric], "row", styles)
         mark_onsets(below, experiment, evidence, metric, styles)
-        for axes, scale in ((above, PAPER), (below, evidence.scale)):
-            _limits(axes, metric, _prototypes(experiment, scale))
+        for axes, config in ((above, first.paper_config()), (below, first.config())):
+            _limits(axes, metric, config.head.prototypes)
         above.set_title(NAMES[metric])
         share_of_training(below)
         above.tick_params(labelbottom=False)
@@ -85,11 +80,11 @@ def mark_onsets(
     """A mark a seed that the sentinel reported, on that seed's own curve."""
     measured = curves(experiment, evidence)
     measured = measured[measured["metric"] == metric]
-    for row in experiment.rows:
-        for seed, run in runs_of(experiment, row, evidence).items():
-            if (found := onset(run)) is None:
+    for row in evidence.rows(experiment):
+        for seed, run in row.runs().items():
+            if (began := onset(run)) is None:
                 continue
-            state, share = found
+            state, share = began
             own = measured[(measured["row"] == row.name) & (measured["seed"] == seed)]
             height = np.interp(share, own["fraction"], own["value"])
             how: dict[str, Any] = {"ms": 7, "mec": "black", "mew": 0.8, "clip_on": False}
@@ -126,8 +121,8 @@ def _legend(
     errors = [experiment.metric(metric).reading for metric in NAMES]
     read = f"band above: reading error, {errors[0]} and {errors[1]} nats"
     handles.append(Line2D([], [], color=GREY, lw=6, alpha=0.3, label=read))
-    runs = [r for row in experiment.rows for r in runs_of(experiment, row, evidence).values()]
-    states = {found[0] for run in runs if (found := onset(run))}
+    runs = [run for row in evidence.rows(experiment) for run in row.runs().values()]
+    states = {began[0] for run in runs if (began := onset(run))}
     handles += [
         Line2D([], [], ls="", marker=mark, color="0.85", mec="black", mew=0.8, ms=7,
                label=f"collapse sentinel: {state.replace('_', ' ')}, onset in one seed")
@@ -135,7 +130,3 @@ def _legend(
         if state in states
     ]  # fmt: skip
     return handles
-
-
-def _prototypes(experiment: Experiment, scale: str) -> int:
-    return config_of(experiment, experiment.rows[0], scale).head.prototypes

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.evidence.frame import Evidence, cell
+from analysis.evidence.evidence import Evidence
 from analysis.figures.style import GREY, looks, ours, panels, say, whiskers
 from repro.harness.experiments.experiment import Experiment
 
@@ -18,7 +18,7 @@ SPREAD = 0.62  # of a line's height, over which the columns are spread
 
 def draw_columns(experiment: Experiment, evidence: Evidence) -> Figure:
     """Every seed as a small mark, the mean as a large one; columns differ in colour and shape."""
-    rows, columns = experiment.rows, experiment.metrics
+    rows, columns = evidence.rows(experiment), experiment.metrics
     styles = looks([metric.key for metric in columns])
     figure, grid = panels(1, 2, height=1.3 + 0.8 * len(rows))
     left, right = grid[0]
@@ -26,7 +26,7 @@ def draw_columns(experiment: Experiment, evidence: Evidence) -> Figure:
         for number, metric in enumerate(columns):
             height = place + SPREAD * ((number + 0.5) / len(columns) - 0.5)
             look = styles[metric.key]
-            c = cell(experiment, row, metric.key, evidence)
+            c = row.cell(metric.key)
             if c.reported is not None:
                 left.plot([c.reported], [height], look.marker, color=look.colour, ms=6)
                 say(left, f"{c.reported:.{metric.decimals}f}", (c.reported, height), (7, 0))
@@ -38,7 +38,7 @@ def draw_columns(experiment: Experiment, evidence: Evidence) -> Figure:
                 right.plot([mean], [height], look.marker, color=look.colour, ms=6.5, mec="black")
                 whiskers(right, height, seeds, upright=False)
                 say(right, f"{mean:.{metric.decimals}f}", (mean, height), (0, 8), "center")
-    left.set_yticks(range(len(rows)), [row.label for row in rows])
+    left.set_yticks(range(len(rows)), [row.row.label for row in rows])
     right.set_yticks(range(len(rows)), [""] * len(rows))
     left.set_title("paper")
     right.set_title(ours(evidence))

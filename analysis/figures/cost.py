@@ -14,9 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.evidence.frame import PAPER, Evidence, cell, config_of
+from analysis.evidence.evidence import Evidence
+from analysis.evidence.rows import MeasuredRow
 from analysis.figures.style import GREY, Look, looks, ours, panels, say, whiskers
-from repro.harness.experiments.experiment import Experiment, Metric, Row
+from repro.harness.experiments.experiment import Experiment, Metric
 
 Points = Mapping[str, Sequence[tuple[float, float]]]  # by row: (cost, accuracy), a seed each
 COSTS = {"time_h": "training time", "mem_G": "peak memory"}
@@ -28,27 +29,24 @@ def draw_cost(experiment: Experiment, evidence: Evidence) -> Figure:
     """Table 8: accuracy against time (one curve a training length) and against memory."""
     figure, grid = panels(2, 2, height=5.4)
     styles = looks(list(experiment.variants))
+    rows = {row.name: row for row in evidence.rows(experiment)}
     for place, of in enumerate(COSTS):
         costs = [metric for metric in experiment.metrics if metric.of == of]
         for axes, is_paper in zip(grid[place], (True, False), strict=True):
             scores = {
-                c.variant: _accuracy(experiment, c.variant, evidence, is_paper) for c in costs
+                c.variant: _accuracy(experiment, c.variant, rows.values(), is_paper) for c in costs
             }
             points = {
-                c.variant: points_of(experiment, c, scores[c.variant], evidence, is_paper)
-                for c in costs
+                c.variant: points_of(rows.values(), c, scores[c.variant], is_paper) for c in costs
             }
             factor, unit = _unit(costs[0], points.values())
             for variant, own in points.items():
                 draw_joined(axes, own, styles[variant], factor)
                 for name, pairs in own.items() if variant == costs[-1].variant else ():
-                    row = experiment.row(name)
-                    config = config_of(
-                        experiment, row, PAPER if is_paper else evidence.scale, variant
-                    )
+                    config_of = rows[name].paper_config if is_paper else rows[name].config
                     say(
                         axes,
-                        str(config.views.local_number),
+                        str(config_of(variant).views.local_number),
                         mean_of(pairs, factor),
                         (7, -6),
                         weight="bold",
@@ -64,17 +62,10 @@ def draw_cost(experiment: Experiment, evidence: Evidence) -> Figure:
     return figure
 
 
-def points_of(
-    experiment: Experiment,
-    cost: Metric,
-    score: Metric,
-    evidence: Evidence,
-    is_paper: bool,
-    rows: Sequence[Row] | None = None,
-) -> Points:
+def points_of(rows: Iterable[MeasuredRow], cost: Metric, score: Metric, is_paper: bool) -> Points:
     points = {}
-    for row in experiment.rows if rows is None else rows:
-        a, b = (cell(experiment, row, metric.key, evidence) for metric in (cost, score))
+    for row in rows:
+        a, b = row.cell(cost.key), row.cell(score.key)
         if is_paper:
             pairs = [] if a.reported is None or b.reported is None else [(a.reported, b.reported)]
         else:
@@ -104,12 +95,14 @@ def draw_joined(axes: Axes, points: Points, look: Look, factor: float = 1.0) -> 
             whiskers(axes, mean[0], list(y))
 
 
-def _accuracy(experiment: Experiment, variant: str, evidence: Evidence, is_paper: bool) -> Metric:
+def _accuracy(
+    experiment: Experiment, variant: str, rows: Iterable[MeasuredRow], is_paper: bool
+) -> Metric:
     """The accuracy of a variant with the most numbers; the first of equals."""
     choices = [m for m in experiment.metrics if m.variant == variant and m.unit == "%"]
 
     def numbers(metric: Metric) -> int:
-        cells = [cell(experiment, row, metric.key, evidence) for row in experiment.rows]
+        cells = [row.cell(metric.key) for row in rows]
         return sum(c.reported is not None if is_paper else len(c.values) for c in cells)
 
     return max(choices, key=numbers)

@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.evidence.frame import Evidence, curves, reported_curves
+from analysis.evidence.evidence import Evidence
+from analysis.evidence.frames import curves, reported_curves
 from analysis.figures.style import (
     Look,
     lines,

@@ -17,7 +17,7 @@ from typing import cast
 
 from matplotlib.figure import Figure
 
-from analysis.evidence.frame import Evidence, all_runs_of, load_evidence
+from analysis.evidence.evidence import Evidence, load_evidence
 from analysis.evidence.side_by_side import side_by_side
 from analysis.figures.parity import Point, draw_parity, parity_points
 from analysis.figures.runs import draw_runs, find_shown
@@ -129,4 +129,4 @@ def drawing_of(kind: str) -> Drawing:
 
 
 def _has_runs(experiment: Experiment, evidence: Evidence) -> bool:
-    return any(all_runs_of(experiment, row, evidence) for row in experiment.rows)
+    return any(row.all_runs for row in evidence.rows(experiment))

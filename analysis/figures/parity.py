@@ -13,7 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.evidence.frame import PAPER, Evidence, cell
+from analysis.evidence.evidence import Evidence
+from analysis.evidence.rows import PAPER
 from analysis.figures.style import GREY, SMALL, looks, panels, whiskers
 from repro.harness.evaluation.names import kind_of
 from repro.harness.evaluation.protocol import Kind
@@ -34,15 +35,14 @@ def parity_points(experiments: Iterable[Experiment], evidence: Evidence) -> list
     """Every cell in percent with a reported and a measured number, each once."""
     points: dict[Point, None] = {}
     for experiment in experiments:
-        for row in experiment.rows:
+        for row in evidence.rows(experiment):
             for metric in experiment.metrics:
-                if metric.unit != "%" or metric.minus or metric.key not in row.reported:
+                if metric.unit != "%" or metric.minus or metric.key not in row.row.reported:
                     continue
-                c = cell(experiment, row, metric.key, evidence)
-                if c.reported is not None and c.values:
-                    source = row.of.get(metric.key, metric.of)
-                    own = tuple(c.values.values()), tuple(c.runs.values())
-                    points[Point(kind_of(source), c.reported, *own)] = None
+                cell = row.cell(metric.key)
+                if cell.reported is not None and cell.values:
+                    own = tuple(cell.values.values()), tuple(cell.runs.values())
+                    points[Point(kind_of(row.source(metric.key)), cell.reported, *own)] = None
     return list(points)
 
 

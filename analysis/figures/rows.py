@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.evidence.frame import Evidence, all_runs_of, cell, runs_of
+from analysis.evidence.evidence import Evidence
+from analysis.evidence.rows import MeasuredRow
 from analysis.figures.style import (
     GREY,
     OUR_COLOUR,
@@ -53,7 +54,7 @@ def _drawn_metrics(experiment: Experiment, evidence: Evidence) -> list[Metric]:
     measured = [
         metric
         for metric in experiment.metrics
-        if any(cell(experiment, row, metric.key, evidence).values for row in experiment.rows)
+        if any(row.cell(metric.key).values for row in evidence.rows(experiment))
     ]
     knn = [metric for metric in measured if metric.of == "knn"]
     return knn or [*measured, *experiment.metrics][:1]
@@ -69,21 +70,21 @@ def _printed_metric(experiment: Experiment, metric: Metric) -> Metric:
 def _draw_metric(
     left: Axes, right: Axes, experiment: Experiment, metric: Metric, evidence: Evidence
 ) -> None:
-    printed = _printed_metric(experiment, metric)
-    for place, row in enumerate(experiment.rows):
-        if (reported := row.reported.get(printed.key)) is not None:
+    printed, rows = _printed_metric(experiment, metric), evidence.rows(experiment)
+    for place, row in enumerate(rows):
+        if (reported := row.row.reported.get(printed.key)) is not None:
             left.plot([reported], [place], "D", color=PAPER_COLOUR, ms=4.5)
             say(
                 left, f"{reported:.{printed.decimals}f}", (reported, place), (6, 0), path_effects=()
             )
-        _draw_seeds(right, place, experiment, row.name, metric, evidence)
+        _draw_seeds(right, place, row, metric)
     if metric.of == "knn":
-        runs = [run for row in experiment.rows for run in all_runs_of(experiment, row, evidence)]
+        runs = [run for row in rows for run in row.all_runs]
         floor = float(np.mean([run.metric("knn_random") for run in runs]))
         right.axvline(floor, color=GREY, lw=1.2, ls=(0, (1, 2)), zorder=0)
-    left.set_yticks(range(len(experiment.rows)), [row.label for row in experiment.rows])
+    left.set_yticks(range(len(rows)), [row.row.label for row in rows])
     right.sharey(left)
-    left.set_ylim(len(experiment.rows) - 0.5, -0.5)
+    left.set_ylim(len(rows) - 0.5, -0.5)
     right.tick_params(labelleft=False)
     for axes, shown in ((left, printed), (right, metric)):
         axes.margins(x=0.16)
@@ -91,21 +92,18 @@ def _draw_metric(
         axes.grid(axis="y", color="0.92")
 
 
-def _draw_seeds(
-    axes: Axes, place: int, experiment: Experiment, name: str, metric: Metric, evidence: Evidence
-) -> None:
+def _draw_seeds(axes: Axes, place: int, row: MeasuredRow, metric: Metric) -> None:
     """Seeds, mean and interval of one row; why there are none where there are none."""
-    row = experiment.row(name)
-    measured = cell(experiment, row, metric.key, evidence)
+    measured = row.cell(metric.key)
     seeds = list(measured.values.values())
     if not seeds:
         box = {"facecolor": "white", "lw": 0, "pad": 1.5}
         where = axes.get_yaxis_transform()
         assert measured.missing, f"{measured.address} has neither values nor a reason"
-        why = Reason.REPORTED_ONLY if row.reported_only else str(measured.missing)
+        why = Reason.REPORTED_ONLY if row.row.reported_only else str(measured.missing)
         axes.text(0.03, place, why, transform=where, va="center", **SMALL, bbox=box)
         return
-    runs = runs_of(experiment, row, evidence, metric.variant)
+    runs = row.runs(metric.variant)
     for seed, value in measured.values.items():
         healthy = runs[seed].sentinel.healthy
         mark, size, edge = ("o", 4.0, 0.0) if healthy else ("x", 5.5, 1.4)

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.evidence.frame import Evidence, all_runs_of, published_records
+from analysis.evidence.evidence import Evidence, published_records
 from analysis.figures.style import GREY, ONSETS, Look, looks, panels, say
 from repro.dino.sentinel import Sentinel
 from repro.errors import UserError
@@ -136,7 +136,7 @@ def _published(word: str) -> Iterator[Record]:
             evidence = Evidence(scale, records)
             for experiment, rows in select([word]):
                 for row in rows:
-                    yield from all_runs_of(experiment, row, evidence)
+                    yield from evidence.of(experiment, row).all_runs
         else:
             is_id = ID_PREFIX.fullmatch(word)
             for identity, record in records.items():

@@ -20,7 +20,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 
-from analysis.evidence.frame import Evidence
+from analysis.evidence.evidence import Evidence
 from analysis.evidence.stats import mean_interval
 from analysis.verdicts.verdict import SEEDS_NEEDED
 from repro.errors import UserError, nearest

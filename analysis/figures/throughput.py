@@ -8,7 +8,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from analysis.evidence.frame import Evidence, config_of
+from analysis.evidence.evidence import Evidence
 from analysis.figures.cost import draw_joined, handle_of, marks, mean_of, points_of
 from analysis.figures.style import looks, ours, panels, say
 from repro.harness.experiments.experiment import Experiment
@@ -25,16 +25,18 @@ def draw_throughput(experiment: Experiment, evidence: Evidence) -> Figure:
     for name in names:
         # Small words below the first line and above the others, clear of one another.
         offset, side = ((-6, -8), "right") if name == names[0] else ((6, 7), "left")
-        rows = [row for row in experiment.rows if row.described["arch"] == name]
+        rows = {
+            row.name: row for row in evidence.rows(experiment) if row.row.described["arch"] == name
+        }
         for axes, is_paper in ((left, True), (right, False)):
-            points = points_of(experiment, speed, score, evidence, is_paper, rows)
+            points = points_of(rows.values(), speed, score, is_paper)
             drawn |= {name} if points else set()
             draw_joined(axes, points, styles[name])
             for row_name, pairs in points.items():
-                row = experiment.row(row_name)
-                patch = row.described["patch"]
+                row = rows[row_name]
+                patch = row.row.described["patch"]
                 if not is_paper:
-                    patch = config_of(experiment, row, evidence.scale).model.patch_size
+                    patch = row.config().model.patch_size
                 say(axes, f"patch {patch}", mean_of(pairs), offset, side)
     for axes in (left, right):
         axes.set(xscale="log", xlabel="throughput (images/s)")

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from analysis.explain import Explainer
 from analysis.report.data import Section, hardware_of
 from analysis.tables.notes import code_of, plain
+from repro.harness.experiments.address import Address
 from repro.harness.runs.records import Environment, Hardware, Record
 
 CURVES = ("knn", "student_knn", "entropy", "kl", "loss", "output_spread")
@@ -44,7 +45,7 @@ def panels(
         "cells": cells,
         "runs": {run.id: _run(run, epochs) for run in runs},
         "labels": {
-            f"{section.experiment.id}:{row.name}": row.label
+            Address(section.experiment.id, row.name).typed: row.label
             for section in sections
             for row in section.experiment.rows
         },
@@ -81,30 +82,30 @@ def _cell(
     resting: Mapping[str, list[str]],
     distances: Shared,
 ) -> dict[str, Any]:
-    found = explainer.cell(address)
-    name, row_name, key = address.split(":")
-    row, metric = section.experiment.row(row_name), section.experiment.metric(key)
+    explained = explainer.cell(address)
+    named = Address.of_cell(address)
+    row, metric = section.experiment.row(named.row), section.experiment.metric(named.metric)
     distance = [
         [key, plain(pair["ours"]), plain(pair["paper"])]
-        for key, pair in found["config_difference"].items()
+        for key, pair in explained["config_difference"].items()
     ]
-    claims = resting[f"{name}.{row_name}.{key}"] + resting[f"{name}.{row_name}"]
-    reported = found["reported"]
+    claims = resting[str(named)] + resting[str(named.of_its_row)]
+    reported = explained["reported"]
     kept = ("n", "spread", "verdict", "rule", "flips", "tier", "others", "sources")
-    return {key: found[key] for key in kept} | {
-        "experiment": name,
+    return {key: explained[key] for key in kept} | {
+        "experiment": named.experiment,
         "row": row.label,
         "metric": metric.title,
         "unit": metric.unit,
         "shown": shown,
         "reported": None if reported is None else f"{reported:.{metric.decimals}f}",
-        "mean": _short(found["mean"], 6),
-        "interval": found["interval"] and [_short(bound, 6) for bound in found["interval"]],
-        "difference": _short(found["difference"]),
-        "clean": _short(found["clean"]),
-        "runs": [_value(run) for run in found["runs"]],
+        "mean": _short(explained["mean"], 6),
+        "interval": explained["interval"] and [_short(bound, 6) for bound in explained["interval"]],
+        "difference": _short(explained["difference"]),
+        "clean": _short(explained["clean"]),
+        "runs": [_value(run) for run in explained["runs"]],
         "distance": distances.place(distance),
-        "deviations": [entry["id"] for entry in found["deviations"]],
+        "deviations": [entry["id"] for entry in explained["deviations"]],
         "claims": list(dict.fromkeys(claims)),
     }
 
@@ -146,12 +147,12 @@ def _run(run: Record, epochs: Shared) -> dict[str, Any]:
 
 def _claims_by_address(sections: Sequence[Section]) -> dict[str, list[str]]:
     """Ids of the claims that rest on a row or a cell, by dotted address."""
-    found: dict[str, list[str]] = defaultdict(list)
+    resting: dict[str, list[str]] = defaultdict(list)
     for section in sections:
         for claim in section.experiment.claims:
             for address in (*claim.body.row_addresses(), *claim.body.cell_addresses()):
-                found[address].append(claim.id)
-    return found
+                resting[address].append(claim.id)
+    return resting
 
 
 def _short(value: float | None, digits: int = 4) -> float | None:

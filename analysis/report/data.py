@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 
-from analysis.evidence.frame import PAPER, Evidence, all_runs_of, cell, resolve, resolve_row
+from analysis.evidence.evidence import Evidence
+from analysis.evidence.rows import PAPER
 from analysis.figures.scorecard import MARKS, OVERCLAIM, Mark, kind_of
 from analysis.tables.formats import described, groups, spans
 from analysis.tables.notes import code_of
@@ -110,7 +111,7 @@ def sections_of(evidence: Evidence) -> list[Section]:
 
 def _section(experiment: Experiment, evidence: Evidence) -> Section:
     paper = read_paper()
-    runs = unique(chain(*(all_runs_of(experiment, row, evidence) for row in experiment.rows)))
+    runs = unique(chain(*(row.all_runs for row in evidence.rows(experiment))))
     printed = build(experiment, evidence)
     on_paper = judge_reported(experiment, Evidence(PAPER, {}))
     shown = zip(experiment.claims, printed.claims, on_paper, strict=True)
@@ -127,12 +128,12 @@ def _section(experiment: Experiment, evidence: Evidence) -> Section:
 def _shown(
     claim: Claim, ours: ClaimVerdict, printed: ClaimVerdict, evidence: Evidence
 ) -> ShownClaim:
-    found = [resolve(address, evidence) for address in dict.fromkeys(claim.body.cell_addresses())]
+    cells = [evidence.cell(address) for address in dict.fromkeys(claim.body.cell_addresses())]
     return ShownClaim(
         verdict=ours,
         kind=kind_of(ours),
         printed=printed,
-        cells=[(f"{c.experiment}:{c.row}:{c.metric}", bool(c.values)) for c in found],
+        cells=[(cell.address.typed, bool(cell.values)) for cell in cells],
         rows=[
             (address, _first_measured(address, evidence))
             for address in dict.fromkeys(claim.body.row_addresses())
@@ -141,9 +142,9 @@ def _shown(
 
 
 def _first_measured(address: str, evidence: Evidence) -> str:
-    experiment, row = resolve_row(address, evidence)
-    found = (cell(experiment, row, metric.key, evidence) for metric in experiment.metrics)
-    return next((f"{c.experiment}:{c.row}:{c.metric}" for c in found if c.values), "")
+    row = evidence.row(address)
+    cells = (row.cell(metric.key) for metric in row.experiment.metrics)
+    return next((cell.address.typed for cell in cells if cell.values), "")
 
 
 def cost_of(runs: Sequence[Record]) -> Cost:
@@ -207,8 +208,8 @@ def coverage(sections: Sequence[Section]) -> dict[str, int]:
 
 def all_runs(sections: Sequence[Section], evidence: Evidence) -> list[Record]:
     """Every run behind the page, each once."""
-    rows = [(section.experiment, row) for section in sections for row in section.experiment.rows]
-    return unique(chain(*(all_runs_of(experiment, row, evidence) for experiment, row in rows)))
+    rows = (row for section in sections for row in evidence.rows(section.experiment))
+    return unique(chain(*(row.all_runs for row in rows)))
 
 
 def anchors() -> list[tuple[Anchor, str]]:

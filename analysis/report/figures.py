@@ -11,7 +11,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from analysis.evidence.frame import Evidence
+from analysis.evidence.evidence import Evidence
 from analysis.evidence.side_by_side import side_by_side
 from analysis.figures import draw as figures
 from repro.errors import UserError

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from analysis.evidence.frame import load_evidence
+from analysis.evidence.evidence import load_evidence
 from analysis.explain import Explainer
 from analysis.figures.scorecard import MARKS
 from analysis.report.cells import embedded, panels

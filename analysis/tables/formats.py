@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.evidence.frame import load_evidence
+from analysis.evidence.evidence import load_evidence
 from analysis.tables.table import Heading, Line, Printed, build
 from analysis.verdicts.checklist import verdict_table
 from analysis.verdicts.verdict import Outcome

@@ -5,20 +5,15 @@ protocol, which code made the numbers, and how to make them again.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from analysis.evidence.frame import (
-    PAPER,
-    Evidence,
-    all_runs_of,
-    cell,
-    clean_cell,
-    config_of,
-    row_distance,
-)
+from analysis.evidence.evidence import Evidence
+from analysis.evidence.rows import PAPER, MeasuredRow
 from analysis.verdicts.cells import column_spread
+from repro.harness.experiments.address import Address
 from repro.harness.experiments.experiment import Experiment, run_name
 from repro.harness.experiments.folders import experiments_dir
 from repro.harness.experiments.ledger import concerned, read_ledger
@@ -32,9 +27,9 @@ def notes_of(experiment: Experiment, evidence: Evidence, borrowed: bool) -> list
     Args:
         borrowed: whether an interval of the table has another spread than its row's own.
     """
-    runs = {
-        run.id: run for row in experiment.rows for run in all_runs_of(experiment, row, evidence)
-    }
+    rows = evidence.rows(experiment)
+    trained = [row for row in rows if not row.missing]
+    runs = {run.id: run for row in rows for run in row.all_runs}
     name, scale = experiment.id, evidence.scale
     notes = []
     if runs:
@@ -45,8 +40,8 @@ def notes_of(experiment: Experiment, evidence: Evidence, borrowed: bool) -> list
         notes += _clean_tiers(experiment, evidence)
     notes += _of_the_paper(experiment)
     if scale != PAPER:
-        notes.append(_deviations(experiment, scale))
-    notes += _ledger(experiment, scale)
+        notes.append(_deviations(experiment, trained))
+    notes += _ledger(experiment, trained)
     if runs:
         notes.append(_provenance(list(runs.values())))
     notes.append(
@@ -57,13 +52,13 @@ def notes_of(experiment: Experiment, evidence: Evidence, borrowed: bool) -> list
 
 
 def _spreads(experiment: Experiment, evidence: Evidence) -> list[str]:
-    said = []
+    sources = []
     for metric in experiment.metrics:
-        few = (cell(experiment, row, metric.key, evidence).values for row in experiment.rows)
+        few = (row.cell(metric.key).values for row in evidence.rows(experiment))
         spread = column_spread(experiment, metric, evidence)
         if spread and any(len(values) in (1, 2) for values in few):
-            said.append(f"{metric.title}: {spread.source}")
-    return [f"† One or two seeds: their spread is that of the column. {'; '.join(said)}."]
+            sources.append(f"{metric.title}: {spread.source}")
+    return [f"† One or two seeds: their spread is that of the column. {'; '.join(sources)}."]
 
 
 def _difference(scale: str) -> list[str]:
@@ -87,15 +82,16 @@ def _clean_tiers(experiment: Experiment, evidence: Evidence) -> list[str]:
     """What the official columns would read by the benchmarks' own definitions."""
     notes = []
     for metric in experiment.metrics:
-        said = []
-        for row in experiment.rows:
-            c = clean_cell(experiment, row, metric.key, evidence)
-            if c and c.mean is not None:
-                said.append(f"{row.label} {c.mean:.{metric.decimals}f} ({len(c.values)})")
-        if said:
+        means = []
+        for row in evidence.rows(experiment):
+            clean = row.clean_cell(metric.key)
+            if clean and clean.mean is not None:
+                mean = f"{clean.mean:.{metric.decimals}f}"
+                means.append(f"{row.row.label} {mean} ({len(clean.values)})")
+        if means:
             notes.append(
                 f"{metric.title}: official tier, as the authors' script evaluates; clean tier, the "
-                f"benchmark's own definition (number of seeds): {', '.join(said)}."
+                f"benchmark's own definition (number of seeds): {', '.join(means)}."
             )
     return notes
 
@@ -106,25 +102,25 @@ def _of_the_paper(experiment: Experiment) -> list[str]:
     notes = []
     read = [m for m in experiment.metrics if m.reading]
     if read:
-        said = ", ".join(f"{m.title} ± {m.reading:g} {m.unit}" for m in read)
-        notes.append(f"The paper's numbers are read off a figure: {said}.")
+        errors = ", ".join(f"{m.title} ± {m.reading:g} {m.unit}" for m in read)
+        notes.append(f"The paper's numbers are read off a figure: {errors}.")
     if experiment.source_note:
         notes.append(f"The paper's numbers: {experiment.source_note}.")
     notes += [f"{one.id} {one.what}. Here: {one.handling}." for one in paper.concerning(experiment)]
     for row in experiment.rows:
         for metric in experiment.metrics:
-            for value, anchor in paper.anchors_of(f"{experiment.id}.{row.name}.{metric.key}"):
+            for value, anchor in paper.anchors_of(
+                str(Address(experiment.id, row.name, metric.key))
+            ):
                 beside = "".join(f", {key} {number:g}" for key, number in anchor.beside.items())
                 what = f"{row.label}, {metric.title} {value:g}{beside}: {anchor.what}"
                 notes.append(f"Others: {what} ({paper.sources[anchor.source]}).")
     return notes
 
 
-def _deviations(experiment: Experiment, scale: str) -> str:
+def _deviations(experiment: Experiment, trained: Sequence[MeasuredRow]) -> str:
     """The config keys in which rows at this scale differ from the paper's rows, by section."""
-    rows = [row for row in experiment.rows if not row.why_not(scale)]
-    variants = experiment.runs_a_row
-    distances = [row_distance(experiment, row, scale, name) for row in rows for name in variants]
+    distances = [row.distance(variant) for row in trained for variant in experiment.runs_a_row]
     keys = dict.fromkeys(key for distance in distances for key in distance)
     groups: dict[str, list[str]] = defaultdict(list)
     for key in keys:
@@ -139,14 +135,13 @@ def _deviations(experiment: Experiment, scale: str) -> str:
     return f"Differs from the paper's protocol in {len(keys)} keys, ours (paper's): {listed}."
 
 
-def _ledger(experiment: Experiment, scale: str) -> list[str]:
+def _ledger(experiment: Experiment, trained: Sequence[MeasuredRow]) -> list[str]:
     """The entries of the deviation ledger that concern rows of this table at this scale.
 
     Those that are not about any experiment in particular and hold for all rows share a line.
     """
-    trained = [row for row in experiment.rows if not row.why_not(scale)]
     configs = {
-        run_name(row, variant): config_of(experiment, row, scale, variant)
+        run_name(row.row, variant): row.config(variant)
         for row in trained
         for variant in experiment.runs_a_row
     }

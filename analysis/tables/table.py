@@ -9,19 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import product
 
 import pandas as pd
 
-from analysis.evidence.frame import (
-    PAPER,
-    Cell,
-    Evidence,
-    all_runs_of,
-    cell,
-    cells,
-    clean_cell,
-    row_distance,
-)
+from analysis.evidence.evidence import Evidence
+from analysis.evidence.frames import cells
+from analysis.evidence.rows import PAPER, Cell, MeasuredRow
 from analysis.evidence.stats import Spread, mean_interval
 from analysis.tables.notes import notes_of
 from analysis.verdicts.cells import CellVerdict, column_spread, judge_cells
@@ -93,13 +87,13 @@ def build(experiment: Experiment, evidence: Evidence) -> Printed:
         headings += [Heading(metric.title, title) for title in titles]
     headings += [Heading("", "sentinel"), Heading("", "verdict")]
     lines = []
-    for row in experiment.rows:
-        entries = [Entry(tick(row.described.get(column.key, ""))) for column in described]
+    for row in evidence.rows(experiment):
+        entries = [Entry(tick(row.row.described.get(column.key, ""))) for column in described]
         for metric in experiment.metrics:
             entries += blocks[metric.key][row.name].values()
-        entries.append(Entry(_sentinel(experiment, row, evidence)))
-        entries.append(Entry(_row_verdict(experiment, row, evidence.scale, claims, verdicts)))
-        lines.append(Line(row.name, str(row.described.get(GROUP, "")), tuple(entries)))
+        entries.append(Entry(_sentinel(row)))
+        entries.append(Entry(_row_verdict(row, claims, verdicts)))
+        lines.append(Line(row.name, str(row.row.described.get(GROUP, "")), tuple(entries)))
     return Printed(
         title=f"{experiment.where}: {experiment.title} ({evidence.scale} scale)",
         headings=tuple(headings),
@@ -117,22 +111,22 @@ def _block(
 ) -> dict[str, dict[str, Entry]]:
     """The columns of one metric, {row: {title: entry}}, every row with the same titles."""
     paper = read_paper()
-    found = {row.name: cell(experiment, row, metric.key, evidence) for row in experiment.rows}
+    column = {row.name: row.cell(metric.key) for row in evidence.rows(experiment)}
     spread = column_spread(experiment, metric, evidence)
     # A third of a second matters where runs take minutes.
     digits = 4 if metric.unit == "h" and evidence.scale != PAPER else metric.decimals
-    means = {name: c.mean for name, c in found.items() if c.mean is not None}
+    means = {name: c.mean for name, c in column.items() if c.mean is not None}
     best_reported = _best(
-        metric, {n: c.reported for n, c in found.items() if c.reported is not None}
+        metric, {n: c.reported for n, c in column.items() if c.reported is not None}
     )
     best_mean = _best(metric, {n: round(m, digits) for n, m in means.items()})
-    compared = any(name in means and c.reported is not None for name, c in found.items())
-    others = {name: paper.anchors_of(c.address) for name, c in found.items()}
+    compared = any(name in means and c.reported is not None for name, c in column.items())
+    others = {name: paper.anchors_of(str(c.address)) for name, c in column.items()}
     tier = tier_of(metric.of)
     block = {}
     for row in experiment.rows:
-        c = found[row.name]
-        address = f"{experiment.id}:{row.name}:{metric.key}" if c.values else ""
+        c = column[row.name]
+        address = c.address.typed if c.values else ""
         reported = BLANK if c.reported is None else f"{c.reported:.{metric.decimals}f}"
         entries = {
             "paper": Entry(reported, best=row.name in best_reported),
@@ -146,8 +140,8 @@ def _block(
                 f"{means[row.name] - (c.reported or 0):+.{digits}f}" if both else BLANK
             )
         if any(others.values()):
-            said = ", ".join(f"{value:.{metric.decimals}f}" for value, _ in others[row.name])
-            entries["others"] = Entry(said or BLANK)
+            theirs = ", ".join(f"{value:.{metric.decimals}f}" for value, _ in others[row.name])
+            entries["others"] = Entry(theirs or BLANK)
         block[row.name] = entries
     return block
 
@@ -171,33 +165,31 @@ def _ours(c: Cell, row: Row, decimals: int, spread: Spread | None) -> str:
     return f"{interval.mean:.{decimals}f} ± {interval.half_width:.{decimals}f}{mark} {seeds}"
 
 
-def _sentinel(experiment: Experiment, row: Row, evidence: Evidence) -> str:
-    states = Counter(run.sentinel.state for run in all_runs_of(experiment, row, evidence))
+def _sentinel(row: MeasuredRow) -> str:
+    states = Counter(run.sentinel.state for run in row.all_runs)
     if len(states) == 1:
         return next(iter(states))
     return ", ".join(f"{state} {n}" for state, n in sorted(states.items())) or BLANK
 
 
 def _row_verdict(
-    experiment: Experiment,
-    row: Row,
-    scale: str,
+    row: MeasuredRow,
     claims: list[ClaimVerdict],
     verdicts: dict[tuple[str, str], CellVerdict],
 ) -> str:
     """Claims on this very row say more than "n/a at this scale"; absolute verdicts come first."""
-    if why := row.why_not(scale):
-        return str(why)
-    of_cells = {m.title: verdicts[row.name, m.key].verdict for m in experiment.metrics}
-    said = [f"{title} {v}" for title, v in of_cells.items() if v.outcome not in SILENT]
-    by_id = {claim.id: claim for claim in experiment.claims}
-    address = f"{experiment.id}.{row.name}"
-    said += [
+    if row.missing:
+        return str(row.missing)
+    of_cells = {m.title: verdicts[row.name, m.key].verdict for m in row.experiment.metrics}
+    parts = [f"{title} {v}" for title, v in of_cells.items() if v.outcome not in SILENT]
+    by_id = {claim.id: claim for claim in row.experiment.claims}
+    address = str(row.address)
+    parts += [
         f"{v.id} {v.verdict}"
         for v in claims
         if v.verdict.outcome is not Outcome.NOT_RUN and address in _judged_rows(by_id[v.id].body)
     ]
-    return "; ".join(said) or str(next(iter(of_cells.values())))
+    return "; ".join(parts) or str(next(iter(of_cells.values())))
 
 
 def _judged_rows(body: Body) -> tuple[str, ...]:
@@ -213,32 +205,26 @@ def tidy(
     frame = cells(experiment, evidence)
     spreads = {m.key: column_spread(experiment, m, evidence) for m in experiment.metrics}
     extra = []
-    for name, key, values in frame[["row", "metric", "values"]].itertuples(index=False):
-        row, metric = experiment.row(name), experiment.metric(key)
-        numbers = list(values.values())
-        interval = mean_interval(numbers, spread=spreads[key]) if numbers else None
-        clean = clean_cell(experiment, row, key, evidence)
-        missing = cell(experiment, row, key, evidence).missing
-        compared = missing is None or missing.reason is Reason.NOT_MEASURED
-        verdict = verdicts[name, key]
+    for row, metric in product(evidence.rows(experiment), experiment.metrics):
+        cell, clean = row.cell(metric.key), row.clean_cell(metric.key)
+        numbers = list(cell.values.values())
+        interval = mean_interval(numbers, spread=spreads[metric.key]) if numbers else None
+        compared = cell.missing is None or cell.missing.reason is Reason.NOT_MEASURED
+        verdict = verdicts[row.name, metric.key]
         extra.append(
             {
                 "half_width": interval.half_width if interval else None,
                 "low": interval.low if interval else None,
                 "high": interval.high if interval else None,
                 "spread": interval.source or "own" if interval and len(numbers) else "",
-                "tier": tier_of(row.of.get(key, metric.of)),
+                "tier": tier_of(row.source(metric.key)),
                 "clean_mean": clean.mean if clean else None,
                 "verdict": str(verdict.verdict),
                 "rule": verdict.rule,
                 "flips": verdict.flips,
-                "keys_that_differ": len(
-                    row_distance(experiment, row, evidence.scale, metric.variant)
-                )
-                if compared
-                else None,
-                "source": " ".join(row.source),
-                "seeds": " ".join(map(str, values)),
+                "keys_that_differ": len(row.distance(metric.variant)) if compared else None,
+                "source": " ".join(row.row.source),
+                "seeds": " ".join(map(str, cell.values)),
             }
         )
     added = pd.DataFrame(extra, index=frame.index)

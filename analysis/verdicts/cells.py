@@ -160,7 +160,7 @@ def _untested(
         return _verdict(Outcome.INVALID, f"the loss was not finite (seeds {failed})")
     if c.reported is None:
         return _verdict(Outcome.NOTHING_PRINTED, "the paper prints no such number")
-    if row_distance(experiment, row, evidence.scale, metric.variant):
+    if row_distance(experiment, row, evidence, metric.variant):
         return _verdict(
             Outcome.NOT_HERE, "absolute numbers are judged only at protocol distance zero"
         )

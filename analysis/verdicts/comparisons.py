@@ -281,7 +281,7 @@ def far_from_the_paper(cells: Iterable[str], evidence: Evidence) -> bool:
         experiment, row = resolve_row(address.rpartition(".")[0], evidence)
         variant = resolve_metric(address, evidence).variant
         trained = not row.why_not(evidence.scale)
-        if trained and row_distance(experiment, row, evidence.scale, variant):
+        if trained and row_distance(experiment, row, evidence, variant):
             return True
     return False
 

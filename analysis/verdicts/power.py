@@ -207,7 +207,7 @@ def _cells(experiment: Experiment, evidence: Evidence) -> list[Planned]:
             c, margin = cell(experiment, row, metric.key, evidence), margin_of(metric)
             if c.reported is None or margin is None or row.why_not(evidence.scale):
                 continue
-            if not row_distance(experiment, row, evidence.scale, metric.variant):
+            if not row_distance(experiment, row, evidence, metric.variant):
                 judged.append((c, metric, margin))
     planned = []
     for c, metric, margin in judged:

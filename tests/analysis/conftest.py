@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from analysis.evidence.frame import Evidence, config_of
+from analysis.evidence.evidence import Evidence
+from analysis.evidence.rows import Cell, MeasuredRow
 from repro.config.identity import SCHEMA, canonical, run_id
-from repro.harness.experiments.experiment import load
+from repro.harness.experiments.experiment import Experiment, Row
+from repro.harness.experiments.folders import experiments_dir
 from repro.harness.runs import records
 
 Record = dict[str, Any]
@@ -33,9 +36,8 @@ def make_record(
 
     A metric of None is left out.
     """
-    name, _, row = address.partition(".")
-    experiment = load(name)
-    config = replace(config_of(experiment, experiment.row(row), scale, variant), seed=seed)
+    row = _unmeasured(scale, experiments_dir()).row(address)
+    config = replace(row.config(variant), seed=seed)
     log_K = math.log(config.head.prototypes)
     epochs = [config.train.epochs * (i + 1) / 20 for i in range(20)]
     points = [0.0, *(config.train.epochs * (i + 1) / 5 for i in range(5))]
@@ -62,7 +64,7 @@ def make_record(
     return {
         "schema": SCHEMA,
         "id": run_id(config),
-        "slug": f"{name}-{row}-{scale}-s{seed}",
+        "slug": f"{row.experiment.id}-{row.name}-{scale}-s{seed}",
         "scale": scale,
         "seed": seed,
         "config": canonical(config),
@@ -78,6 +80,54 @@ def make_record(
 def typed(content: Record) -> records.Record:
     """A record as it is read from its line."""
     return msgspec.json.decode(json.dumps(content), type=records.Record)
+
+
+@cache
+def _unmeasured(scale: str, experiments: Path) -> Evidence:
+    """Composes every config once; `experiments` is where the files lie."""
+    return Evidence(scale, {})
+
+
+@dataclass(frozen=True, eq=False)
+class MadeUpRow(MeasuredRow):
+    """A row whose columns have these values, by seed; its runs are the same one for every seed."""
+
+    values: Mapping[str, Mapping[int, float]]
+    run: records.Record
+
+    def runs(self, variant: str = "") -> Mapping[int, records.Record]:
+        return dict.fromkeys(next(iter(self.values.values()), {}), self.run)
+
+    def cell(self, key: str) -> Cell:
+        values, reported = self.values[key], self.row.reported.get(key)
+        ids = dict.fromkeys(values, self.run.id)
+        return Cell(replace(self.address, metric=key), reported, values, ids, self.missing)
+
+
+@dataclass(frozen=True, eq=False)
+class MadeUpEvidence(Evidence):
+    """Evidence of made-up numbers: by experiment and row a value a column and seed."""
+
+    files: Mapping[str, Experiment]
+    values: Mapping[tuple[str, str], Mapping[str, Mapping[int, float]]]
+
+    def experiment(self, name: str) -> Experiment:
+        return self.files[name]
+
+    def of(self, experiment: Experiment, row: Row) -> MeasuredRow:
+        (run,) = self.records.values()
+        values = self.values[experiment.id, row.name]
+        return MadeUpRow(experiment, row, self.scale, self.records, self.seeds, values, run)
+
+
+def made_up(
+    scale: str,
+    experiments: Sequence[Experiment],
+    values: Mapping[tuple[str, str], Mapping[str, Mapping[int, float]]],
+) -> Evidence:
+    """Evidence whose cells have these values, without runs that have been made."""
+    run = typed(make_record("T7.r1", 0))
+    return MadeUpEvidence(scale, {"any": run}, {one.id: one for one in experiments}, values)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.evidence.frame import Evidence, config_of, published_records
+from analysis.evidence.evidence import Evidence, published_records
 from repro.config.identity import canonical, run_ids
 from repro.config.schema import RunConfig
 from repro.harness.experiments.experiment import experiment_ids, load
@@ -45,11 +45,11 @@ def _templates() -> list[tuple[RunConfig, Record]]:
     found = {}
     evidence = Evidence(SCALE, {})
     for experiment in map(load, experiment_ids()):
-        for row in experiment.rows:
-            if row.why_not(evidence.scale):
+        for row in evidence.rows(experiment):
+            if row.missing:
                 continue
             for variant in experiment.runs_a_row:
-                config = config_of(experiment, row, SCALE, variant)
+                config = row.config(variant)
                 identity = run_ids(config, [0])[0]
                 found[identity] = (config, published.get(identity, any_record))
     return list(found.values())

@@ -18,7 +18,7 @@ SIZES = (1_000, 10_000, 100_000) if FULL else (100, 200)
 READ = """
 import time
 start = time.perf_counter()
-from analysis.evidence.frame import load_evidence
+from analysis.evidence.evidence import load_evidence
 from analysis.tables.table import build
 from repro.harness.experiments.experiment import experiment_ids
 imported = time.perf_counter()

@@ -72,7 +72,7 @@ def batch_script(planned: Plan, cluster: Cluster) -> str:
 
 def _power(arguments: argparse.Namespace) -> int:
     """What --power prints."""
-    from analysis.evidence.frame import load_evidence
+    from analysis.evidence.evidence import load_evidence
     from analysis.verdicts.power import plan_power, print_power
     from repro.terminal import print_json
 

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.evidence.frame import Evidence
+from analysis.evidence.evidence import Evidence
 from analysis.evidence.stats import mean_interval
 from analysis.figures.ablation import draw_ablation, numbers_at, variable_of
 from analysis.figures.collapse import draw_collapse
@@ -117,8 +117,8 @@ def test_the_files_say_which_experiments_are_ablations_over_one_variable() -> No
 def test_ours_stands_at_the_numbers_of_its_own_scale(name: str, numbers: list[float]) -> None:
     experiment = load(name)
     variable = variable_of(experiment)
-    assert list(numbers_at(experiment, variable, "laptop").values()) == numbers
-    assert numbers_at(experiment, variable, "paper") == variable.numbers
+    assert list(numbers_at(experiment, variable, Evidence("laptop", {})).values()) == numbers
+    assert numbers_at(experiment, variable, Evidence("paper", {})) == variable.numbers
 
 
 def test_an_ablation_is_a_curve_of_the_papers_numbers_and_one_of_our_means(

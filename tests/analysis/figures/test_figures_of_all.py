@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from matplotlib.patches import FancyBboxPatch, Polygon
 
-from analysis.evidence.frame import PAPER, Evidence, config_of
+from analysis.evidence.evidence import Evidence
+from analysis.evidence.rows import PAPER
 from analysis.figures.draw import draw
 from analysis.figures.parity import draw_parity, parity_points
 from analysis.figures.runs import ShownRun, draw_runs, find_shown
@@ -107,7 +108,7 @@ def test_parity_has_every_measured_cell_in_percent_once(make: Records, evidence_
 def unfinished(results: Path, row: str = "both") -> RunFolder:
     """A run folder with forty steps, in which the sentinel speaks from step 31 on."""
     experiment = load("F7")
-    config = config_of(experiment, experiment.row(row), "laptop")
+    config = row_config(experiment, experiment.row(row), "laptop", 0)
     folder = create_run(results / "runs", f"F7-{row}-laptop-s0", config)
     folder.append_metrics(
         [{"kind": "eval", "step": 0, "epoch": 0.0, "knn": 60.0, "student_knn": 60.0}]
@@ -171,7 +172,7 @@ def test_published_runs_are_found_by_experiment_row_and_glob(
 
 def test_a_run_without_a_step_is_named_with_what_to_do(results: Path) -> None:
     experiment = load("F7")
-    config = config_of(experiment, experiment.row("both"), "laptop")
+    config = row_config(experiment, experiment.row("both"), "laptop", 0)
     folder = create_run(results / "runs", "F7-both-laptop-s0", config)
     for word in (str(folder.path), "F7", folder.id):
         with pytest.raises(

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from analysis.evidence.frame import Evidence
+from analysis.evidence.evidence import Evidence
 from analysis.tables.formats import render_tables, write
 from analysis.tables.table import Entry, Printed, build
 from analysis.verdicts.cells import column_spread

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from analysis.evidence.frame import Evidence
+from analysis.evidence.evidence import Evidence
 from analysis.evidence.stats import equivalent_from, p_equivalent
 from analysis.verdicts.cells import judge_cell, judge_cells, margin_of
 from repro.harness.experiments.experiment import load

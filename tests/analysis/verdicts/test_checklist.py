@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from analysis.evidence.frame import Evidence
+from analysis.evidence.evidence import Evidence
 from analysis.verdicts.checklist import print_checklist, summary, write_junit
 from analysis.verdicts.claims import ClaimVerdict, judge_ours
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from analysis.evidence.frame import Evidence
+from analysis.evidence.evidence import Evidence
 from analysis.verdicts.claims import ClaimVerdict, judge_ours
 from repro.harness.experiments.experiment import load
 

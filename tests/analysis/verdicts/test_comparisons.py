@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from analysis.evidence.frame import PAPER, Evidence, cell
+from analysis.evidence.evidence import Evidence
+from analysis.evidence.rows import PAPER
 from analysis.verdicts.claims import ClaimVerdict, judge_ours
 from analysis.verdicts.comparisons import WeightedSum
 from analysis.verdicts.kinds import comparisons_of
@@ -37,9 +38,7 @@ def test_a_cell_reads_the_metric_and_the_variant_that_its_column_names(
             make("T8.l2", 0, variant="300ep", time_h=4.5),
         ]
     )
-    values = {
-        m.key: cell(table, table.row("l2"), m.key, evidence).values.get(0) for m in table.metrics
-    }
+    values = {m.key: evidence.cell(f"T8.l2.{m.key}").values.get(0) for m in table.metrics}
     assert (values["time_h_100ep"], values["time_h_300ep"]) == (1.5, 4.5)
     assert values["top1_100ep"] is None  # linear was not measured
 

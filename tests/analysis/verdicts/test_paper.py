@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.evidence.frame import PAPER, Evidence, resolve
+from analysis.evidence.evidence import Evidence
+from analysis.evidence.rows import PAPER
 from analysis.verdicts.claims import check
 from repro.errors import UserError
 from repro.harness.experiments.experiment import Experiment, Row, experiment_ids, load
@@ -85,7 +86,7 @@ def test_what_others_measured_stands_at_cells_that_exist() -> None:
     addresses = [address for anchor in paper.anchors for address in anchor.cells]
     assert addresses
     for address in addresses:
-        assert resolve(address, evidence).reported is not None
+        assert evidence.cell(address).reported is not None
     for one in paper.inconsistencies:
         assert set(one.concerns) <= set(experiment_ids()), one.id
 

@@ -1,0 +1,83 @@
+"""A printed number, and a verdict on a claim, can be followed back to runs and config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.explain import explain
+from repro.errors import UserError
+
+Record = dict[str, Any]
+
+
+def test_explain_leads_from_a_number_to_its_runs_and_its_config(
+    make: Callable[..., Record], published: Callable[..., Path]
+) -> None:
+    published([make("T7.r2", seed, knn=55.0 + seed) for seed in range(3)])
+    found = explain("T7:r2:knn", "laptop")
+    assert (found["reported"], found["mean"], found["n"]) == (0.1, 56.0, 3)
+    low, high = found["interval"]
+    assert low < 56 < high
+    assert [run["value"] for run in found["runs"]] == [55.0, 56.0, 57.0]
+    assert all(run["git_sha"] == "0123456789abcdef" for run in found["runs"])
+    assert found["config_difference"]["train.epochs"] == {"ours": 10, "paper": 300}
+    assert found["verdict"] == "n/a at this scale"
+
+
+def test_explain_says_what_a_claim_rests_on_and_what_would_turn_it(
+    make: Callable[..., Record], published: Callable[..., Path]
+) -> None:
+    gaps = {"T7.r1": (75.0, 75.5, 76.2), "T7.r4": (70.0, 70.4, 71.3)}
+    published(
+        [make(row, seed, knn=value) for row, own in gaps.items() for seed, value in enumerate(own)]
+    )
+    found = explain("C.T7.5", "laptop")
+    assert found["verdict"] == "direction confirmed (in part)"  # no linear evaluation was made
+    assert found["holds"] is True
+    assert found["reported"]["verdict"] == "holds"
+    measured = {one["cell"]: one["mean"] for one in found["cells"]}
+    assert measured["T7:r4:knn"] == pytest.approx(70.5667, abs=1e-4)
+    assert measured["T7:r4:linear"] is None
+    assert "holds up to a demanded gap of" in found["flips"]
+    assert sorted(run["seed"] for run in found["runs"]) == [0, 0, 1, 1, 2, 2]
+    assert "D7" in [entry["id"] for entry in found["deviations"]]
+
+
+def test_an_explained_interval_is_the_one_of_the_table(
+    make: Callable[..., Record], published: Callable[..., Path]
+) -> None:
+    records = [make("T7.r1", seed) for seed in range(3)] + [make("T7.r4", 0, knn=70.0)]
+    published(records)
+    found = explain("T7:r4:knn", "laptop")
+    low, high = found["interval"]
+    assert low < 70 < high
+    assert "pooled over 1 row" in found["spread"]
+    assert explain("T7:r1:knn", "laptop")["spread"] == ""
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("T7", "write ID:ROW:METRIC"),
+        ("T7:r2:kn", "nearest: knn"),
+        ("T7:r22:knn", "nearest"),
+        ("T77:r2:knn", "nearest"),
+        ("C.T7.44", "nearest: C.T7.4"),
+    ],
+)
+def test_a_cell_that_does_not_exist_gets_the_nearest(
+    address: str, message: str, results: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        explain(address, "laptop")
+
+
+def test_an_address_may_be_typed_with_dots(
+    make: Callable[..., Record], published: Callable[..., Path]
+) -> None:
+    published([make("T7.r2", seed) for seed in range(3)])
+    assert explain("T7.r2.knn", "laptop") == explain("T7:r2:knn", "laptop")
