@@ -21,7 +21,7 @@ from analysis.verdicts.claims import ClaimVerdict, judge_ours, judge_reported
 from analysis.verdicts.verdict import Outcome, Verdict
 from repro.errors import UserError
 from repro.harness.evaluation.protocol import Kind
-from repro.harness.experiments.experiment import experiment_ids, load
+from repro.harness.experiments.experiment import experiment_ids, load, row_config
 from repro.harness.runs.store import RunFolder, create_run
 
 Record = dict[str, Any]

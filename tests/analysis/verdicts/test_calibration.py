@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +16,14 @@ import pytest
 import yaml
 from msgspec import structs
 
-from analysis.evidence.frame import Cell, Evidence
+from analysis.evidence.evidence import Evidence
 from analysis.evidence.stats import mean_interval, pooled
 from analysis.verdicts.cells import judge_cells, margin_of
 from analysis.verdicts.claims import judge_ours
 from analysis.verdicts.power import plan_power, power_of_difference, power_of_equivalence
 from repro.harness.experiments.claims import Contrast
 from repro.harness.experiments.experiment import Experiment, load
-from tests.analysis.conftest import make_record, typed
+from tests.analysis.conftest import made_up
 
 SEEDS = (2, 3, 5, 8)
 PAIRS = 8
@@ -80,14 +79,10 @@ def one(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Experimen
 
 def evidence_of(experiment: Experiment, values: dict[str, np.ndarray]) -> Evidence:
     """Evidence at paper scale whose cells have these values, by row."""
-    run = typed(make_record("T7.r1", 0))
-    evidence = Evidence("paper", {}, {"X1": experiment})
-    for row, numbers in values.items():
-        by_seed = dict(enumerate(numbers.tolist()))
-        made = Cell("X1", row, "knn", REPORTED, by_seed, {s: f"{row}{s}" for s in by_seed}, None)
-        evidence.cells[experiment.path, row, "knn"] = made
-        evidence.rows[experiment.path, row, ""] = dict.fromkeys(by_seed, run)
-    return replace(evidence, records={"any": run})
+    cells = {
+        ("X1", row): {"knn": dict(enumerate(numbers.tolist()))} for row, numbers in values.items()
+    }
+    return made_up("paper", [experiment], cells)
 
 
 def drawn(

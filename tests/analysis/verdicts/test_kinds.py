@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from analysis.evidence.frame import PAPER, Cell, Evidence
+from analysis.evidence.evidence import Evidence
+from analysis.evidence.rows import PAPER
 from analysis.verdicts.claims import judge_ours
 from analysis.verdicts.kinds import KINDS, comparisons_of, parts_of, rule_of
 from analysis.verdicts.power import comparisons_tested, plan_power, power_of_equivalence
 from analysis.verdicts.verdict import Status
 from repro.harness.experiments.claims import SHAPES, AllOf, Best, Fails, Greater
-from repro.harness.experiments.experiment import Experiment, experiment_ids
-from tests.analysis.conftest import make_record, typed
+from repro.harness.experiments.experiment import Experiment, experiment_ids, load
+from tests.analysis.conftest import made_up
 
 SEEDS = range(3)
 
@@ -40,21 +41,16 @@ def test_a_claim_of_several_has_the_rules_and_comparisons_of_each() -> None:
 
 def measured(names: list[str], scale: str) -> Evidence:
     """Three seeds of every metric of every row that is trained at this scale."""
-    record = typed(make_record("T7.r1", 0))
-    evidence = Evidence(scale, {"any": record})
-    for number, name in enumerate(names):
-        experiment = evidence.experiment(name)
+    experiments = [load(name) for name in names]
+    values = {}
+    for number, experiment in enumerate(experiments):
         for line, row in enumerate(experiment.rows):
-            runs = {} if (why := row.why_not(scale)) else dict.fromkeys(SEEDS, record)
-            for variant in experiment.runs_a_row:
-                evidence.rows[experiment.path, row.name, variant] = runs
-            for column, metric in enumerate(experiment.metrics):
-                values = {s: 50.0 + number + line / 7 + column / 3 + s**2 / 9 for s in runs}
-                ids = dict.fromkeys(values, "any")
-                reported = row.reported.get(metric.key)
-                cell = Cell(name, row.name, metric.key, reported, values, ids, why)
-                evidence.cells[experiment.path, row.name, metric.key] = cell
-    return evidence
+            seeds = () if row.why_not(scale) else SEEDS
+            values[experiment.id, row.name] = {
+                metric.key: {s: 50.0 + number + line / 7 + column / 3 + s**2 / 9 for s in seeds}
+                for column, metric in enumerate(experiment.metrics)
+            }
+    return made_up(scale, experiments, values)
 
 
 @pytest.mark.parametrize("scale", [PAPER, "laptop"])
