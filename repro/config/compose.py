@@ -28,6 +28,9 @@ from repro.config.checks import check
 from repro.config.schema import GROUPS, RunConfig, dotted_keys
 from repro.errors import UserError, nearest
 
+# Sections of the config that the files of a group hold; those of other groups name their sections.
+PACKAGES = {"data": "data.", "model": "model.", "views": "views.", "crops": "views."}
+
 
 def compose(
     experiments: Path, scale: str, overrides: Mapping[str, Any] | None = None, source: str = ""
@@ -161,7 +164,7 @@ def _blame_file(experiments: Path, scale: str, error: Exception) -> str:
             content = yaml.safe_load(file.read_text()) or {}
         except yaml.YAMLError as problem:
             return f"{file}: not valid YAML: {' '.join(str(problem).split())}"
-        package = f"{file.parent.name}." if file.parent.name in ("data", "model", "views") else ""
+        package = PACKAGES.get(file.parent.name, "")
         for key, value in _flatten(content, known, package):
             if key not in known:
                 return f"{file}: unknown key '{key}'; nearest valid key: {nearest(key, known)}"

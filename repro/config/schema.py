@@ -359,4 +359,4 @@ def dotted_keys(node: type = RunConfig, prefix: str = "") -> list[str]:
     return keys
 
 
-GROUPS = ("data", "model", "views", "method", "preset")  # folders of experiments/base
+GROUPS = ("data", "model", "views", "method", "preset", "crops")  # folders of experiments/base

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import pytest
+import yaml
 
 from repro.config.checks import check
-from repro.config.compose import compose, from_plain, parse_assignments, to_plain
-from repro.config.schema import RunConfig, TeacherKind, dotted_keys
+from repro.config.compose import PACKAGES, compose, from_plain, parse_assignments, to_plain
+from repro.config.schema import GROUPS, RunConfig, TeacherKind, dotted_keys
 from repro.errors import UserError, nearest
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -102,6 +103,7 @@ def message(overrides: dict[str, Any], scale: str = "laptop") -> str:
         ({"resources.ranks": 3}, "train.batch_size=64 is not a multiple of resources.ranks=3"),
         ({"optim.name": "lars", "optim.weight_decay": 0}, "lars adapts decayed layers only"),
         ({"method": "byoll"}, "nearest: byol"),
+        ({"crops": "tow"}, "no such file in experiments/base/crops; nearest: two"),
         ({"views.flip": 1.5}, "views.flip=1.5 must be at most 1"),
         ({"views.global_scale": [0.9, 0.4]}, "must satisfy 0 < low <= high <= 1"),
         ({"views.global_scale": [0.9]}, "views.global_scale=[0.9] must have 2 values"),
@@ -119,6 +121,40 @@ def test_a_mistake_is_one_line_with_file_key_and_fix(
     overrides: dict[str, Any], expected: str
 ) -> None:
     assert expected in message(overrides)
+
+
+GROUP_FILES = sorted(
+    (group, path.stem) for group in GROUPS for path in (EXPERIMENTS / "base" / group).glob("*.yaml")
+)
+
+
+def test_the_groups_are_the_folders_of_base() -> None:
+    folders = {path.name for path in (EXPERIMENTS / "base").iterdir() if path.is_dir()}
+    assert folders == set(GROUPS)
+
+
+@pytest.mark.parametrize(("group", "choice"), GROUP_FILES, ids="=".join)
+def test_every_file_of_every_group_composes(group: str, choice: str) -> None:
+    config = compose(EXPERIMENTS, "paper", {group: choice})
+    plain = to_plain(config)
+    content = yaml.safe_load((EXPERIMENTS / "base" / group / f"{choice}.yaml").read_text()) or {}
+    section = PACKAGES.get(group, "").rstrip(".")
+    for name, value in ({section: content} if section else content).items():
+        if name != "defaults":
+            fixed = {key: one for key, one in value.items() if "${" not in str(one)}
+            assert plain[name] | fixed == plain[name]
+
+
+def test_two_crops_are_the_same_as_their_keys_at_every_scale() -> None:
+    keys = {"views.local_number": 0, "views.global_scale": [0.14, 1.0]}
+    for scale in SCALES:
+        by_name, by_key = (compose(EXPERIMENTS, scale, one) for one in ({"crops": "two"}, keys))
+        assert by_name == by_key
+    # They follow a preset, and single keys follow them.
+    preset = compose(EXPERIMENTS, "paper", {"preset": "resnet50_swav", "crops": "two"})
+    assert (preset.views.local_number, preset.views.global_scale[0]) == (0, 0.14)
+    key = compose(EXPERIMENTS, "paper", {"crops": "two", "views.local_number": 6})
+    assert key.views.local_number == 6
 
 
 def test_an_unknown_scale_gets_the_nearest() -> None:
