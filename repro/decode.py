@@ -68,8 +68,10 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
-def decode(content: Any, kind: type[T], where: str, **added: Any) -> T:
+def decode(content: Any, kind: type[T], where: str, beside: Iterable[str] = (), **added: Any) -> T:
     """The content as `kind`; `added` are fields that come from elsewhere than the file.
+
+    `beside` are keys that were taken out of the content before, for the nearest to an unknown one.
 
     Raises:
         UserError: the first mistake, after `where`.
@@ -81,10 +83,12 @@ def decode(content: Any, kind: type[T], where: str, **added: Any) -> T:
     try:
         return msgspec.convert(content, kind)
     except msgspec.ValidationError:
-        raise UserError(f"{where}: {next(mistakes(content, kind))}") from None
+        raise UserError(f"{where}: {next(mistakes(content, kind, beside=beside))}") from None
 
 
-def mistakes(value: Any, kind: Any, place: tuple[str, ...] = ()) -> Iterator[Mistake]:
+def mistakes(
+    value: Any, kind: Any, place: tuple[str, ...] = (), beside: Iterable[str] = ()
+) -> Iterator[Mistake]:
     """Everything in plain values that keeps them from being of a type; nothing where they are."""
     try:
         msgspec.convert(value, kind)
@@ -93,7 +97,7 @@ def mistakes(value: Any, kind: Any, place: tuple[str, ...] = ()) -> Iterator[Mis
     else:
         return
     one = _chosen(value, kind)
-    own = [Mistake(place, "", reason) for reason in _wrong_keys(value, one)]
+    own = [Mistake(place, "", reason) for reason in _wrong_keys(value, one, beside)]
     inner = [
         mistake
         for label, child, child_kind in _children(value, one)
@@ -138,7 +142,7 @@ def _chosen(value: Any, kind: Any) -> Any:
     return kind
 
 
-def _wrong_keys(value: Any, kind: Any) -> Iterator[str]:
+def _wrong_keys(value: Any, kind: Any, beside: Iterable[str]) -> Iterator[str]:
     """Keys of a mapping that its type does not know, or misses."""
     if not isinstance(value, Mapping):
         return
@@ -154,7 +158,7 @@ def _wrong_keys(value: Any, kind: Any) -> Iterator[str]:
     known += [config.tag_field] if config.tag_field else []
     for key in value:
         if isinstance(key, str) and key not in known:
-            yield f"unknown key '{key}'; nearest valid key: {nearest(key, known)}"
+            yield f"unknown key '{key}'; nearest valid key: {nearest(key, [*known, *beside])}"
     for item in declared:
         if item.required and item.encode_name not in value:
             yield f"the key '{item.encode_name}' is missing"

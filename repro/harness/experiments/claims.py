@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from itertools import chain
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import msgspec
 
-from repro.errors import UserError, nearest
+from repro.decode import Strict, decode
 
 ROW, CELL = "T7.r1", "T7.r1.knn"  # what addresses look like; row names may hold dots themselves
 Portability = Literal["M", "L", "S", "I"]
@@ -25,14 +25,7 @@ def _tag(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
-class Body(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag_field="kind",
-    tag=_tag,
-):
+class Body(Strict, frozen=True, kw_only=True, tag_field="kind", tag=_tag):
     """What any kind of claim has: `margin_why` says where a margin of it comes from."""
 
     margin_why: str = ""
@@ -272,7 +265,7 @@ SHAPES: Mapping[str, type[Body]] = {
 }
 
 
-class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Claim(Strict, frozen=True, kw_only=True):
     """A statement of the paper; in the file the keys of `body` stand beside the others.
 
     `portability`: M(echanism) holds at any scale, L(arge gap) and S(mall gap) need more of it,
@@ -303,62 +296,12 @@ def read_claim(item: Any, where: str, source: str) -> Claim:
         UserError: one line that names the claim, the key and the nearest valid one.
     """
     own = [field for field in Claim.__struct_fields__ if field != "body"]
-    if not isinstance(item, Mapping):
-        raise UserError(f"{source}: claim: must be a mapping of {', '.join([*own, 'kind'])}")
-    here = (
-        f"{source}: claim {item['id']}" if isinstance(item.get("id"), str) else f"{source}: claim"
-    )
-    values = {key: value for key, value in item.items() if key in own}
-    body = {key: value for key, value in item.items() if key not in own}
-    _check_keys(values, Claim, here, ignored="body")
-    for key, valid in (("portability", get_args(Portability)), ("on_paper", get_args(OnPaper))):
-        if values.get(key, valid[0]) not in valid:
-            raise UserError(
-                f"{here}: {key}: '{values[key]}' is not one of {', '.join(valid)}; "
-                f"nearest: {nearest(str(values[key]), valid)}"
-            )
-    _check_body(body, own, here)
-    try:
-        claim = msgspec.convert(values | {"body": body}, Claim)
-    except msgspec.ValidationError as error:
-        raise UserError(f"{here}: {error}") from None
+    content = decode(item, dict[str, Any], f"{source}: claim")
+    here = f"{source}: claim {content.get('id', '')}".rstrip()
+    shape = {key: value for key, value in content.items() if key not in own}
+    body = decode(shape, cast(type[ClaimBody], ClaimBody), here, beside=own)
+    claim = decode({k: v for k, v in content.items() if k in own}, Claim, here, body=body)
     return claim if claim.where else msgspec.structs.replace(claim, where=where)
-
-
-def _check_body(body: Any, beside: Iterable[str], here: str) -> None:
-    """The kind exists and has the keys that it needs and no others.
-
-    Args:
-        beside: keys that may stand beside its own, for the nearest one.
-    """
-    if not isinstance(body, Mapping):
-        raise UserError(f"{here}: claims: {body!r} must be a mapping with a kind")
-    if "kind" not in body:
-        raise UserError(f"{here}: the key 'kind' is missing")
-    shape = SHAPES.get(str(body["kind"]))
-    if shape is None:
-        raise UserError(
-            f"{here}: unknown kind '{body['kind']}'; nearest: {nearest(str(body['kind']), SHAPES)}"
-        )
-    valid = ["kind", *shape.__struct_fields__]
-    for key in body:
-        if key not in valid:
-            raise UserError(
-                f"{here}: unknown key '{key}'; nearest valid key: "
-                f"{nearest(str(key), [*valid, *beside])}"
-            )
-    _check_keys(body, shape, here)
-    if shape is AllOf and isinstance(body["claims"], list):
-        for part in body["claims"]:
-            _check_body(part, (), here)
-
-
-def _check_keys(
-    content: Mapping[str, Any], shape: type[msgspec.Struct], here: str, ignored: str = ""
-) -> None:
-    for field in msgspec.structs.fields(shape):
-        if field.required and field.name not in content and field.name != ignored:
-            raise UserError(f"{here}: the key '{field.name}' is missing")
 
 
 def _cells(rows: Iterable[str], metrics: Iterable[str]) -> tuple[str, ...]:
