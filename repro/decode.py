@@ -46,12 +46,12 @@ class Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Mistake:
     """Why a value is not of its type: where in it, the value if it is to blame, and the reason."""
 
-    place: tuple[str, ...]
+    path: tuple[str, ...]
     value: str
     reason: str
 
     def __str__(self) -> str:
-        return ": ".join([*self.place, f"{self.value} {self.reason}".strip()])
+        return ": ".join([*self.path, f"{self.value} {self.reason}".strip()])
 
 
 def read_yaml(path: Path) -> Any:
@@ -87,7 +87,7 @@ def decode(content: Any, kind: type[T], where: str, beside: Iterable[str] = (), 
 
 
 def mistakes(
-    value: Any, kind: Any, place: tuple[str, ...] = (), beside: Iterable[str] = ()
+    value: Any, kind: Any, path: tuple[str, ...] = (), beside: Iterable[str] = ()
 ) -> Iterator[Mistake]:
     """Everything in plain values that keeps them from being of a type; nothing where they are."""
     try:
@@ -97,13 +97,13 @@ def mistakes(
     else:
         return
     one = _chosen(value, kind)
-    own = [Mistake(place, "", reason) for reason in _wrong_keys(value, one, beside)]
+    own = [Mistake(path, "", reason) for reason in _wrong_keys(value, one, beside)]
     inner = [
         mistake
         for label, child, child_kind in _children(value, one)
-        for mistake in mistakes(child, child_kind, _below(place, label, child))
+        for mistake in mistakes(child, child_kind, _below(path, label, child))
     ]
-    yield from [*own, *inner] or [Mistake(place, *_reason(complaint, value, one))]
+    yield from [*own, *inner] or [Mistake(path, *_reason(complaint, value, one))]
 
 
 def choice(word: str, valid: Iterable[str]) -> str:
@@ -198,16 +198,16 @@ def _children(value: Any, kind: Any) -> Iterator[tuple[str | int, Any, Any]]:
             yield from ((i, *pair) for i, pair in enumerate(zip(value, of, strict=True)))
 
 
-def _below(place: tuple[str, ...], label: str | int, child: Any) -> tuple[str, ...]:
-    """The place of a child: by its key, an item of a list by its name ("row r4") or position."""
+def _below(path: tuple[str, ...], label: str | int, child: Any) -> tuple[str, ...]:
+    """The path of a child: by its key, an item of a list by its name ("row r4") or position."""
     if isinstance(label, str):
-        return (*place, label)
-    above = place[-1] if place else ""
+        return (*path, label)
+    above = path[-1] if path else ""
     if not isinstance(child, Mapping):
-        return (*place[:-1], f"{above}[{label}]")
+        return (*path[:-1], f"{above}[{label}]")
     names = (child.get(key) for key in _NAMES)
     name = next((name for name in names if name and isinstance(name, str)), str(label + 1))
-    return (*place[:-1], f"{above.removesuffix('s')} {name}".strip())
+    return (*path[:-1], f"{above.removesuffix('s')} {name}".strip())
 
 
 def _reason(complaint: str, value: Any, kind: Any) -> tuple[str, str]:

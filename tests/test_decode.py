@@ -105,8 +105,8 @@ def test_what_is_added_cannot_stand_in_the_file() -> None:
 
 def test_every_mistake_is_found_not_only_the_first() -> None:
     rows = [{"name": "a", "scales": "x"}, {"nam": "b"}]
-    places = [m.place for m in mistakes({"title": "T", "decimals": -1, "rows": rows}, File)]
-    assert places == [("decimals",), ("row a", "scales"), ("row 2",), ("row 2",)]
+    paths = [m.path for m in mistakes({"title": "T", "decimals": -1, "rows": rows}, File)]
+    assert paths == [("decimals",), ("row a", "scales"), ("row 2",), ("row 2",)]
     assert list(mistakes({"title": "T"}, File)) == []
 
 

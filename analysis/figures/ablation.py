@@ -75,7 +75,7 @@ class Variable:
             return f"1 - {self.column.title}"
         return self.column.title if min(values) > 0 and max(values) >= WIDE * min(values) else ""
 
-    def place(self, value: float) -> float:
+    def position(self, value: float) -> float:
         """Where a number stands on the axis."""
         if not self.logarithmic:
             return value
@@ -135,9 +135,9 @@ def draw_ablation(experiment: Experiment, evidence: Evidence) -> Figure:
                 row.name: float(np.mean(list(row.cell(metric.key).values.values())))
                 for row in measured
             }
-            places = _curve(right, variable, rows, here, means, metric, **how)
+            positions = _curve(right, variable, rows, here, means, metric, **how)
             for row in measured:
-                _seeds(right, places[row.name], row, metric, colour)
+                _seeds(right, positions[row.name], row, metric, colour)
         for axes, numbers in ((left, variable.numbers), (right, here)):
             _axis(axes, variable, experiment, numbers)
         left.set_ylabel(axis_label(metric))
@@ -174,32 +174,32 @@ def _curve(
     **how: Any,
 ) -> dict[str, float]:
     """Joined points, those apart, and the numbers beside them; returns where the rows stand."""
-    places = {r.name: _place(variable, r, numbers) for r in rows}
+    positions = {r.name: _position(variable, r, numbers) for r in rows}
     low = {name: value for name, value in values.items() if metric.unit == "%" and at_chance(value)}
     shown = [row for row in rows if row.name in values and row.name not in low]
     joined = [row for row in shown if row.name in variable.numbers and not variable.note(row)]
-    joined.sort(key=lambda row: places[row.name])
-    line = [(places[row.name], values[row.name]) for row in joined]
+    joined.sort(key=lambda row: positions[row.name])
+    line = [(positions[row.name], values[row.name]) for row in joined]
     if line:
         axes.plot(*zip(*line, strict=True), ms=5, lw=1.4, **how)
     for row in (row for row in shown if row not in joined):
-        apart = ([places[row.name]], [values[row.name]])
+        apart = ([positions[row.name]], [values[row.name]])
         axes.plot(*apart, ms=5.5, mfc="white", mew=1.3, **how)
     free = {point: _free_side(line, i) for i, point in enumerate(line)}
     for row in shown:
-        point = (places[row.name], values[row.name])
+        point = (positions[row.name], values[row.name])
         offset, side = free.get(point, ((4.0, 8.0), "left"))
         colour = how["color"] if variable.families else GREY
         say(axes, f"{point[1]:,.{metric.decimals}f}", point, offset, side, color=colour)
     foot = axes.get_xaxis_transform()
     for name, value in low.items():
-        axes.plot([places[name]], [0.06], "x", color=how["color"], ms=7, mew=1.8, transform=foot)
-        words = f"{value:.{metric.decimals}f}: chance"
+        axes.plot([positions[name]], [0.06], "x", color=how["color"], ms=7, mew=1.8, transform=foot)
+        text = f"{value:.{metric.decimals}f}: chance"
         axes.annotate(
-            words, (places[name], 0.06), xycoords=foot, xytext=(0, 9),
+            text, (positions[name], 0.06), xycoords=foot, xytext=(0, 9),
             textcoords="offset points", ha="center", va="center", **SMALL,
         )  # fmt: skip
-    return places
+    return positions
 
 
 def _free_side(line: Sequence[tuple[float, float]], i: int) -> tuple[tuple[float, float], str]:
@@ -226,25 +226,25 @@ def _seeds(axes: Axes, x: float, row: MeasuredRow, metric: Metric, colour: Any) 
     whiskers(axes, x, list(values.values()))
 
 
-def _place(variable: Variable, row: Row, numbers: Mapping[str, float]) -> float:
+def _position(variable: Variable, row: Row, numbers: Mapping[str, float]) -> float:
     """Where a row stands; one that has no number, one step right of all others."""
     if row.name in numbers:
-        return variable.place(numbers[row.name])
-    places = [variable.place(number) for number in numbers.values()]
-    return max(places) + 1.3 * (max(places) - min(places)) / (len(places) - 1)
+        return variable.position(numbers[row.name])
+    positions = [variable.position(number) for number in numbers.values()]
+    return max(positions) + 1.3 * (max(positions) - min(positions)) / (len(positions) - 1)
 
 
 def _axis(
     axes: Axes, variable: Variable, experiment: Experiment, numbers: Mapping[str, float]
 ) -> None:
-    words = {}
+    labels = {}
     for row in experiment.rows:
         text = f"{numbers[row.name]:,g}" if row.name in numbers else row.label
         note = variable.note(row) if row.name in numbers else ""
-        words[_place(variable, row, numbers)] = text + (f"\n{note}" if note else "")
-    if len(words) and any(row.name not in numbers for row in experiment.rows):
-        words = {x: text.replace(" to ", "\nto ") for x, text in words.items()}
-    axes.set_xticks(list(words), list(words.values()))
+        labels[_position(variable, row, numbers)] = text + (f"\n{note}" if note else "")
+    if labels and any(row.name not in numbers for row in experiment.rows):
+        labels = {x: text.replace(" to ", "\nto ") for x, text in labels.items()}
+    axes.set_xticks(list(labels), list(labels.values()))
     of = variable.logarithmic
     kind = "" if not of else " (log axis)" if of == variable.column.title else f", by log({of})"
     where = "" if numbers == variable.numbers else " at this scale"

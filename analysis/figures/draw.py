@@ -32,34 +32,34 @@ SCORECARD, PARITY, COLLAPSE = "scorecard", "parity", "collapse"
 Drawing = Callable[[Experiment, Evidence], Figure]
 
 
-def draw(words: Sequence[str], scale: str, formats: Sequence[str]) -> Iterator[str]:
-    """Draw what the words of `repro figure` name into results/figures; yields what to print.
+def draw(names: Sequence[str], scale: str, formats: Sequence[str]) -> Iterator[str]:
+    """Draw what the arguments of `repro figure` name into results/figures; yields what to print.
 
     Of `all`, experiments without a finished run are left out, with a line on standard error.
 
     Raises:
         UserError: an unknown name, scale or format, no run to draw.
     """
-    if words[:1] == [COLLAPSE]:
-        yield from _draw_runs(words[1:], formats)
+    if names[:1] == [COLLAPSE]:
+        yield from _draw_runs(names[1:], formats)
         return
     evidence = load_evidence(scale)
     folder = results_dir() / "figures" / scale
-    everything = "all" in words
+    everything = "all" in names
     if everything and not evidence.records:
         raise UserError(f"no finished run at scale {scale}; repro run T7 --scale {scale}")
-    names = [*experiment_ids(), "all", SCORECARD, PARITY, COLLAPSE]
-    if unknown := [word for word in words if word.partition(":")[0] not in names[:-1]]:
-        raise UserError(f"no figure '{unknown[0]}'; nearest: {nearest(unknown[0], names)}")
+    valid = [*experiment_ids(), "all", SCORECARD, PARITY, COLLAPSE]
+    if unknown := [name for name in names if name.partition(":")[0] not in valid[:-1]]:
+        raise UserError(f"no figure '{unknown[0]}'; nearest: {nearest(unknown[0], valid)}")
     tasks: list[Callable[[], list[Path]]] = []
-    for experiment, _ in select([word for word in words if word not in (SCORECARD, PARITY)]):
+    for experiment, _ in select([name for name in names if name not in (SCORECARD, PARITY)]):
         if everything and not _has_runs(experiment, evidence):
             print(f"{experiment.id}: no finished run at scale {scale}, left out", file=sys.stderr)
             continue
         tasks.append(partial(save, experiment, evidence, formats, folder))
-    if everything or SCORECARD in words:
+    if everything or SCORECARD in names:
         tasks.append(partial(save_scorecard, evidence, formats, folder))
-    if PARITY in words or (everything and _parity_points(evidence)):
+    if PARITY in names or (everything and _parity_points(evidence)):
         tasks.append(partial(save_parity, evidence, formats, folder))
     for paths in side_by_side(tasks):
         yield from map(str, paths)
@@ -107,11 +107,11 @@ def save_parity(evidence: Evidence, formats: Sequence[str], folder: Path) -> lis
         return write(draw_parity(points, evidence.scale), PARITY, formats, folder)
 
 
-def _draw_runs(words: Sequence[str], formats: Sequence[str]) -> Iterator[str]:
+def _draw_runs(patterns: Sequence[str], formats: Sequence[str]) -> Iterator[str]:
     """The paths of the picture, then what the sentinel says of every run."""
-    if not words:
+    if not patterns:
         raise UserError(f"figure {COLLAPSE}: name runs; repro figure {COLLAPSE} 'F7-*-s0'")
-    runs = find_shown(words)
+    runs = find_shown(patterns)
     with styled():
         paths = write(draw_runs(runs), COLLAPSE, formats, results_dir() / "figures")
     yield from map(str, paths)

@@ -35,7 +35,7 @@ def check(config: RunConfig) -> None:
 
 def _out_of_bounds(config: RunConfig) -> Iterator[str]:
     for mistake in mistakes(msgspec.to_builtins(config), RunConfig):
-        yield f"{'.'.join(mistake.place)}={mistake.value} {mistake.reason}"
+        yield f"{'.'.join(mistake.path)}={mistake.value} {mistake.reason}"
 
 
 def _problems(c: RunConfig) -> Iterator[str]:
