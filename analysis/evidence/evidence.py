@@ -11,7 +11,7 @@ from pathlib import Path
 from analysis.evidence.rows import Cell, MeasuredRow, once
 from repro.errors import UserError, nearest
 from repro.harness.experiments.address import Address
-from repro.harness.experiments.experiment import Experiment, Row, load
+from repro.harness.experiments.experiment import Experiment, Metric, Row, load
 from repro.harness.experiments.folders import experiments_dir, results_dir
 from repro.harness.runs.records import (
     PublishedEvaluation,
@@ -69,6 +69,16 @@ class Evidence:
             address = Address.of_row(address)
         experiment = self.experiment(address.experiment)
         return self.of(experiment, experiment.row(address.row))
+
+    def metric(self, address: str | Address) -> Metric:
+        """The column of the cell that `T7.r1.knn` names.
+
+        Raises:
+            UserError: no such experiment or metric.
+        """
+        if isinstance(address, str):
+            address = Address.of_cell(address)
+        return self.experiment(address.experiment).metric(address.metric)
 
     def cell(self, address: str | Address) -> Cell:
         """The cell that `T7.r1.knn` names.

@@ -89,12 +89,14 @@ class MeasuredRow:
 
     @once
     def config(self, variant: str = "") -> RunConfig:
-        """The composed config, or that of a variant, at seed 0."""
+        """The composed config of a variant, by default the first, at seed 0."""
+        variant = variant or self.experiment.runs_a_row[0]
         return row_config(self.experiment, self.row, self.scale, 0, variant)
 
     @once
     def paper_config(self, variant: str = "") -> RunConfig:
         """That of the paper's own row."""
+        variant = variant or self.experiment.runs_a_row[0]
         return row_config(self.experiment, self.row, PAPER, 0, variant)
 
     @once
@@ -105,7 +107,7 @@ class MeasuredRow:
 
     @once
     def runs(self, variant: str = "") -> Mapping[int, Record]:
-        """The records, or those of a variant, by seed."""
+        """The records of a variant, by default the first, by seed."""
         if self.missing or not self.records:
             return {}
         ids = zip(self.seeds, run_ids(self.config(variant), self.seeds), strict=True)

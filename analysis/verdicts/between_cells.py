@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise, product
 from typing import Any, TypeVar
 
-from analysis.evidence.frame import Evidence
+from analysis.evidence.evidence import Evidence
 from analysis.verdicts.comparisons import Comparison, Difference, Equivalence, WeightedSum
 from analysis.verdicts.meaning import Meaning
 from analysis.verdicts.verdict import Judgement, Part, all_of

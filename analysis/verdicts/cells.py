@@ -24,13 +24,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from analysis.evidence.frame import (
-    Cell,
-    Evidence,
-    cell,
-    row_distance,
-    runs_of,
-)
+from analysis.evidence.evidence import Evidence
+from analysis.evidence.rows import Cell, MeasuredRow
 from analysis.evidence.stats import (
     Spread,
     equivalent_from,
@@ -44,7 +39,7 @@ from analysis.evidence.stats import (
     sampling_floor,
 )
 from analysis.verdicts.verdict import SEEDS_NEEDED, Outcome, Verdict
-from repro.harness.experiments.experiment import Experiment, Metric, Row
+from repro.harness.experiments.experiment import Experiment, Metric
 from repro.harness.experiments.missing import Reason
 from repro.harness.runs.records import Record
 
@@ -72,11 +67,10 @@ def judge_cells(experiment: Experiment, evidence: Evidence) -> dict[tuple[str, s
     """The verdict on every cell of one experiment, by (row, metric)."""
     verdicts: dict[tuple[str, str], CellVerdict] = {}
     tested: dict[tuple[str, str], tuple[Cell, float]] = {}
-    for row in experiment.rows:
+    for row in evidence.rows(experiment):
         for metric in experiment.metrics:
-            key = (row.name, metric.key)
-            c = cell(experiment, row, metric.key, evidence)
-            untested = _untested(experiment, row, metric, c, evidence)
+            key, c = (row.name, metric.key), row.cell(metric.key)
+            untested = _untested(row, metric, evidence)
             if untested:
                 verdicts[key] = untested
             else:
@@ -131,24 +125,21 @@ def column_spread(experiment: Experiment, metric: Metric, evidence: Evidence) ->
     an @, count otherwise).
     """
     groups, floors = [], []
-    for row in experiment.rows:
-        values = cell(experiment, row, metric.key, evidence).values
-        runs = runs_of(experiment, row, evidence, metric.variant)
+    for row in evidence.rows(experiment):
+        values, runs = row.cell(metric.key).values, row.runs(metric.variant)
         healthy = {s: v for s, v in values.items() if runs[s].sentinel.healthy}
         groups.append(list(healthy.values()))
         images = {s: n for s in healthy if (n := runs[s].counts.test_images)}
-        counted = metric.unit == "%" and "@" not in row.of.get(metric.key, metric.of)
+        counted = metric.unit == "%" and "@" not in row.source(metric.key)
         if counted and not metric.minus and len(images) == len(healthy):
             floors += [sampling_floor(healthy[s], n) for s, n in images.items()]
     floor = max(floors, default=0.0)
     return pooled(groups, floor)
 
 
-def _untested(
-    experiment: Experiment, row: Row, metric: Metric, c: Cell, evidence: Evidence
-) -> CellVerdict | None:
+def _untested(row: MeasuredRow, metric: Metric, evidence: Evidence) -> CellVerdict | None:
     """The verdict on a cell that no test can decide, with the reason; None for any other cell."""
-    runs = runs_of(experiment, row, evidence, metric.variant)
+    c, runs = row.cell(metric.key), row.runs(metric.variant)
     used = {seed: runs[seed] for seed in c.values}
     n = len(c.values)
     if c.missing:
@@ -160,7 +151,7 @@ def _untested(
         return _verdict(Outcome.INVALID, f"the loss was not finite (seeds {failed})")
     if c.reported is None:
         return _verdict(Outcome.NOTHING_PRINTED, "the paper prints no such number")
-    if row_distance(experiment, row, evidence, metric.variant):
+    if row.distance(metric.variant):
         return _verdict(
             Outcome.NOT_HERE, "absolute numbers are judged only at protocol distance zero"
         )
@@ -169,7 +160,7 @@ def _untested(
     if margin_of(metric) is None:
         return _verdict(Outcome.NO_MARGIN, f"no margin is set for numbers in {metric.unit}")
     if n < SEEDS_NEEDED:
-        spread = column_spread(experiment, metric, evidence)
+        spread = column_spread(row.experiment, metric, evidence)
         further = prediction_interval(list(c.values.values()), spread=spread)
         if further.low <= c.reported <= further.high:
             rule = f"reported lies in the 95 % prediction interval; spread: {further.source}"

@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from analysis.evidence.frame import PAPER, Evidence, load_evidence
+from analysis.evidence.evidence import Evidence, load_evidence
+from analysis.evidence.rows import PAPER
 from analysis.evidence.stats import format_p, holm, holm_steps
 from analysis.verdicts.comparisons import sensitivity
 from analysis.verdicts.kinds import confirmed_as, parts_of, printed, rule_of

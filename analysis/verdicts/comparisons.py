@@ -12,9 +12,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from analysis.evidence.frame import Evidence, resolve, resolve_metric, resolve_row, row_distance
+from analysis.evidence.evidence import Evidence
 from analysis.evidence.stats import Estimate, estimate, format_p, mean_interval
 from analysis.verdicts.verdict import SEEDS_NEEDED, Judgement, Part, Status
+from repro.harness.experiments.address import Address
 from repro.harness.experiments.missing import Missing
 
 ROUNDING = 1e-9  # 72.8 - 71.8 is not exactly 1.0 in binary
@@ -61,14 +62,14 @@ class Comparison(ABC):
 
     def by_seed(self, evidence: Evidence) -> dict[int, float]:
         """The value of every seed that all cells have."""
-        values = {address: resolve(address, evidence).values for address in self.weights()}
+        values = {address: evidence.cell(address).values for address in self.weights()}
         seeds = sorted(set.intersection(*(set(v) for v in values.values())))
         return {seed: self.value({a: v[seed] for a, v in values.items()}) for seed in seeds}
 
     def judged_at(self, evidence: Evidence) -> bool:
         """Whether it is tested at this scale, once all of its cells are measured."""
-        rows = [resolve_row(address.rpartition(".")[0], evidence)[1] for address in self.weights()]
-        if any(row.why_not(evidence.scale) for row in rows):
+        rows = (evidence.row(Address.of_cell(address)) for address in self.weights())
+        if any(row.missing for row in rows):
             return False
         return self.transfers or not far_from_the_paper(self.weights(), evidence)
 
@@ -79,7 +80,7 @@ class Comparison(ABC):
         if missing := missing_cells(self.weights(), evidence):
             return Part(Status.NOT_RUN, name=name, missing=missing)
         by_seed = self.by_seed(evidence)
-        digits = resolve_metric(next(iter(self.weights())), evidence).decimals + 1
+        digits = evidence.metric(next(iter(self.weights()))).decimals + 1
         detail = describe_seeds(name, by_seed, digits)
         if len(by_seed) < SEEDS_NEEDED:
             return Part(Status.TOO_FEW, detail, name, n=len(by_seed))
@@ -98,7 +99,7 @@ class Comparison(ABC):
         return self.of_reported({a: value for a, value in reported.items() if value is not None})
 
     def reported(self, evidence: Evidence) -> dict[str, float | None]:
-        return {address: resolve(address, evidence).reported for address in self.weights()}
+        return {address: evidence.cell(address).reported for address in self.weights()}
 
     @abstractmethod
     def of_reported(self, cells: Mapping[str, float]) -> Judgement:
@@ -278,10 +279,8 @@ def _tested(gap: Estimate, p_for: float, p_against: float) -> Part:
 def far_from_the_paper(cells: Iterable[str], evidence: Evidence) -> bool:
     """Whether any of the cells rests on a protocol other than the paper's."""
     for address in cells:
-        experiment, row = resolve_row(address.rpartition(".")[0], evidence)
-        variant = resolve_metric(address, evidence).variant
-        trained = not row.why_not(evidence.scale)
-        if trained and row_distance(experiment, row, evidence, variant):
+        row, metric = evidence.row(Address.of_cell(address)), evidence.metric(address)
+        if not row.missing and row.distance(metric.variant):
             return True
     return False
 
@@ -290,11 +289,10 @@ def missing_cells(cells: Iterable[str], evidence: Evidence) -> dict[str, Missing
     """What keeps cells from being compared: the row where it has no runs, else the cell."""
     reasons: dict[str, Missing] = {}
     for address in cells:
-        row_address = address.rpartition(".")[0]
-        _, row = resolve_row(row_address, evidence)
-        if why := row.why_not(evidence.scale):
-            reasons[row_address] = why
-        elif why := resolve(address, evidence).missing:
+        row = evidence.row(Address.of_cell(address))
+        if row.missing:
+            reasons[str(row.address)] = row.missing
+        elif why := evidence.cell(address).missing:
             reasons[address] = why
     return reasons
 

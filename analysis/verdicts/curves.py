@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from analysis.evidence.frame import Evidence, reported_curve, resolve_row, runs_of
+from analysis.evidence.evidence import Evidence
+from analysis.evidence.frames import reported_curve
+from analysis.evidence.rows import MeasuredRow
 from analysis.verdicts.meaning import Meaning
-from analysis.verdicts.rows import Observation, PrintedRow, by_row, by_seed, unanimous
+from analysis.verdicts.rows import Observation, by_row, by_seed, unanimous
 from analysis.verdicts.verdict import Judgement, Part, Status
 from repro.harness.experiments.claims import (
     Body,
@@ -62,11 +64,11 @@ def _rise_and_fall(_body: RiseAndFall, run: Record) -> Observation:
     return Observation(rises_and_falls(entropy, kl, log_K), numbers)
 
 
-def _printed_rise_and_fall(_body: RiseAndFall, line: PrintedRow) -> Judgement:
+def _printed_rise_and_fall(_body: RiseAndFall, line: MeasuredRow) -> Judgement:
     entropy, kl = ([v for _, v in reported_curve(line.row, key)] for key in ("entropy", "kl"))
     if not entropy or not kl:
         return NO_CURVE
-    log_K = math.log(line.config.head.prototypes)
+    log_K = math.log(line.paper_config().head.prototypes)
     numbers = (
         f"entropy {entropy[0]:g} to {entropy[-1]:g} of ln K = {log_K:.2f}, "
         f"KL up to {max(kl):g} and at the end {kl[-1]:g} nats"
@@ -95,9 +97,9 @@ def _mean_above(body: CurveAbove, runs: Sequence[Record]) -> bool:
     return all(np.mean([by_epoch[e] for by_epoch in gaps]) > 0 for e in common)
 
 
-def _printed_curve_above(body: CurveAbove, line: PrintedRow) -> Judgement:
+def _printed_curve_above(body: CurveAbove, line: MeasuredRow) -> Judgement:
     above, below = (dict(reported_curve(line.row, key)) for key in (body.above, body.below))
-    start = body.after * line.config.train.epochs
+    start = body.after * line.paper_config().train.epochs
     gaps = [above[e] - below[e] for e in above if e in below and e >= start]
     if not gaps:
         return NO_CURVE
@@ -110,7 +112,7 @@ def _peak_and_decline(body: PeakAndDecline, run: Record) -> Observation:
     return Observation(peaks_and_declines(values), numbers)
 
 
-def _printed_peak_and_decline(body: PeakAndDecline, line: PrintedRow) -> Judgement:
+def _printed_peak_and_decline(body: PeakAndDecline, line: MeasuredRow) -> Judgement:
     values = [value for _, value in reported_curve(line.row, body.curve)]
     if not values:
         return NO_CURVE
@@ -121,13 +123,9 @@ def _printed_peak_and_decline(body: PeakAndDecline, line: PrintedRow) -> Judgeme
 def _crossing(body: CurveCrosses, evidence: Evidence) -> list[Part]:
     """Per seed, from the first evaluation after the start on: above at first, below at last."""
     name = f"{body.second} - {body.first}"
-    rows = {address: resolve_row(address, evidence) for address in body.row_addresses()}
-    runs = {address: runs_of(*row, evidence) for address, row in rows.items()}
-    missing = {
-        address: row.why_not(evidence.scale) or NOT_RUN
-        for address, (_, row) in rows.items()
-        if not runs[address]
-    }
+    rows = {address: evidence.row(address) for address in body.row_addresses()}
+    runs = {address: row.runs() for address, row in rows.items()}
+    missing = {a: row.missing or NOT_RUN for a, row in rows.items() if not runs[a]}
     if missing:
         return [Part(Status.NOT_RUN, name=name, missing=missing)]
     observed = {}
@@ -143,7 +141,7 @@ def _crossing(body: CurveCrosses, evidence: Evidence) -> list[Part]:
 
 def _printed_crossing(body: CurveCrosses, evidence: Evidence) -> Judgement:
     first, second = (
-        dict(reported_curve(resolve_row(address, evidence)[1], body.curve))
+        dict(reported_curve(evidence.row(address).row, body.curve))
         for address in body.row_addresses()
     )
     common = sorted(first.keys() & second.keys())

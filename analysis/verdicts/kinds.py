@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.evidence.frame import Evidence
+from analysis.evidence.evidence import Evidence
 from analysis.verdicts import between_cells, curves, outputs
 from analysis.verdicts.comparisons import Comparison
 from analysis.verdicts.meaning import Meaning

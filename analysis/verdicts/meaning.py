@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from analysis.evidence.frame import Evidence
+from analysis.evidence.evidence import Evidence
 from analysis.verdicts.comparisons import Comparison
 from analysis.verdicts.verdict import Judgement, Outcome, Part
 from repro.harness.experiments.claims import Body

@@ -11,9 +11,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from analysis.evidence.frame import Evidence
+from analysis.evidence.evidence import Evidence
+from analysis.evidence.rows import MeasuredRow
 from analysis.verdicts.meaning import Meaning
-from analysis.verdicts.rows import Observation, PrintedRow, by_row, by_seed
+from analysis.verdicts.rows import Observation, by_row, by_seed
 from analysis.verdicts.verdict import Judgement, Outcome
 from repro.dino.sentinel import HIGH, KL_LIMIT, LOW
 from repro.harness.experiments.claims import (
@@ -70,7 +71,7 @@ def _collapse(body: Collapse, run: Record) -> Observation:
     return Observation(holds, _outputs(run))
 
 
-def _printed_collapse(body: Collapse, line: PrintedRow) -> Judgement:
+def _printed_collapse(body: Collapse, line: MeasuredRow) -> Judgement:
     return _printed_outputs(line, lambda h, kl, log_K: collapsed(h, kl, None, log_K, body.form))
 
 
@@ -90,7 +91,7 @@ def _healthy(_body: Healthy, run: Record) -> Observation:
     return Observation(healthy(m("entropy"), m("kl"), m("log_K")), _outputs(run))
 
 
-def _printed_health(_body: Healthy, line: PrintedRow) -> Judgement:
+def _printed_health(_body: Healthy, line: MeasuredRow) -> Judgement:
     return _printed_outputs(line, healthy)
 
 
@@ -118,7 +119,7 @@ def _fails(_body: Fails, run: Record) -> Observation:
     return Observation(m("knn") <= m("knn_random"), _accuracy(run))
 
 
-def _printed_failure(_body: Fails, line: PrintedRow) -> Judgement:
+def _printed_failure(_body: Fails, line: MeasuredRow) -> Judgement:
     printed = _printed_accuracies(line)
     low = all(at_chance(value) for value in printed.values())
     return _of_accuracies(printed, low)
@@ -135,7 +136,7 @@ def _works(_body: Works, run: Record) -> Observation:
     return Observation(holds, _accuracy(run) | _outputs(run))
 
 
-def _printed_work(_body: Works, line: PrintedRow) -> Judgement:
+def _printed_work(_body: Works, line: MeasuredRow) -> Judgement:
     printed = _printed_accuracies(line)
     return _of_accuracies(printed, not any(at_chance(value) for value in printed.values()))
 
@@ -151,8 +152,9 @@ def _tokens(_body: Tokens, run: Record) -> Observation:
     return Observation(counted == expected, {"tokens": f"{counted} for {expected}"})
 
 
-def _printed_tokens(_body: Tokens, line: PrintedRow) -> Judgement:
-    expected = token_count(line.config.data.resolution, line.config.model.patch_size)
+def _printed_tokens(_body: Tokens, line: MeasuredRow) -> Judgement:
+    config = line.paper_config()
+    expected = token_count(config.data.resolution, config.model.patch_size)
     printed = line.row.reported.get("tokens")
     if printed is None:
         return Judgement(None, "no number of tokens is printed")
@@ -175,17 +177,17 @@ def _accuracy(run: Record) -> dict[str, str]:
     return {"k-NN": f"{m('knn'):.1f}", "random initialisation": f"{m('knn_random'):.1f}"}
 
 
-def _printed_outputs(line: PrintedRow, holds: Callable[[float, float, float], bool]) -> Judgement:
+def _printed_outputs(line: MeasuredRow, holds: Callable[[float, float, float], bool]) -> Judgement:
     """Args: holds: asked with entropy, KL and ln K, in nats."""
     entropy, kl = line.row.reported.get("entropy"), line.row.reported.get("kl")
     if entropy is None or kl is None:
         return Judgement(None, "not printed")
-    log_K = math.log(line.config.head.prototypes)
+    log_K = math.log(line.paper_config().head.prototypes)
     numbers = f"entropy {entropy:g} of ln K = {log_K:.2f}, KL {kl:g} nats"
     return Judgement(holds(entropy, kl, log_K), numbers)
 
 
-def _printed_accuracies(line: PrintedRow) -> dict[str, float]:
+def _printed_accuracies(line: MeasuredRow) -> dict[str, float]:
     percent = {metric.key for metric in line.experiment.metrics if metric.unit == "%"}
     return {key: value for key, value in line.row.reported.items() if key in percent}
 

@@ -24,19 +24,13 @@ from scipy.integrate import fixed_quad
 from scipy.special import ndtr, stdtrit
 from scipy.stats import chi
 
-from analysis.evidence.frame import (
-    Evidence,
-    cell,
-    resolve,
-    resolve_metric,
-    resolve_row,
-    row_distance,
-)
+from analysis.evidence.evidence import Evidence
 from analysis.evidence.stats import estimate, sampling_floor
 from analysis.verdicts.cells import ALPHA, column_spread, margin_of
 from analysis.verdicts.comparisons import Comparison, Equivalence
 from analysis.verdicts.kinds import comparisons_of
 from analysis.verdicts.verdict import SEEDS_NEEDED
+from repro.harness.experiments.address import Address
 from repro.harness.experiments.experiment import Experiment
 from repro.terminal import count, print_table
 
@@ -186,9 +180,8 @@ def _spread_of(compared: Comparison, values: list[float], evidence: Evidence) ->
 
 def _spread_of_cell(address: str, compared: Comparison, evidence: Evidence) -> tuple[float, str]:
     """That of its column, in the unit in which the comparison is tested."""
-    c = resolve(address, evidence)
-    experiment, _ = resolve_row(address.rpartition(".")[0], evidence)
-    spread = column_spread(experiment, resolve_metric(address, evidence), evidence)
+    c, row = evidence.cell(address), evidence.row(Address.of_cell(address))
+    spread = column_spread(row.experiment, evidence.metric(address), evidence)
     sd, words = (spread.sd, spread.source) if spread else (_least(c.reported), "")
     level = c.mean if c.mean is not None else c.reported
     if compared.in_logarithms and level:
@@ -202,12 +195,12 @@ def _least(reported: float | None) -> float:
 
 def _cells(experiment: Experiment, evidence: Evidence) -> list[Planned]:
     judged = []
-    for row in experiment.rows:
+    for row in evidence.rows(experiment):
         for metric in experiment.metrics:
-            c, margin = cell(experiment, row, metric.key, evidence), margin_of(metric)
-            if c.reported is None or margin is None or row.why_not(evidence.scale):
+            c, margin = row.cell(metric.key), margin_of(metric)
+            if c.reported is None or margin is None or row.missing:
                 continue
-            if not row_distance(experiment, row, evidence, metric.variant):
+            if not row.distance(metric.variant):
                 judged.append((c, metric, margin))
     planned = []
     for c, metric, margin in judged:

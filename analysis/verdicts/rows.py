@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TypeVar
 
-from analysis.evidence.frame import PAPER, Evidence, config_of, resolve_row, runs_of
+from analysis.evidence.evidence import Evidence
+from analysis.evidence.rows import MeasuredRow
 from analysis.verdicts.verdict import SEEDS_NEEDED, Judgement, Part, Status, all_of
-from repro.config.schema import RunConfig
 from repro.harness.experiments.claims import OfRows
-from repro.harness.experiments.experiment import Experiment, Row
 from repro.harness.experiments.missing import NOT_MEASURED, NOT_RUN
 from repro.harness.runs.records import Record
 
@@ -28,18 +26,6 @@ class Observation:
 
     holds: bool
     numbers: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class PrintedRow:
-    """A row as the paper prints it."""
-
-    experiment: Experiment
-    row: Row
-
-    @cached_property
-    def config(self) -> RunConfig:
-        return config_of(self.experiment, self.row, PAPER, self.experiment.runs_a_row[0])
 
 
 def by_seed(
@@ -66,15 +52,15 @@ def by_seed(
     def ours(body: B, evidence: Evidence) -> list[Part]:
         parts = []
         for address in body.rows:
-            experiment, row = resolve_row(address, evidence)
-            for variant in experiment.runs_a_row:
+            row = evidence.row(address)
+            for variant in row.experiment.runs_a_row:
                 name = f"{address}.{variant}" if variant else address
-                made = runs_of(experiment, row, evidence, variant)
+                made = row.runs(variant)
                 runs = {s: r for s, r in made.items() if not needs or needs in r.metrics}
                 if runs:
                     parts.append(judged(body, name, runs))
                 else:
-                    why = NOT_MEASURED if made else row.why_not(evidence.scale) or NOT_RUN
+                    why = NOT_MEASURED if made else row.missing or NOT_RUN
                     parts.append(Part(Status.NOT_RUN, name=name, missing={name: why}))
         return parts
 
@@ -82,14 +68,14 @@ def by_seed(
 
 
 def by_row(
-    printed: Callable[[B, PrintedRow], Judgement],
+    printed: Callable[[B, MeasuredRow], Judgement],
 ) -> Callable[[B, Evidence], Judgement]:
     """How the paper's numbers are judged."""
 
     def judge(body: B, evidence: Evidence) -> Judgement:
         judgements = []
         for address in body.rows:
-            judgement = printed(body, PrintedRow(*resolve_row(address, evidence)))
+            judgement = printed(body, evidence.row(address))
             judgements.append(replace(judgement, numbers=f"{address}: {judgement.numbers}"))
         return all_of(judgements)
 
