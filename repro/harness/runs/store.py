@@ -10,7 +10,7 @@ results/runs/<slug>-<id>/
   failure.json   kind, line, traceback, host, step of the last failure
   result.json    final metrics, written last: it exists = the run is done
   evaluations/   NAME.json of each evaluation of the last checkpoint, NAME.request.json of those
-                 that were asked for (evaluation.py, requests.py)
+                 that were asked for (evaluations.py)
   features/      test features at each evaluation, with reporting.feature_space (journal.py)
 """
 

@@ -1,5 +1,5 @@
 """`python -m repro.harness.worker RUN_FOLDER`: trains one run, from its folder and into its folder,
-and evaluates it (`evaluation.py`), unless evaluations are jobs of their own.
+and evaluates it (`evaluation/stage.py`), unless evaluations are jobs of their own.
 
 The folder's path is the only input; whoever starts the worker (the local pool, a batch system, a
 person) learns the outcome from the exit code and from the folder:
