@@ -1,8 +1,9 @@
 """The local backend: a bounded pool of worker processes, first in first out.
 
 One process a run, in a session of its own, so that Ctrl-C in a terminal reaches the pool alone; the
-pool passes it on as SIGTERM and waits for the checkpoints. A worker that notices that its pool is
-gone saves a checkpoint and stops, so a killed pool leaves no process behind.
+pool passes it on as SIGTERM and waits for the checkpoints. Where a pool trains several runs, a warm
+process forks them (`warm.py`), so that torch is imported once. A worker that notices that its pool
+is gone saves a checkpoint and stops, so a killed pool leaves no process behind.
 
 Two pools may be given the same runs at the same moment: a run's lock decides who trains it, and
 the other waits for the result.
@@ -30,6 +31,7 @@ from repro.hardware import available_cores, visible_gpus
 from repro.harness.evaluation import stage as evaluation
 from repro.harness.evaluation.requests import ask
 from repro.harness.local.display import Display
+from repro.harness.local.warm import Adopted, WarmProcess
 from repro.harness.runs import variables
 from repro.harness.runs.failures import failure_of_the_dead
 from repro.harness.runs.planned import PlannedRun
@@ -72,7 +74,7 @@ class Slot:
 class Job:
     folder: RunFolder
     slot: Slot
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Adopted
     log_start: int  # where this attempt's part of log.txt begins
 
 
@@ -117,12 +119,15 @@ def dispatch(
     if all(run.config.resources.device is Device.cpu for run in planned):
         gpus = []
     gpus = visible_gpus() if gpus is None else gpus
-    gpus = group_gpus(gpus, max(run.config.resources.ranks for run in planned))
+    ranks = max(run.config.resources.ranks for run in planned)
+    gpus = group_gpus(gpus, ranks)
     slots = make_slots(len(queue), gpus, workers, threads)
     with Display(len(folders), len(outcome.already_done), len(slots), console) as display:
         pool = Pool(queue, slots, display, outcome)
         try:
             with _signals(pool):
+                if len(queue) > 1 and ranks == 1 and not gpus:
+                    pool.warm_up()
                 pool.work()
         except OSError as error:  # e.g. a full disk; the workers have been stopped
             raise UserError(f"{error.filename or runs}: {error.strerror}") from None
@@ -137,11 +142,18 @@ class Pool:
     free: list[Slot]
     display: Display
     outcome: Outcome
+    warm: WarmProcess | None = None  # None: every run starts by itself
     jobs: list[Job] = field(default_factory=list)
     elsewhere: list[RunFolder] = field(default_factory=list)
     patient: bool = False  # further signals do not kill: a batch system sends several
     asked: int = 0  # how often a signal asked to stop
     passed_on: int = 0  # how many of those the workers were told of
+
+    def warm_up(self) -> None:
+        try:
+            self.warm = WarmProcess(self.free[0].environment())
+        except OSError as error:
+            self._do_without(error)
 
     def work(self) -> None:
         """Until every run ended, or everything stopped after a signal."""
@@ -159,6 +171,8 @@ class Pool:
                 job.process.terminate()
             for job in self.jobs:
                 job.process.wait()
+            if self.warm:
+                self.warm.close()
 
     def on_signal(self, *_: object) -> None:
         # The loop does the rest: a worker that is just being started must hear of it too.
@@ -177,7 +191,7 @@ class Pool:
             self.display.say("stopping: runs save their checkpoints; once more kills them")
 
     def _start(self) -> None:
-        while self.queue and self.free and not self.asked:
+        while self.queue and self.free and not self.asked and self._may_start():
             folder = self.queue.popleft()
             if is_settled(folder):
                 self._end(folder, State.done)
@@ -189,15 +203,41 @@ class Pool:
             else:
                 slot = self.free.pop(0)
                 environment = slot.environment() | variables.POOL_PID.holding(os.getpid())
-                worker = start_worker(folder, environment, folder.path / "log.txt")
-                self.jobs.append(Job(folder, slot, *worker))
+                self.jobs.append(Job(folder, slot, *self._start_worker(folder, environment)))
                 self.display.started(folder)
 
+    def _may_start(self) -> bool:
+        """Whether the warm process has imported everything, or there is none."""
+        try:
+            return self.warm is None or self.warm.is_ready()
+        except OSError as error:
+            self._do_without(error)
+            return True
+
+    def _start_worker(
+        self, folder: RunFolder, environment: Mapping[str, str]
+    ) -> tuple[subprocess.Popen[bytes] | Adopted, int]:
+        log = folder.path / "log.txt"
+        if self.warm:
+            try:
+                return self.warm.start(folder.path, environment, log)
+            except OSError as error:
+                self._do_without(error)
+        return start_worker(folder, environment, log)
+
+    def _do_without(self, error: OSError) -> None:
+        self.display.say(f"no warm process ({error}): every run imports torch by itself")
+        if self.warm:
+            self.warm.close()
+        self.warm = None
+
     def _collect(self) -> None:
-        for job in [job for job in self.jobs if job.process.poll() is not None]:
-            self.jobs.remove(job)
-            self.free.append(job.slot)
-            self._settle(job, job.process.returncode)
+        for job in list(self.jobs):
+            code = job.process.poll()
+            if code is not None:
+                self.jobs.remove(job)
+                self.free.append(job.slot)
+                self._settle(job, code)
 
     def _settle(self, job: Job, code: int) -> None:
         folder = job.folder

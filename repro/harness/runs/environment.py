@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,12 @@ def environment(device: str) -> dict[str, Any]:
     }
 
 
+@cache
 def code_version() -> dict[str, Any]:
-    """{git_sha, dirty, diff} of this code; of a submission's snapshot, as it was when copied."""
+    """{git_sha, dirty, diff} of this code; of a submission's snapshot, as it was when copied.
+
+    Asked once a process: what was imported stays, whatever is edited or committed since.
+    """
     copied = read_json(_code_folder() / "code.json")
     return copied or {
         "git_sha": _git("rev-parse", "HEAD"),

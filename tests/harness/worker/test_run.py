@@ -57,7 +57,7 @@ def test_a_run_leaves_every_file_of_a_run_folder(uninterrupted: RunFolder) -> No
     evaluated = [event["step"] for event in uninterrupted.metrics() if event["kind"] == "eval"]
     assert evaluated == [0, 24, 48, LONG_STEPS]
     run = uninterrupted.read_run()
-    assert (run["attempts"], run["total_steps"]) == (1, LONG_STEPS)
+    assert (run.attempts, run.total_steps) == (1, LONG_STEPS)
     assert (uninterrupted.result() or {})["wall_seconds"] > 0
     env = json.loads((uninterrupted.path / "env.json").read_text())
     assert env["torch"] == torch.__version__.split("+")[0]

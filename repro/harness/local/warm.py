@@ -1,0 +1,197 @@
+"""A warm process that has imported what a worker needs, and forks one for each run of a pool.
+
+Importing torch and timm takes seconds, which is most of a tiny run. The pool starts this module
+once (`python -m repro.harness.local.warm`) and writes it a line a run. A worker is forked twice,
+and the pool adopts it (Linux: PR_SET_CHILD_SUBREAPER): it is the pool's own child with session,
+log, environment and exit code as if it had been started, and outlives the warm process.
+
+Forking is safe since nothing has happened here but imports: no CUDA, no parallel operation of
+torch, no thread but OpenBLAS's, which end before a fork by themselves. Runs on GPUs or of several
+ranks, the only run of a pool, other systems and pools inside SLURM jobs start plainly.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import faulthandler
+import json
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
+
+NEEDED = (  # by a worker, which imports them as it goes along
+    "repro.config.compose",
+    "repro.data.composites",
+    "repro.data.datasets",
+    "repro.data.folders",
+    "repro.data.low_shot",
+    "repro.data.photographs",
+    "repro.dino.fast.kernels",
+    "repro.evals.weights",
+    "repro.harness.runs.checkpoint",
+    "repro.harness.worker.run",
+    "repro.train",
+    "skimage.io",
+)
+READY = "ready"
+PR_SET_CHILD_SUBREAPER = 36
+
+
+class Adopted:
+    """A worker that the warm process forked for us: what the pool uses of `subprocess.Popen`."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        return self._wait(os.WNOHANG)
+
+    def wait(self) -> int | None:
+        return self._wait(0)
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:  # else its number may be another's
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def _wait(self, options: int) -> int | None:
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, options)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+
+class WarmProcess:
+    """The pool's end. Everything that goes wrong with it is an OSError; the pool then does without.
+
+    Args:
+        environment: a worker's, for what libraries read as they are loaded (OMP_NUM_THREADS).
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        if not sys.platform.startswith("linux"):
+            raise OSError(f"{sys.platform} has no process that adopts another's children")
+        if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+            raise OSError(ctypes.get_errno(), "prctl")
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "repro.harness.local.warm"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+        self.ready = False
+
+    def is_ready(self) -> bool:
+        """Whether it has imported everything; never waits."""
+        assert self.process.stdout is not None
+        if not self.ready and select.select([self.process.stdout], [], [], 0)[0]:
+            self._expect(READY)
+            self.ready = True
+        return self.ready
+
+    def start(self, folder: Path, environment: Mapping[str, str], log: Path) -> tuple[Adopted, int]:
+        """A worker of the run in `folder`, and where its part of the log begins."""
+        assert self.ready, "the warm process is asked before it has said that it is ready"
+        assert self.process.stdin is not None
+        with log.open("ab") as output:
+            start = output.tell()
+        request = {"folder": str(folder), "environment": dict(environment), "log": str(log)}
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return Adopted(int(self._expect(""))), start
+
+    def close(self) -> None:
+        """End it; its workers stay."""
+        self.process.kill()
+        self.process.communicate()
+
+    def _expect(self, beginning: str) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline().strip()
+        if not line.startswith(beginning) or not line:
+            raise OSError("the warm process is gone")
+        return line
+
+
+def main() -> None:
+    for name in NEEDED:
+        import_module(name)
+    from repro.harness.runs.environment import code_version
+
+    code_version()  # kept from now on: a worker runs what was imported here, whatever is edited
+    print(READY)
+    while line := sys.stdin.readline():
+        print(_fork(**json.loads(line)))
+
+
+def _fork(folder: str, environment: Mapping[str, str], log: str) -> int:
+    """The number of a new worker, which this process has already left to the pool."""
+    receiving, sending = os.pipe()
+    between = os.fork()
+    if between == 0:
+        between = os.getpid()
+        try:
+            worker = os.fork()
+        except OSError:
+            os._exit(1)  # no answer
+        if worker:
+            os.write(sending, str(worker).encode())
+            os._exit(0)
+        os.close(receiving)
+        os.close(sending)
+        while os.getppid() == between:
+            time.sleep(0.0005)
+        _work(folder, environment, log)
+    os.close(sending)
+    with os.fdopen(receiving) as answer:
+        os.waitpid(between, 0)
+        return int(answer.read())
+
+
+def _work(folder: str, environment: Mapping[str, str], log: str) -> NoReturn:
+    """Be `python -u -m repro.harness.worker FOLDER` with this environment and log."""
+    from repro.harness.worker.run import main as work
+
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    for source, target in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(source, target)
+    os.close(nothing)
+    os.close(output)
+    os.environ.clear()
+    os.environ.update(environment)
+    random.seed()  # as in a process of its own
+    sys.argv[1:] = [folder]
+    faulthandler.enable()
+    code = 1
+    try:
+        code = work(sys.argv[1:])
+    except BaseException:  # noqa: BLE001 - as the interpreter does at the end of a program
+        traceback.print_exc()
+    finally:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        os._exit(code)  # the rest of an interpreter's end takes torch apart for a second
+
+
+if __name__ == "__main__":
+    main()
