@@ -122,14 +122,16 @@ class MeasuredRow:
 
     def source(self, key: str) -> str:
         """Which metric of its runs a column is."""
-        return self.row.of.get(key, self.experiment.metric(key).of)
+        return self.row.measured.get(key, self.experiment.metric(key).measured)
 
     @once
     def cell(self, key: str) -> Cell:
         """One cell; a run in which the metric is missing or not finite has no part in it."""
         column = self.experiment.metric(key)
         return (
-            self._difference(column) if column.minus else self._measured(column, self.source(key))
+            self._difference(column)
+            if column.difference
+            else self._measured(column, self.source(key))
         )
 
     @once
@@ -155,7 +157,7 @@ class MeasuredRow:
 
     def _difference(self, column: Metric) -> Cell:
         """One column minus another, seed by seed; its runs are those of the first."""
-        first, second = (self.cell(key) for key in column.minus)
+        first, second = (self.cell(key) for key in column.difference)
         seeds = [seed for seed in first.values if seed in second.values]
         return replace(
             first,

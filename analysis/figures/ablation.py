@@ -141,12 +141,12 @@ def draw_ablation(experiment: Experiment, evidence: Evidence) -> Figure:
         for axes, numbers in ((left, variable.numbers), (right, here)):
             _axis(axes, variable, experiment, numbers)
         left.set_ylabel(axis_label(metric))
-        if metric.of == "knn":
+        if metric.measured == "knn":
             _floor(right, experiment, evidence)
     grid[0, 0].set_title("paper")
     grid[0, 1].set_title(ours(evidence))
     handles = _legend(styles)
-    if any(metric.of == "knn" for metric in metrics):
+    if any(metric.measured == "knn" for metric in metrics):
         handles.append(Line2D([], [], **FLOOR, label="random initialisation"))
     columns = 4 if len(handles) <= 4 else 3
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=2.6)

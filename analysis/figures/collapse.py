@@ -47,7 +47,7 @@ def draw_collapse(experiment: Experiment, evidence: Evidence) -> Figure:
         above, below = grid[:, column]
         points = paper[paper["metric"] == metric]
         lines(above, points, "row", styles, lw=1.3)
-        reading_band(above, points, "row", styles, experiment.metric(metric).reading)
+        reading_band(above, points, "row", styles, experiment.metric(metric).reading_error)
         lines(below, measured[measured["metric"] == metric], "row", styles)
         mark_onsets(below, experiment, evidence, metric, styles)
         for axes, config in ((above, first.paper_config()), (below, first.config())):
@@ -118,7 +118,7 @@ def _legend(
     if not seeds.empty and seeds.max() > 1:
         words = f"band below: range of {seeds_of(list(seeds))}, line: their mean"
         handles.append(Line2D([], [], color=GREY, lw=6, alpha=0.3, label=words))
-    errors = [experiment.metric(metric).reading for metric in NAMES]
+    errors = [experiment.metric(metric).reading_error for metric in NAMES]
     read = f"band above: reading error, {errors[0]} and {errors[1]} nats"
     handles.append(Line2D([], [], color=GREY, lw=6, alpha=0.3, label=read))
     runs = [run for row in evidence.rows(experiment) for run in row.runs().values()]

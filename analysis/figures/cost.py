@@ -31,7 +31,7 @@ def draw_cost(experiment: Experiment, evidence: Evidence) -> Figure:
     styles = looks(list(experiment.variants))
     rows = {row.name: row for row in evidence.rows(experiment)}
     for place, of in enumerate(COSTS):
-        costs = [metric for metric in experiment.metrics if metric.of == of]
+        costs = [metric for metric in experiment.metrics if metric.measured == of]
         for axes, is_paper in zip(grid[place], (True, False), strict=True):
             scores = {
                 c.variant: _accuracy(experiment, c.variant, rows.values(), is_paper) for c in costs
@@ -52,7 +52,7 @@ def draw_cost(experiment: Experiment, evidence: Evidence) -> Figure:
                         weight="bold",
                     )
             axes.set_xlabel(f"{COSTS[of]} ({unit})")
-            axes.set_ylabel(f"{ACCURACIES[scores[costs[0].variant].of]} (%)")
+            axes.set_ylabel(f"{ACCURACIES[scores[costs[0].variant].measured]} (%)")
             axes.margins(0.16)
     grid[0, 0].set_title("paper")
     grid[0, 1].set_title(ours(evidence))

@@ -36,7 +36,7 @@ def draw_curves(experiment: Experiment, evidence: Evidence) -> Figure:
     hue = "metric" if len(experiment.curves) > 1 else "row"
     labels = NETWORKS if hue == "metric" else {row.name: row.label for row in experiment.rows}
     styles = looks(list(labels))
-    error = experiment.metric(experiment.curves[0]).reading
+    error = experiment.metric(experiment.curves[0]).reading_error
     lines(left, paper, hue, styles, lw=1.3)
     for name, own in paper.groupby(hue, sort=False):
         look = styles[str(name)]

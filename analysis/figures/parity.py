@@ -37,7 +37,7 @@ def parity_points(experiments: Iterable[Experiment], evidence: Evidence) -> list
     for experiment in experiments:
         for row in evidence.rows(experiment):
             for metric in experiment.metrics:
-                if metric.unit != "%" or metric.minus or metric.key not in row.row.reported:
+                if metric.unit != "%" or metric.difference or metric.key not in row.row.reported:
                     continue
                 cell = row.cell(metric.key)
                 if cell.reported is not None and cell.values:

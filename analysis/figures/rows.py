@@ -44,7 +44,7 @@ def draw_rows(experiment: Experiment, evidence: Evidence) -> Figure:
         Line2D([], [], ls="", marker="|", ms=9, mew=1.6, color="black", label="mean"),
         Line2D([], [], color="black", lw=1.0, label="95 % interval of the mean"),
     ]
-    if any(metric.of == "knn" for metric in metrics):
+    if any(metric.measured == "knn" for metric in metrics):
         handles.append(Line2D([], [], color=GREY, ls=(0, (1, 2)), label="random initialisation"))
     figure.legend(handles=handles, loc="outside lower center", ncols=5)
     return figure
@@ -56,7 +56,7 @@ def _drawn_metrics(experiment: Experiment, evidence: Evidence) -> list[Metric]:
         for metric in experiment.metrics
         if any(row.cell(metric.key).values for row in evidence.rows(experiment))
     ]
-    knn = [metric for metric in measured if metric.of == "knn"]
+    knn = [metric for metric in measured if metric.measured == "knn"]
     return knn or [*measured, *experiment.metrics][:1]
 
 
@@ -78,7 +78,7 @@ def _draw_metric(
                 left, f"{reported:.{printed.decimals}f}", (reported, place), (6, 0), path_effects=()
             )
         _draw_seeds(right, place, row, metric)
-    if metric.of == "knn":
+    if metric.measured == "knn":
         runs = [run for row in rows for run in row.all_runs]
         floor = float(np.mean([run.metric("knn_random") for run in runs]))
         right.axvline(floor, color=GREY, lw=1.2, ls=(0, (1, 2)), zorder=0)

@@ -44,7 +44,7 @@ def draw_throughput(experiment: Experiment, evidence: Evidence) -> Figure:
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(x=0.3, y=0.16)
-    left.set(title=f"paper, read off to ± {score.reading:g} points", ylabel="k-NN top-1 (%)")
+    left.set(title=f"paper, read off to ± {score.reading_error:g} points", ylabel="k-NN top-1 (%)")
     right.set(title=ours(evidence))
     handles = [handle_of(styles[name], name) for name in names if name in drawn]
     figure.legend(handles=[*handles, *marks()], loc="outside lower center", ncols=4)

@@ -100,9 +100,9 @@ def _of_the_paper(experiment: Experiment) -> list[str]:
     """How the reported numbers were read, where they disagree with others, and who else tried."""
     paper = read_paper()
     notes = []
-    read = [m for m in experiment.metrics if m.reading]
+    read = [m for m in experiment.metrics if m.reading_error]
     if read:
-        errors = ", ".join(f"{m.title} ± {m.reading:g} {m.unit}" for m in read)
+        errors = ", ".join(f"{m.title} ± {m.reading_error:g} {m.unit}" for m in read)
         notes.append(f"The paper's numbers are read off a figure: {errors}.")
     if experiment.source_note:
         notes.append(f"The paper's numbers: {experiment.source_note}.")

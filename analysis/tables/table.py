@@ -122,7 +122,7 @@ def _block(
     best_mean = _best(metric, {n: round(m, digits) for n, m in means.items()})
     compared = any(name in means and c.reported is not None for name, c in column.items())
     others = {name: paper.anchors_of(str(c.address)) for name, c in column.items()}
-    tier = tier_of(metric.of)
+    tier = tier_of(metric.measured)
     block = {}
     for row in experiment.rows:
         c = column[row.name]
@@ -147,7 +147,7 @@ def _block(
 
 
 def _best(metric: Metric, values: dict[str, float]) -> set[str]:
-    if metric.unit not in LARGER_IS_BETTER or metric.minus or len(values) < 2:
+    if metric.unit not in LARGER_IS_BETTER or metric.difference or len(values) < 2:
         return set()
     return {name for name, value in values.items() if value == max(values.values())}
 

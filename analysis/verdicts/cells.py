@@ -131,7 +131,7 @@ def column_spread(experiment: Experiment, metric: Metric, evidence: Evidence) ->
         groups.append(list(healthy.values()))
         images = {s: n for s in healthy if (n := runs[s].counts.test_images)}
         counted = metric.unit == "%" and "@" not in row.source(metric.key)
-        if counted and not metric.minus and len(images) == len(healthy):
+        if counted and not metric.difference and len(images) == len(healthy):
             floors += [sampling_floor(healthy[s], n) for s, n in images.items()]
     floor = max(floors, default=0.0)
     return pooled(groups, floor)

@@ -53,7 +53,7 @@ def print_details(experiment: Experiment, rows: Sequence[Row]) -> None:
     print_table("", [*columns, "differs from the baseline in"], lines)
     for key, value in experiment.baseline.items():
         print(f"baseline: {key}={value}")
-    for scale, overrides in experiment.at.items():
+    for scale, overrides in experiment.at_scale.items():
         print(f"at {scale} scale: {_assignments(overrides)}")
     for name, variant in experiment.variants.items():
         print(f"variant {name} ({variant.title}): {_layers(variant) or 'the rows as they are'}")
@@ -75,7 +75,7 @@ def _difference(row: Row) -> str:
 
 def _layers(item: Row | Variant) -> str:
     parts = [_assignments(item.overrides)] if item.overrides else []
-    parts += [f"at {scale}: {_assignments(values)}" for scale, values in item.at.items()]
+    parts += [f"at {scale}: {_assignments(values)}" for scale, values in item.at_scale.items()]
     return "; ".join(parts)
 
 

@@ -3,6 +3,8 @@
 A file is checked when it is read: its keys and types are those of the structs here, names are used
 once, cells and claims address rows and metrics that the file has. The overrides themselves are
 checked against the config's schema when a row is composed (`row_config`).
+
+Docstrings speak of keys as files spell them; an attribute may be longer (`of` is `measured`).
 """
 
 from __future__ import annotations
@@ -48,14 +50,14 @@ class Metric(Strict, frozen=True, kw_only=True):
     title: str
     unit: str
     decimals: Annotated[int, Meta(ge=0)]
-    of: str = ""
+    measured: str = field(default="", name="of")
     variant: str = ""
-    minus: tuple[str, ...] = ()
-    reading: Annotated[float, Meta(ge=0)] = 0
+    difference: tuple[str, ...] = field(default=(), name="minus")
+    reading_error: Annotated[float, Meta(ge=0)] = field(default=0, name="reading")
 
     def __post_init__(self) -> None:
-        if self.minus and len(self.minus) != 2:
-            raise ValueError(f"minus names {len(self.minus)} columns, not 2")
+        if self.difference and len(self.difference) != 2:
+            raise ValueError(f"minus names {len(self.difference)} columns, not 2")
 
 
 class Variant(Strict, frozen=True, kw_only=True):
@@ -63,7 +65,7 @@ class Variant(Strict, frozen=True, kw_only=True):
 
     title: str = ""
     overrides: Overrides = field(default_factory=dict)
-    at: Mapping[str, Overrides] = field(default_factory=dict)
+    at_scale: Mapping[str, Overrides] = field(default_factory=dict, name="at")
 
 
 class Row(Strict, frozen=True, kw_only=True):
@@ -81,14 +83,14 @@ class Row(Strict, frozen=True, kw_only=True):
     label: str
     described: Mapping[str, Any] = field(default_factory=dict, name="cells")
     overrides: Overrides = field(default_factory=dict)
-    at: Mapping[str, Overrides] = field(default_factory=dict)
+    at_scale: Mapping[str, Overrides] = field(default_factory=dict, name="at")
     reported: Mapping[str, float]
     reported_curve: Mapping[str, Sequence[float | None]] | None = None
     source: tuple[str, ...] = ()
     scales: tuple[str, ...] = ()
     reported_only: str = ""
     variants: Mapping[str, Variant] = field(default_factory=dict)
-    of: Mapping[str, str] = field(default_factory=dict)
+    measured: Mapping[str, str] = field(default_factory=dict, name="of")
 
     @property
     def trainable(self) -> bool:
@@ -118,7 +120,7 @@ class Experiment(Strict, frozen=True, kw_only=True):
     source_note: str = ""
     question: str
     baseline: Overrides = field(default_factory=dict)
-    at: Mapping[str, Overrides] = field(default_factory=dict)
+    at_scale: Mapping[str, Overrides] = field(default_factory=dict, name="at")
     variants: Mapping[str, Variant] = field(default_factory=dict)
     layout: tuple[Column, ...]
     metrics: tuple[Metric, ...]
@@ -136,9 +138,9 @@ class Experiment(Strict, frozen=True, kw_only=True):
     def sources(self, row: Row, variant: str) -> list[str]:
         """The metrics that this table reads from a row's runs of a variant."""
         return [
-            row.of.get(metric.key, metric.of)
+            row.measured.get(metric.key, metric.measured)
             for metric in self.metrics
-            if metric.variant == variant and not metric.minus
+            if metric.variant == variant and not metric.difference
         ]
 
     def metric(self, key: str) -> Metric:
@@ -220,9 +222,9 @@ def row_config(
     parts: list[Row | Variant] = [row]
     if variant:
         parts = [experiment.variants[variant], row, *_own_variant(row, variant)]
-    overrides = {**experiment.baseline, **experiment.at.get(scale, {})}
+    overrides = {**experiment.baseline, **experiment.at_scale.get(scale, {})}
     for part in parts:
-        overrides |= {**part.overrides, **part.at.get(scale, {})}
+        overrides |= {**part.overrides, **part.at_scale.get(scale, {})}
     overrides["seed"] = seed
     name = run_name(row, variant)
     source = f"{experiment.path}: row {name}"
@@ -271,9 +273,9 @@ def _parse(path: Path) -> Experiment:
 
 
 def _completed(metric: Metric, of_key: Mapping[str, Metric]) -> Metric:
-    if metric.minus:
-        return replace(metric, variant=of_key[metric.minus[0]].variant)
-    return replace(metric, of=metric.of or metric.key)
+    if metric.difference:
+        return replace(metric, variant=of_key[metric.difference[0]].variant)
+    return replace(metric, measured=metric.measured or metric.key)
 
 
 def _check(experiment: Experiment) -> None:
@@ -285,11 +287,11 @@ def _check(experiment: Experiment) -> None:
     check_unique([row.name for row in experiment.rows], f"{path}: rows")
     check_unique(keys, f"{path}: metrics")
     check_among(experiment.curves, keys, f"{path}: curves")
-    check_among(experiment.at, scales_of(path.parent), f"{path}: at")
+    check_among(experiment.at_scale, scales_of(path.parent), f"{path}: at")
     for metric in metrics:
         where = f"{path}: metric {metric.key}"
-        check_among(metric.minus, keys, f"{where}: minus")
-        if experiment.variants and not metric.minus:
+        check_among(metric.difference, keys, f"{where}: minus")
+        if experiment.variants and not metric.difference:
             check_among([metric.variant], list(experiment.variants), f"{where}: variant")
         elif metric.variant:
             raise UserError(f"{where}: variant: this file has no variants")
@@ -306,9 +308,9 @@ def _check_row(experiment: Experiment, row: Row) -> None:
     where, scales = f"{experiment.path}: row {row.name}", scales_of(experiment.path.parent)
     keys = [metric.key for metric in experiment.metrics]
     check_among(row.described, [c.key for c in experiment.layout], f"{where}: cells")
-    check_among([*row.scales, *row.at], scales, f"{where}: scales and at")
+    check_among([*row.scales, *row.at_scale], scales, f"{where}: scales and at")
     check_among(row.variants, list(experiment.variants), f"{where}: variants")
-    check_among(row.of, keys, f"{where}: of")
+    check_among(row.measured, keys, f"{where}: of")
     check_among(row.reported, keys, f"{where}: reported")
     if (row.reported or row.reported_curve) and not row.source:
         raise UserError(f"{where}: reported numbers need a source: where were they read?")

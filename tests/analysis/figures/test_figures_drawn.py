@@ -57,7 +57,7 @@ def test_figure_7_draws_the_mean_of_the_seeds_with_their_range_and_the_papers_cu
     wanted = [(e / 100, v) for e, v in zip(printed["epoch"], printed["entropy"], strict=True)]
     assert has(paper_entropy, wanted)
     band = paper_kl.collections[0].get_paths()[0].vertices[:, 1]
-    assert max(band) == pytest.approx(max(printed["kl"]) + load("F7").metric("kl").reading)
+    assert max(band) == pytest.approx(max(printed["kl"]) + load("F7").metric("kl").reading_error)
     K = make("F7.both", 0)["config"]["head"]["prototypes"]
     assert any(own == [(0, math.log(K)), (1, math.log(K))] for own in points_of(entropy))
     assert f"ln K = {math.log(K):.2f} (K = {K}): uniform" in words_of(entropy)

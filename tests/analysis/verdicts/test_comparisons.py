@@ -75,7 +75,7 @@ def test_a_ratio_is_tested_on_logarithms_against_one(make: Make, evidence_of: Ev
     records = seeds(make, "T7.r4", [2.0, 2.2, 1.8], "im_s")
     records += seeds(make, "T7.r1", [1.0, 1.0, 1.0], "im_s")
     table = load("T1")
-    assert table.metric("im_s").of == "im_s"
+    assert table.metric("im_s").measured == "im_s"
     (ratio,) = comparisons_of(Ratio(over="A.a.x", under="A.b.x", above=1))
     assert str(ratio) == "A.a.x / A.b.x"
     assert ratio.value({"A.a.x": 6.0, "A.b.x": 3.0}) == pytest.approx(2.0)

@@ -68,7 +68,7 @@ def test_numbers_read_off_figures_say_how_far_off_they_may_be() -> None:
             row for row in experiment.rows if set(row.source) <= {"S6-digitised", "S4-notes"}
         ]
         for row in digitised:
-            read = {m.key for m in experiment.metrics if m.reading}
+            read = {m.key for m in experiment.metrics if m.reading_error}
             assert set(row.reported) - {"im_s"} <= read, f"{name}.{row.name}"
 
 

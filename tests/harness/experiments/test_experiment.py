@@ -92,7 +92,7 @@ def test_a_minimal_file_is_read_with_its_defaults(experiments: Path) -> None:
     experiment = load(write(experiments))
     first = experiment.row("a")
     assert (first.overrides, first.scales, first.reported_curve) == ({}, (), None)
-    assert (experiment.baseline, experiment.at, experiment.curves) == ({}, {}, ())
+    assert (experiment.baseline, experiment.at_scale, experiment.curves) == ({}, {}, ())
     assert experiment.claims[0].body == Greater(better="X1.a.knn", worse="X1.b.knn")
 
 
