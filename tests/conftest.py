@@ -37,6 +37,7 @@ def pytest_configure() -> None:
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"
     assert all((Path(__file__).parent / name).exists() for name in SLOW), "SLOW names a lost file"
+    gc.disable()  # importing makes nothing to collect, and much to look through
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,6 +50,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     # What was imported stays: looking through it at every collection costs half a second.
     gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:
