@@ -67,8 +67,8 @@ def _line(entry: Entry) -> tuple[str, ...]:
 
 
 def _also(entry: Entry) -> str:
-    said = []
-    for key, words in (
+    facts = []
+    for key, pattern in (
         ("images_per_second", "{:.3g} images/s"),
         ("images_per_second_and_core", "{:.3g} images/s and core"),
         ("share_of_matrix_rate", "{:.0%} of the rate of large products"),
@@ -80,10 +80,10 @@ def _also(entry: Entry) -> str:
         ("sbatch_calls", "{} sbatch calls"),
     ):
         if key in entry:
-            said.append(words.format(entry[key]))
+            facts.append(pattern.format(entry[key]))
     if memory := entry.get("peak_gigabytes"):
-        said.append(f"peak {memory['ours']:.1f} GB, baseline {memory['baseline']:.1f}")
-    return ", ".join(said)
+        facts.append(f"peak {memory['ours']:.1f} GB, baseline {memory['baseline']:.1f}")
+    return ", ".join(facts)
 
 
 def _time(seconds: float) -> str:

@@ -232,9 +232,9 @@ class Explainer:
         return {"row": address, "n": n, "missing": missing}
 
 
-def lines_of(found: Mapping[str, Any]) -> Iterable[str]:
+def lines_of(explained: Mapping[str, Any]) -> Iterable[str]:
     """An explanation for a terminal: a line a key, lists and differences a line an item."""
-    for key, value in found.items():
+    for key, value in explained.items():
         if isinstance(value, Mapping) and value:
             yield f"{key}:"
             yield from (f"  {name}: {_plain(item)}" for name, item in value.items())

@@ -69,18 +69,19 @@ def append(ids: Sequence[str], scale: str) -> Publication:
         raise UserError("--scale smoke: smoke runs are never evidence and are not published")
     folder = published_dir(scale)
     evidence = load_evidence(scale)
-    wanted = {
+    finished = {
         run.id: run
         for experiment in map(evidence.experiment, ids)
         for row in evidence.rows(experiment)
         for run in row.all_runs
     }
-    if not wanted:
+    if not finished:
         raise UserError(
             f"no finished run of {', '.join(ids)} at scale {scale}; "
             f"repro run {ids[0]} --scale {scale}"
         )
-    ordered = sorted(wanted, key=lambda identity: (wanted[identity].slug, wanted[identity].seed))
+    in_order = sorted(finished.values(), key=lambda run: (run.slug, run.seed))
+    ordered = [run.id for run in in_order]
     folders = {one.id: one for one in find_runs(results_dir() / "runs")}
     folder.mkdir(parents=True, exist_ok=True)
     file, later = folder / "records.jsonl", folder / "evaluations.jsonl"

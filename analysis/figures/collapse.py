@@ -98,12 +98,12 @@ def _limits(axes: Axes, metric: str, K: int) -> None:
     axes.axhline(0, color=GREY, lw=0.7, zorder=0)
     if metric == "entropy":
         axes.axhline(math.log(K), color=GREY, lw=0.9, ls=(0, (2, 2)), zorder=0)
-        words = f"ln K = {math.log(K):.2f} (K = {K:,}): uniform"
-        say(axes, words, (1, math.log(K)), (0, 6), "right")
+        text = f"ln K = {math.log(K):.2f} (K = {K:,}): uniform"
+        say(axes, text, (1, math.log(K)), (0, 6), "right")
         axes.set_ylim(top=1.16 * math.log(K))
     axes.set_ylim(bottom=-0.13 * axes.get_ylim()[1])
-    words = "0: one dimension" if metric == "entropy" else "0: constant output"
-    say(axes, words, (1, 0), (0, -6.5), "right")
+    text = "0: one dimension" if metric == "entropy" else "0: constant output"
+    say(axes, text, (1, 0), (0, -6.5), "right")
 
 
 def _legend(
@@ -116,8 +116,8 @@ def _legend(
     ]
     seeds = measured.groupby("row")["seed"].nunique()
     if not seeds.empty and seeds.max() > 1:
-        words = f"band below: range of {seeds_of(list(seeds))}, line: their mean"
-        handles.append(Line2D([], [], color=GREY, lw=6, alpha=0.3, label=words))
+        label = f"band below: range of {seeds_of(list(seeds))}, line: their mean"
+        handles.append(Line2D([], [], color=GREY, lw=6, alpha=0.3, label=label))
     errors = [experiment.metric(metric).reading_error for metric in NAMES]
     read = f"band above: reading error, {errors[0]} and {errors[1]} nats"
     handles.append(Line2D([], [], color=GREY, lw=6, alpha=0.3, label=read))

@@ -22,15 +22,15 @@ def draw_columns(experiment: Experiment, evidence: Evidence) -> Figure:
     styles = looks([metric.key for metric in columns])
     figure, grid = panels(1, 2, height=1.3 + 0.8 * len(rows))
     left, right = grid[0]
-    for place, row in enumerate(rows):
+    for line, row in enumerate(rows):
         for number, metric in enumerate(columns):
-            height = place + SPREAD * ((number + 0.5) / len(columns) - 0.5)
+            height = line + SPREAD * ((number + 0.5) / len(columns) - 0.5)
             look = styles[metric.key]
-            c = row.cell(metric.key)
-            if c.reported is not None:
-                left.plot([c.reported], [height], look.marker, color=look.colour, ms=6)
-                say(left, f"{c.reported:.{metric.decimals}f}", (c.reported, height), (7, 0))
-            seeds = list(c.values.values())
+            cell = row.cell(metric.key)
+            if cell.reported is not None:
+                left.plot([cell.reported], [height], look.marker, color=look.colour, ms=6)
+                say(left, f"{cell.reported:.{metric.decimals}f}", (cell.reported, height), (7, 0))
+            seeds = list(cell.values.values())
             if seeds:
                 mean = float(np.mean(seeds))
                 small = {"ms": 3.5, "alpha": 0.5, "mew": 0}
@@ -47,8 +47,8 @@ def draw_columns(experiment: Experiment, evidence: Evidence) -> Figure:
         axes.set_xlabel(f"{experiment.title} ({columns[0].unit})", fontsize=8)
         axes.grid(axis="x", color="0.92")
         axes.margins(x=0.14)
-        for place in range(1, len(rows)):
-            axes.axhline(place - 0.5, color="0.85", lw=0.7)
+        for line in range(1, len(rows)):
+            axes.axhline(line - 0.5, color="0.85", lw=0.7)
     handles = [
         Line2D([], [], ls="", marker=styles[m.key].marker, ms=6, color=styles[m.key].colour,
                label=m.title)

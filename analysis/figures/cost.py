@@ -30,9 +30,9 @@ def draw_cost(experiment: Experiment, evidence: Evidence) -> Figure:
     figure, grid = panels(2, 2, height=5.4)
     styles = looks(list(experiment.variants))
     rows = {row.name: row for row in evidence.rows(experiment)}
-    for place, of in enumerate(COSTS):
+    for line, of in enumerate(COSTS):
         costs = [metric for metric in experiment.metrics if metric.measured == of]
-        for axes, is_paper in zip(grid[place], (True, False), strict=True):
+        for axes, is_paper in zip(grid[line], (True, False), strict=True):
             scores = {
                 c.variant: _accuracy(experiment, c.variant, rows.values(), is_paper) for c in costs
             }

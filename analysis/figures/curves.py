@@ -66,15 +66,15 @@ def _name_lines(
         for name, own in points.groupby(hue, sort=False)
     }
     low, high = axes.get_ylim()
-    for name, place in apart(ends, 0.08 * (high - low)).items():
+    for name, height in apart(ends, 0.08 * (high - low)).items():
         how = {"color": styles[name].colour, "weight": "bold", "in_layout": True}
-        say(axes, labels[name], (1.0, place), (5, 0), "left", **how)
+        say(axes, labels[name], (1.0, height), (5, 0), "left", **how)
 
 
-def apart(places: dict[str, float], room: float) -> dict[str, float]:
-    """The same places, moved as little as it takes to be `room` from one another, in order."""
-    names = sorted(places, key=lambda name: places[name])
-    moved = [places[name] for name in names]
+def apart(heights: dict[str, float], room: float) -> dict[str, float]:
+    """The same heights, moved as little as it takes to be `room` from one another, in order."""
+    names = sorted(heights, key=lambda name: heights[name])
+    moved = [heights[name] for name in names]
     for _ in range(50):
         for i in range(len(moved) - 1):
             short = room - (moved[i + 1] - moved[i])

@@ -115,7 +115,7 @@ def _draw_runs(patterns: Sequence[str], formats: Sequence[str]) -> Iterator[str]
     with styled():
         paths = write(draw_runs(runs), COLLAPSE, formats, results_dir() / "figures")
     yield from map(str, paths)
-    yield from (run.words() for run in runs)
+    yield from (run.sentence() for run in runs)
 
 
 def _parity_points(evidence: Evidence) -> list[Point]:

@@ -71,13 +71,11 @@ def _draw_metric(
     left: Axes, right: Axes, experiment: Experiment, metric: Metric, evidence: Evidence
 ) -> None:
     printed, rows = _printed_metric(experiment, metric), evidence.rows(experiment)
-    for place, row in enumerate(rows):
+    for line, row in enumerate(rows):
         if (reported := row.row.reported.get(printed.key)) is not None:
-            left.plot([reported], [place], "D", color=PAPER_COLOUR, ms=4.5)
-            say(
-                left, f"{reported:.{printed.decimals}f}", (reported, place), (6, 0), path_effects=()
-            )
-        _draw_seeds(right, place, row, metric)
+            left.plot([reported], [line], "D", color=PAPER_COLOUR, ms=4.5)
+            say(left, f"{reported:.{printed.decimals}f}", (reported, line), (6, 0), path_effects=())
+        _draw_seeds(right, line, row, metric)
     if metric.measured == "knn":
         runs = [run for row in rows for run in row.all_runs]
         floor = float(np.mean([run.metric("knn_random") for run in runs]))
@@ -92,7 +90,7 @@ def _draw_metric(
         axes.grid(axis="y", color="0.92")
 
 
-def _draw_seeds(axes: Axes, place: int, row: MeasuredRow, metric: Metric) -> None:
+def _draw_seeds(axes: Axes, line: int, row: MeasuredRow, metric: Metric) -> None:
     """Seeds, mean and interval of one row; why there are none where there are none."""
     measured = row.cell(metric.key)
     seeds = list(measured.values.values())
@@ -101,20 +99,20 @@ def _draw_seeds(axes: Axes, place: int, row: MeasuredRow, metric: Metric) -> Non
         where = axes.get_yaxis_transform()
         assert measured.missing, f"{measured.address} has neither values nor a reason"
         why = Reason.REPORTED_ONLY if row.row.reported_only else str(measured.missing)
-        axes.text(0.03, place, why, transform=where, va="center", **SMALL, bbox=box)
+        axes.text(0.03, line, why, transform=where, va="center", **SMALL, bbox=box)
         return
     runs = row.runs(metric.variant)
     for seed, value in measured.values.items():
         healthy = runs[seed].sentinel.healthy
         mark, size, edge = ("o", 4.0, 0.0) if healthy else ("x", 5.5, 1.4)
-        axes.plot([value], [place], mark, color=OUR_COLOUR, alpha=0.6, ms=size, mew=edge)
+        axes.plot([value], [line], mark, color=OUR_COLOUR, alpha=0.6, ms=size, mew=edge)
     mean = float(np.mean(seeds))
-    axes.plot([mean], [place], "|", color="black", ms=9, mew=1.6)
-    whiskers(axes, place, seeds, upright=False)
+    axes.plot([mean], [line], "|", color="black", ms=9, mew=1.6)
+    whiskers(axes, line, seeds, upright=False)
     say(
         axes,
         f"{mean:.{metric.decimals}f}",
-        (max(seeds), place),
+        (max(seeds), line),
         (7, 0),
         va="bottom",
         path_effects=(),

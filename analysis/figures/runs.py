@@ -61,20 +61,20 @@ class ShownRun:
         points = self.curves.points(metric)
         return [epoch for epoch, _ in points], [value / scale for _, value in points]
 
-    def words(self) -> str:
+    def sentence(self) -> str:
         since = "" if self.state == "healthy" else f" since epoch {self.onset:.2g}"
         return f"{self.id}  {self.label}: {self.state}{since}: {self.meaning}"
 
 
-def find_shown(words: Sequence[str]) -> list[ShownRun]:
+def find_shown(patterns: Sequence[str]) -> list[ShownRun]:
     """The runs that paths of folders, patterns as of `repro status`, and published ids mean.
 
     Raises:
         UserError: a word means no run, or one that has not logged a step; or too many runs.
     """
     shown: dict[str, ShownRun] = {}
-    for word in words:
-        for run in _meant(word):
+    for pattern in patterns:
+        for run in _meant(pattern):
             shown.setdefault(run.id, run)
     if len(shown) > MOST:
         raise UserError(f"{len(shown)} runs are too many for one picture; at most {MOST}")

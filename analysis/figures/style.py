@@ -113,8 +113,8 @@ def write(figure: Figure, name: str, formats: Sequence[str], folder: Path) -> li
 
 def say(
     axes: Axes,
-    words: str,
-    place: tuple[float, float],
+    text: str,
+    point: tuple[float, float],
     offset: tuple[float, float] = (0, 0),
     side: str = "left",
     **how: Any,
@@ -125,7 +125,7 @@ def say(
     """
     style: dict[str, Any] = {"textcoords": "offset points", "ha": side, "va": "center", **SMALL}
     style |= {"in_layout": False, "path_effects": HALO, **how}
-    axes.annotate(words, place, xytext=offset, **style)
+    axes.annotate(text, point, xytext=offset, **style)
 
 
 def lines(axes: Axes, points: pd.DataFrame, hue: str, styles: dict[str, Look], **how: Any) -> None:

@@ -27,8 +27,8 @@ def panels(
 ) -> dict[str, Any]:
     """{scale, cells: {address: ...}, runs: {id: ...}, labels, distances, epochs}.
 
-    A cell names its runs by id and its config difference by place in `distances`, a curve its
-    epochs by place in `epochs`. `labels` are those of the rows, whose tables need not print them.
+    A cell names its runs by id and its config difference by its index in `distances`, a curve its
+    epochs by theirs in `epochs`. `labels` are those of the rows, whose tables need not print them.
     """
     resting = _claims_by_address(sections)
     distances, epochs = Shared(), Shared()
@@ -58,14 +58,14 @@ class Shared:
     """Different lists, each once; `values` is read after the last was placed."""
 
     def __init__(self) -> None:
-        self._places: dict[str, int] = {}
+        self._indices: dict[str, int] = {}
 
-    def place(self, value: list[Any]) -> int:
-        return self._places.setdefault(json.dumps(value, ensure_ascii=False), len(self._places))
+    def index(self, value: list[Any]) -> int:
+        return self._indices.setdefault(json.dumps(value, ensure_ascii=False), len(self._indices))
 
     @property
     def values(self) -> list[Any]:
-        return [json.loads(value) for value in self._places]
+        return [json.loads(value) for value in self._indices]
 
 
 def embedded(data: Mapping[str, Any]) -> Markup:
@@ -104,7 +104,7 @@ def _cell(
         "difference": _short(explained["difference"]),
         "clean": _short(explained["clean"]),
         "runs": [_value(run) for run in explained["runs"]],
-        "distance": distances.place(distance),
+        "distance": distances.index(distance),
         "deviations": [entry["id"] for entry in explained["deviations"]],
         "claims": list(dict.fromkeys(claims)),
     }
@@ -131,8 +131,8 @@ def _run(run: Record, epochs: Shared) -> dict[str, Any]:
     for name in CURVES:
         points = [(e, v) for e, v in run.curves.points(name) if math.isfinite(v)]
         if points:
-            place = epochs.place([_short(e) for e, _ in points])
-            curves[name] = [place, [_short(v) for _, v in points]]
+            index = epochs.index([_short(e) for e, _ in points])
+            curves[name] = [index, [_short(v) for _, v in points]]
     return {
         "slug": run.slug,
         "seed": run.seed,

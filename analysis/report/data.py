@@ -105,7 +105,7 @@ class Section:
 
 def sections_of(evidence: Evidence) -> list[Section]:
     """All experiments: tables before figures before appendices, Table 2 before Table 10."""
-    names = sorted(experiment_ids(), key=_place)
+    names = sorted(experiment_ids(), key=_page_order)
     return [_section(evidence.experiment(name), evidence) for name in names]
 
 
@@ -178,10 +178,10 @@ def _packages(env: Environment) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions if version) or "not recorded"
 
 
-def counted(words: Iterable[str]) -> list[str]:
+def counted(names: Iterable[str]) -> list[str]:
     """Each once, the most frequent first, with its number where there are several."""
-    found = sorted(Counter(words).items(), key=lambda item: (-item[1], item[0]))
-    return [f"{word} ({n})" if len(found) > 1 else word for word, n in found]
+    counts = sorted(Counter(names).items(), key=lambda item: (-item[1], item[0]))
+    return [f"{name} ({n})" if len(counts) > 1 else name for name, n in counts]
 
 
 def count(claims: Iterable[ShownClaim]) -> dict[str, int]:
@@ -218,6 +218,6 @@ def anchors() -> list[tuple[Anchor, str]]:
     return [(anchor, paper.sources[anchor.source]) for anchor in paper.anchors]
 
 
-def _place(name: str) -> tuple[int, int, str]:
+def _page_order(name: str) -> tuple[int, int, str]:
     number = re.match(r"[TF](\d+)", name)
     return list(PARTS).index(name[0]), int(number[1]) if number else 0, name

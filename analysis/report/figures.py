@@ -47,7 +47,7 @@ def inlined(svg: str, name: str) -> Markup:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    svg = re.sub(r'(?<= )(?:d|x|y)="[^"]*"', lambda found: _rounded(found[0]), svg)
+    svg = re.sub(r'(?<= )(?:d|x|y)="[^"]*"', lambda match: _rounded(match[0]), svg)
     label = f'role="img" aria-labelledby="{name}-caption" class="drawn"'
     inherited = 'stroke-linejoin="round" stroke-linecap="butt"'
     return Markup(svg.replace("<svg", f"<svg {label} {inherited}", 1))  # noqa: S704  our own file

@@ -42,7 +42,7 @@ def write(printed: Printed, fmt: str) -> str:
 
 
 def spans(headings: tuple[Heading, ...]) -> list[tuple[str, int]]:
-    """The upper line of the head: (words, columns); descriptive columns stand alone."""
+    """The upper line of the head: (text, columns); descriptive columns stand alone."""
     merged: list[tuple[str, int]] = []
     for heading in headings:
         if merged and heading.over and merged[-1][0] == heading.over:
@@ -180,8 +180,8 @@ def _latex_templates() -> jinja2.Environment:
     ours = UnicodeToLatexConversionRule(RULE_DICT, SIGNS)
     encoder = UnicodeToLatexEncoder(conversion_rules=[ours, "defaults"])
 
-    def tex(words: object) -> str:
-        text = str(encoder.unicode_to_latex(str(words)))
+    def tex(value: object) -> str:
+        text = str(encoder.unicode_to_latex(str(value)))
         # Behind the end of a row, a bracket would be read as the row's extra height.
         return text.replace("[", "{[}", 1) if text.startswith("[") else text
 

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from repro.decode import Strict, check_among, check_unique, decode, read_yaml
 from repro.errors import UserError, nearest
+from repro.harness.experiments.address import Address
 from repro.harness.experiments.claims import Claim, read_claim
 from repro.harness.experiments.figure import AblationFigure, Figure, RowsFigure
 from repro.harness.experiments.folders import experiments_dir, scales_of
@@ -334,13 +335,10 @@ def _check_addresses(experiment: Experiment, claim: Claim) -> None:
         [metric.key for metric in experiment.metrics],
     )
     where = f"{experiment.path}: claim {claim.id}"
-    for address in claim.body.row_addresses():
-        name, _, row = address.partition(".")
-        if name == experiment.id:
-            check_among([row], rows, f"{where}: {address}: row")
-    for address in claim.body.cell_addresses():
-        name, _, cell = address.partition(".")
-        row, _, metric = cell.rpartition(".")
-        if name == experiment.id:
-            check_among([row], rows, f"{where}: {address}: row")
-            check_among([metric], metrics, f"{where}: {address}: metric")
+    for address in map(Address.of_row, claim.body.row_addresses()):
+        if address.experiment == experiment.id:
+            check_among([address.row], rows, f"{where}: {address}: row")
+    for address in map(Address.of_cell, claim.body.cell_addresses()):
+        if address.experiment == experiment.id:
+            check_among([address.row], rows, f"{where}: {address}: row")
+            check_among([address.metric], metrics, f"{where}: {address}: metric")
