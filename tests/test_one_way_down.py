@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 PACKAGES = ("repro", "analysis")
+MOST_LINES = 400
+MOST_FILES = 14  # of a folder, its face (`__init__.py`) aside
 
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -68,6 +70,16 @@ def test_a_new_room_has_its_place_on_the_way_down_or_is_refused(copy: Path) -> N
     done = lint(copy)
     assert done.returncode == 1, done.stdout
     assert "cellar" in done.stdout
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_files_are_short_and_folders_small(repository: Path, package: str) -> None:
+    files = list((repository / package).rglob("*.py"))
+    lengths = {f.relative_to(repository): len(f.read_text().splitlines()) for f in files}
+    assert {f: n for f, n in lengths.items() if n > MOST_LINES} == {}
+    folders = {f.parent for f in lengths}
+    sizes = {f: sum(g.parent == f and g.name != "__init__.py" for g in lengths) for f in folders}
+    assert {str(f): n for f, n in sizes.items() if n > MOST_FILES} == {}
 
 
 def test_the_architecture_names_every_room_and_nothing_that_is_not_there(repository: Path) -> None:

@@ -28,7 +28,7 @@ from repro.data.pictures import levels, picture
 from repro.data.views.kinds import normalise
 from repro.dino.vit import DinoViT
 from repro.errors import UserError
-from repro.evals.features import last_blocks
+from repro.evals.features.layers import last_blocks
 from repro.evals.retrieval import average_precision
 
 GEM_POWER = 4

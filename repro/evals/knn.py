@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from repro.config.schema import EvalConfig
 from repro.data.dataset import Dataset
 from repro.dino.fast.kernels import REFERENCE, Kernels
-from repro.evals.feature_files import frozen_features
-from repro.evals.features import Layers, extract_features, pixel_features
-from repro.evals.neighbours import nearest
+from repro.evals.features.files import frozen_features
+from repro.evals.features.layers import Layers, extract_features, pixel_features
+from repro.evals.features.neighbours import nearest
 
 NEIGHBOURS = (10, 20, 100, 200)  # App. F.1
 CHUNK = 1024  # test images whose votes are counted at a time

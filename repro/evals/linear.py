@@ -30,8 +30,8 @@ from repro.config.schema import ViewsConfig
 from repro.data.dataset import Dataset, Split
 from repro.data.views.kinds import to_pixels
 from repro.dino.vit import DinoViT
-from repro.evals.feature_files import frozen_features
-from repro.evals.features import Layers, layer_features
+from repro.evals.features.files import frozen_features
+from repro.evals.features.layers import Layers, layer_features
 from repro.randomness import derive, epoch_order
 
 # Per 256 images of a batch. The script's default is 0.001; its authors name 0.3 for ResNet-50.

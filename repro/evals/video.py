@@ -29,7 +29,7 @@ from repro.data.views.kinds import IMAGENET_MEAN, IMAGENET_STD
 from repro.dino.vit import DinoViT
 from repro.errors import UserError
 from repro.evals.attention import patch_of
-from repro.evals.features import last_blocks
+from repro.evals.features.layers import last_blocks
 from repro.evals.video_scores import VOID, Marks, ObjectScore, benchmark, score_video
 
 PREVIOUS = 7  # frames before the current one, beside the first

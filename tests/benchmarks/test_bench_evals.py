@@ -14,10 +14,10 @@ from repro.data.in_memory import MemorySplit
 from repro.data.views.kinds import normalise
 from repro.dino.backbones import build_backbone
 from repro.dino.fast.kernels import choose_kernels
-from repro.evals.feature_files import BATCH, frozen_features
-from repro.evals.features import Layers, extract_features
+from repro.evals.features.files import BATCH, frozen_features
+from repro.evals.features.layers import Layers, extract_features
+from repro.evals.features.neighbours import BLOCK, CHUNK, nearest
 from repro.evals.knn import knn_accuracy
-from repro.evals.neighbours import BLOCK, CHUNK, nearest
 from repro.evals.throughput import peak_memory
 from tests.benchmarks.measure import DEVICE, FULL, Against, compare, config_of, use_threads
 

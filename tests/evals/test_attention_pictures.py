@@ -15,7 +15,7 @@ from repro.config.schema import ModelConfig
 from repro.dino.backbones import build_backbone
 from repro.errors import UserError
 from repro.evals.attention_pictures import default_side, draw_picture, draw_video, look, over
-from repro.evals.feature_space import class_means, draw_space, embed
+from repro.evals.features.space import class_means, draw_space, embed
 from repro.harness.runs.store import RunFolder, create_run
 from tests.conftest import MakeConfig
 from tests.harness.processes import train

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from repro.evals import knn
-from repro.evals.features import extract_features, pixel_features
+from repro.evals.features.layers import extract_features, pixel_features
 from repro.evals.knn import knn_accuracy
 
 

@@ -17,7 +17,7 @@ from repro.cli.parser import main
 from repro.config.schema import ModelConfig
 from repro.data.datasets import open_dataset
 from repro.dino.backbones import build_backbone
-from repro.evals.features import Layers, layer_features
+from repro.evals.features.layers import Layers, layer_features
 from repro.evals.linear import (
     LinearResult,
     LinearSettings,

@@ -16,7 +16,7 @@ from repro.dino.backbones import build_backbone
 from repro.dino.vit import DinoViT
 from repro.errors import UserError
 from repro.evals import video as module
-from repro.evals.features import last_blocks
+from repro.evals.features.layers import last_blocks
 from repro.evals.video import (
     DEVIATIONS,
     Context,

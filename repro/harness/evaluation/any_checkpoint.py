@@ -167,7 +167,7 @@ def draw_features(chosen: ChosenWeights, data: str, out: Path) -> list[Path]:
         UserError: weights or data that cannot be read, or fewer than three classes.
     """
     from repro.distributed import choose_device
-    from repro.evals.feature_space import draw_epochs, draw_space
+    from repro.evals.features.space import draw_epochs, draw_space
 
     folder = run_folder(chosen.path)
     if not data and folder is None:

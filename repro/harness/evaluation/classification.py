@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from repro.data.dataset import Dataset
-    from repro.evals.features import Layers
+    from repro.evals.features.layers import Layers
     from repro.evals.finetune import FinetuneResult
 
 LOW_SHOT = {"1pct": 0.01, "10pct": 0.1}  # of the run's own training images (App. A)
@@ -51,7 +51,7 @@ def linear(request: Request, subject: Subject) -> dict[str, float]:
 
 def blocks(request: Request, subject: Subject) -> dict[str, float]:
     from repro.dino.vit import DinoViT
-    from repro.evals.features import Layers
+    from repro.evals.features.layers import Layers
 
     depth = len(subject.backbone.blocks) if isinstance(subject.backbone, DinoViT) else 1
     choices = {f"l{number}": Layers(number) for number in (1, 2, 4, 6) if number <= depth}
@@ -59,7 +59,7 @@ def blocks(request: Request, subject: Subject) -> dict[str, float]:
 
 
 def pooling(request: Request, subject: Subject) -> dict[str, float]:
-    from repro.evals.features import Layers
+    from repro.evals.features.layers import Layers
 
     return _choices(request, subject, {"cls": Layers(1), "cls_avg": Layers(1, pooled=True)})
 

@@ -58,8 +58,8 @@ class Subject:
 
     def features(self, split: Split) -> Tensor:
         """What k-NN and logistic regression see of a split, [N, D]."""
-        from repro.evals.feature_files import frozen_features
-        from repro.evals.features import Layers
+        from repro.evals.features.files import frozen_features
+        from repro.evals.features.layers import Layers
 
         return frozen_features(self.backbone, split, Layers(), self.device, self.cache)
 

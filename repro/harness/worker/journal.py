@@ -67,7 +67,7 @@ class Journal:
 
     def _keep_features(self, epoch: float) -> None:
         """The teacher's features of some test images, in half precision."""
-        from repro.evals.feature_space import some
+        from repro.evals.features.space import some
 
         features_MD = self.trainer.test_features_MD
         assert features_MD is not None, "an evaluation leaves features"

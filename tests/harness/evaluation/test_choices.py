@@ -9,7 +9,7 @@ from repro.cli.parser import main
 from repro.config.schema import Family, ModelConfig
 from repro.data.datasets import open_dataset
 from repro.dino.backbones import build_backbone
-from repro.evals.features import Layers, layer_features
+from repro.evals.features.layers import Layers, layer_features
 from repro.evals.linear import LinearSettings, columns_of, linear_probe, linear_probes
 from repro.harness.runs.store import RunFolder
 from tests.conftest import MakeConfig

@@ -14,9 +14,9 @@ from repro.config.schema import ModelConfig
 from repro.data.in_memory import MemorySplit
 from repro.dino.backbones import build_backbone
 from repro.errors import UserError
-from repro.evals import feature_files
-from repro.evals.feature_files import frozen_features, stream
-from repro.evals.features import Layers, layer_features
+from repro.evals.features import files
+from repro.evals.features.files import frozen_features, stream
+from repro.evals.features.layers import Layers, layer_features
 
 CPU = torch.device("cpu")
 
@@ -29,7 +29,7 @@ def backbone() -> torch.nn.Module:
 
 @pytest.fixture
 def split(monkeypatch: pytest.MonkeyPatch) -> MemorySplit:
-    monkeypatch.setattr(feature_files, "BATCH", 8)
+    monkeypatch.setattr(files, "BATCH", 8)
     random = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (37, 3, 16, 16), dtype=torch.uint8, generator=random)
     return MemorySplit(images, torch.arange(37))
@@ -122,6 +122,6 @@ def test_a_full_disk_is_one_line(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(feature_files.npy, "write_array_header_1_0", full)
+    monkeypatch.setattr(files.npy, "write_array_header_1_0", full)
     with pytest.raises(UserError, match="cannot keep features: No space left on device"):
         frozen_features(backbone, split, Layers(), CPU, tmp_path)

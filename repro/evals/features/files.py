@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from repro.data.dataset import Split
 from repro.errors import UserError
-from repro.evals.features import Layers, layer_features
+from repro.evals.features.layers import Layers, layer_features
 
 BATCH = 128
 SAID_EVERY = 100  # batches between two lines of progress

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from repro.errors import UserError
-from repro.evals import neighbours
-from repro.evals.neighbours import nearest
+from repro.evals.features import neighbours
+from repro.evals.features.neighbours import nearest
 
 
 def full_sort(

@@ -1,0 +1,1 @@
+"""Frozen features (App. F): which layers, kept in files, nearest neighbours, pictures."""
