@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta, field
 from msgspec.structs import replace
@@ -27,6 +27,7 @@ from repro.harness.experiments.missing import Missing, Reason
 if TYPE_CHECKING:
     from repro.config.schema import RunConfig
 
+T = TypeVar("T")
 # Dotted keys of the config, or a group, to values.
 Overrides = Annotated[Mapping[str, Any], Meta(extra_json_schema={"$ref": "#/$defs/Overrides"})]
 
@@ -146,23 +147,19 @@ class Experiment(Strict, frozen=True, kw_only=True):
 
     def metric(self, key: str) -> Metric:
         """Raises: UserError with the nearest key."""
-        keys = [metric.key for metric in self.metrics]
-        if key not in keys:
-            raise UserError(
-                f"{self.path}: no metric '{key}' in {self.id}; nearest: {nearest(key, keys)} "
-                f"(one of {', '.join(keys)})"
-            )
-        return self.metrics[keys.index(key)]
+        return self._named("metric", key, {metric.key: metric for metric in self.metrics})
 
     def row(self, name: str) -> Row:
         """Raises: UserError with the nearest name."""
-        names = [row.name for row in self.rows]
-        if name not in names:
+        return self._named("row", name, {row.name: row for row in self.rows})
+
+    def _named(self, what: str, name: str, known: Mapping[str, T]) -> T:
+        if name not in known:
             raise UserError(
-                f"{self.path}: no row '{name}' in {self.id}; nearest: {nearest(name, names)} "
-                f"(one of {', '.join(names)})"
+                f"{self.path}: no {what} '{name}' in {self.id}; nearest: {nearest(name, known)} "
+                f"(one of {', '.join(known)})"
             )
-        return self.rows[names.index(name)]
+        return known[name]
 
 
 def experiment_ids() -> list[str]:
