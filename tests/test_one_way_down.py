@@ -72,7 +72,7 @@ def test_a_new_room_has_its_place_on_the_way_down_or_is_refused(copy: Path) -> N
     assert "cellar" in done.stdout
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", [*PACKAGES, "tests"])
 def test_files_are_short_and_folders_small(repository: Path, package: str) -> None:
     files = list((repository / package).rglob("*.py"))
     lengths = {f.relative_to(repository): len(f.read_text().splitlines()) for f in files}

@@ -2,77 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from repro.config.schema import RunConfig
-from repro.files import write_json
 from repro.harness.runs.failures import Failure, FailureKind
 from repro.harness.runs.store import RunFolder, create_run
-from repro.harness.slurm.submissions import EVALUATE, TRAIN, Array, Submission, submissions
-from repro.harness.status.overview import View, overview
+from repro.harness.slurm.submissions import TRAIN, Array, submissions
+from repro.harness.status.overview import overview
 from tests.conftest import MakeConfig
 from tests.harness.scripted import Scripted, scripted
+from tests.harness.sent import Sent, ended, queued, sent
 
-__all__ = ["scripted"]
-LONG_AGO = 3600.0
-ELSEWHERE = "another-host"
-
-
-class Sent:
-    """A run that was handed to SLURM as task 0 of job 101."""
-
-    def __init__(self, results: Path, config: RunConfig, sent_ago: float = LONG_AGO) -> None:
-        self.results = results
-        self.folder = create_run(results / "runs", "one", config)
-        folder = results / "submissions" / "s1"
-        folder.mkdir(parents=True)
-        self.submission = Submission(
-            folder, time.time() - sent_ago, "me", socket.gethostname(), os.getpid(), "mine", "code",
-            [Array("repro-s1-0", TRAIN, [[self.folder.id]], {"memory_gb": 1}, "101"),
-             Array("repro-s1-1", EVALUATE, [[self.folder.id]], {"memory_gb": 1}, "102")],
-            complete=True,
-        )  # fmt: skip
-        self.submission.save()
-
-    def view(self) -> View:
-        return overview([self.folder], self.results).views[self.folder.id]
-
-    def notes(self) -> str:
-        return " ".join(overview([self.folder], self.results).notes)
-
-    def write_log(self, text: str, job: str = "101") -> None:
-        jobs = self.submission.folder / "jobs"
-        jobs.mkdir(exist_ok=True)
-        (jobs / f"{job}_0_log.out").write_text(text)
-
-    def running_elsewhere(self, heartbeat_ago: float, started_ago: float = 600) -> None:
-        """Another host trains it, or did until some time ago."""
-        now = time.time()
-        self.folder.update_run(
-            state="running", host=ELSEWHERE, started=now - started_ago, attempts=1
-        )
-        self.folder.beat()
-        os.utime(self.folder.path / "heartbeat", (now - heartbeat_ago, now - heartbeat_ago))
-
-
-@pytest.fixture
-def sent(tmp_path: Path, smoke: MakeConfig) -> Sent:
-    return Sent(tmp_path / "results", smoke())
-
-
-def queued(state: str, reason: str = "None", age: str = "0:00", name: str = "repro-s1-0") -> str:
-    return f"101|N/A|{state}|{reason}|n7|{age}|{name}\n"
-
-
-def ended(state: str, code: str = "0:0", job: str = "101", name: str = "repro-s1-0") -> str:
-    return f"{job}|{state}|{code}|n7|{name}\n"
+__all__ = ["scripted", "sent"]
 
 
 def test_without_submissions_slurm_is_never_asked(
@@ -312,98 +256,6 @@ def test_a_failed_run_keeps_its_cause_until_its_retry_is_under_way(
     scripted.answer("squeue", "201|N/A|PENDING|Priority||0:00|repro-s2-0\n")
     assert (sent.view().state, sent.view().detail) == ("queued", "job 201: others go first")
     assert [s.id for s in submissions(sent.results)] == ["s1", "s2"]
-
-
-@pytest.mark.parametrize(
-    ("queue", "failure", "expected"),
-    [
-        (queued("PENDING", "Dependency", name="repro-s1-1"), None, "waiting"),
-        (queued("RUNNING", name="repro-s1-1"), None, "running"),
-        ("", None, "missing"),
-        ("", {"kind": "code", "line": "boom", "step": 8, "host": "n"}, "failed"),
-    ],
-)
-def test_the_evaluation_of_a_finished_run_is_followed_too(
-    scripted: Scripted, sent: Sent, queue: str, failure: dict[str, Any] | None, expected: str
-) -> None:
-    sent.folder.finish({"metrics": {}})
-    (sent.folder.path / "checkpoints" / "last.pt").touch()
-    if failure:
-        (sent.folder.path / "evaluations").mkdir()
-        write_json(sent.folder.path / "evaluations" / "knn.failure.json", failure)
-    scripted.answer("squeue", queue)
-    view = sent.view()
-    assert (view.state, view.evaluation) == ("done", expected)
-
-
-OUT_OF_MEMORY = "slurmstepd: error: Detected 1 oom_kill event in StepId=102.0.\n"
-
-
-@pytest.mark.parametrize(
-    ("answer", "log", "expected", "kind"),
-    [
-        (("OUT_OF_MEMORY", "0:125"), "", "failed", "out_of_memory"),
-        (("TIMEOUT", "0:0"), "", "failed", "timeout"),
-        (("FAILED", "0:9"), "evaluating\n", "failed", "killed"),
-        (None, OUT_OF_MEMORY, "failed", "out_of_memory"),
-        (None, "evaluating\n", "failed", "unknown"),
-        (("CANCELLED by 0", "0:0"), "", "missing", ""),  # before it began
-        (None, "", "missing", ""),
-    ],
-)
-def test_an_evaluation_that_died_without_a_word_has_failed_with_its_cause(
-    scripted: Scripted,
-    sent: Sent,
-    answer: tuple[str, str] | None,
-    log: str,
-    expected: str,
-    kind: str,
-) -> None:
-    sent.folder.finish({"metrics": {}})
-    (sent.folder.path / "checkpoints" / "last.pt").touch()
-    if answer:
-        scripted.answer("sacct", ended(*answer, job="102", name="repro-s1-1"))
-    if log:
-        sent.write_log(log, job="102")
-    view = sent.view()
-    assert (view.state, view.evaluation, view.sent) == ("done", expected, False)
-    assert (view.evaluation_cause.kind if view.evaluation_cause else "") == kind
-    assert len(scripted.calls("sacct")) == 1
-
-
-def test_an_evaluation_is_awaited_while_the_queue_cannot_tell(
-    scripted: Scripted, tmp_path: Path, smoke: MakeConfig
-) -> None:
-    young, old = Sent(tmp_path / "young", smoke(), sent_ago=5), Sent(tmp_path / "old", smoke())
-    for one in (young, old):
-        one.folder.finish({"metrics": {}})
-        (one.folder.path / "checkpoints" / "last.pt").touch()
-    assert (young.view().evaluation, young.view().sent) == ("waiting", True)
-    scripted.answer("squeue", code=1)
-    assert (old.view().evaluation, old.view().sent) == ("waiting", True)
-
-
-def test_an_evaluation_that_went_with_an_earlier_training_is_missing(
-    scripted: Scripted, sent: Sent
-) -> None:
-    """The training was sent again, and its evaluation was refused for want of room."""
-    again = replace(sent.submission, folder=sent.submission.folder.with_name("s2"))
-    again.folder.mkdir()
-    again.created += 60
-    again.arrays = [Array("repro-s2-0", TRAIN, [[sent.folder.id]], {}, "201")]
-    again.save()
-    sent.folder.finish({"metrics": {}})
-    (sent.folder.path / "checkpoints" / "last.pt").touch()
-    sent.write_log("of another time\n", job="102")
-    assert sent.view().evaluation == "missing"
-    assert scripted.calls("sacct") == []
-
-
-def test_an_evaluation_whose_checkpoint_is_gone_is_not_missing(
-    scripted: Scripted, sent: Sent
-) -> None:
-    sent.folder.finish({"metrics": {}})
-    assert sent.view().evaluation == ""
 
 
 def test_a_run_of_this_machine_needs_no_slurm(tmp_path: Path, smoke: MakeConfig) -> None:
