@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from repro.config.compose import compose
 from repro.config.schema import RunConfig
@@ -37,6 +38,8 @@ def pytest_configure() -> None:
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"
     assert all((Path(__file__).parent / name).exists() for name in SLOW), "SLOW names a lost file"
+    settings.register_profile("shared cores", deadline=None)  # a busy machine is no mistake
+    settings.load_profile("shared cores")
     gc.disable()  # importing makes nothing to collect, and much to look through
 
 

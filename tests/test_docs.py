@@ -51,6 +51,7 @@ CONTRADICTED = {  # commands whose exit code 1 is what the page says of them
 EXPERIMENTS = ("F6L", "F6R", "F7", "T3", "T6", "T7", "T8")
 MODULES = (
     "repro.sizing",
+    "repro.harness.worker",
     "repro.harness.experiments.json_schema",
     "repro.harness.runs.published_schema",
 )

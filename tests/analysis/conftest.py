@@ -13,9 +13,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from analysis.evidence.distance import Distance
 from analysis.evidence.evidence import Evidence
 from analysis.evidence.rows import Cell, MeasuredRow
 from repro.config.identity import SCHEMA, canonical, run_id
+from repro.config.schema import RunConfig
 from repro.harness.experiments.experiment import Experiment, Row
 from repro.harness.experiments.folders import experiments_dir
 from repro.harness.runs import records
@@ -94,6 +96,13 @@ class MadeUpRow(MeasuredRow):
 
     values: Mapping[str, Mapping[int, float]]
     run: records.Record
+    unmeasured: MeasuredRow  # whose configs serve all rows of made-up numbers
+
+    def config(self, variant: str = "") -> RunConfig:
+        return self.unmeasured.config(variant)
+
+    def distance(self, variant: str = "") -> Distance:
+        return self.unmeasured.distance(variant)
 
     def runs(self, variant: str = "") -> Mapping[int, records.Record]:
         return dict.fromkeys(next(iter(self.values.values()), {}), self.run)
@@ -117,7 +126,15 @@ class MadeUpEvidence(Evidence):
     def of(self, experiment: Experiment, row: Row) -> MeasuredRow:
         (run,) = self.records.values()
         values = self.values[experiment.id, row.name]
-        return MadeUpRow(experiment, row, self.scale, self.records, self.seeds, values, run)
+        unmeasured = _unmeasured(self.scale, experiment.path.parent).of(experiment, row)
+        return MadeUpRow(
+            experiment, row, self.scale, self.records, self.seeds, values, run, unmeasured
+        )
+
+
+@cache
+def _any_run() -> records.Record:
+    return typed(make_record("T7.r1", 0))
 
 
 def made_up(
@@ -126,8 +143,7 @@ def made_up(
     values: Mapping[tuple[str, str], Mapping[str, Mapping[int, float]]],
 ) -> Evidence:
     """Evidence whose cells have these values, without runs that have been made."""
-    run = typed(make_record("T7.r1", 0))
-    return MadeUpEvidence(scale, {"any": run}, {one.id: one for one in experiments}, values)
+    return MadeUpEvidence(scale, {"any": _any_run()}, {one.id: one for one in experiments}, values)
 
 
 @pytest.fixture
