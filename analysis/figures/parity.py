@@ -66,20 +66,20 @@ def draw_parity(points: Sequence[Point], scale: str) -> Figure:
             how = {"color": look.colour, "mec": "black", "mew": 0.4, "alpha": 0.85}
             axes.plot([point.reported], [mean], look.marker, ms=5.5, **how)
         if own:
-            words = f"{kind.value} ({len(own)})"
+            text = f"{kind.value} ({len(own)})"
             handles.append(
                 Line2D([], [], ls="", marker=look.marker, color=look.colour, mec="black", mew=0.4,
-                       ms=5.5, label=words)
+                       ms=5.5, label=text)
             )  # fmt: skip
     axes.set(xlim=(-2, 102), ylim=(-2, 102), aspect="equal", anchor="W")
     axes.set_xlabel("reported by the paper (%)")
     axes.set_ylabel(f"measured at {scale} scale (%), mean and 95 % interval")
     axes.grid(color="0.93")
     if scale != PAPER:
-        words = (
+        text = (
             f"{scale} scale trains on other data:\nabsolute values are not judged here,\n"
             "only orders and directions are"
         )
-        axes.text(0.98, 0.03, words, transform=axes.transAxes, ha="right", va="bottom", **SMALL)
+        axes.text(0.98, 0.03, text, transform=axes.transAxes, ha="right", va="bottom", **SMALL)
     figure.legend(handles=handles, loc="outside right center", title=f"{len(points)} cells")
     return figure

@@ -34,7 +34,7 @@ LEFT = 17.8  # where tiles begin, right of the names of experiments
 class Mark:
     """How a kind of verdict is drawn; `ink` is the colour of sign and number on it."""
 
-    words: str
+    title: str
     sign: str
     colour: str
     ink: str = "white"
@@ -87,16 +87,16 @@ def draw_scorecard(verdicts: Sequence[ClaimVerdict]) -> Figure:
     axes.axis("off")
     title = f"{len(verdicts)} claims of the paper"
     axes.text(0.3, 0.8, title, fontsize=10.5, weight="bold", va="center")
-    for place, (kind, words) in enumerate(entries):
-        x, y = 0.3 + (place % ACROSS) * across / ACROSS, 2.0 + place // ACROSS
+    for index, (kind, text) in enumerate(entries):
+        x, y = 0.3 + (index % ACROSS) * across / ACROSS, 2.0 + index // ACROSS
         _tile(axes, x, y, kind, "")
-        axes.text(x + STEP + 0.2, y, words, fontsize=7.8, va="center")
+        axes.text(x + STEP + 0.2, y, text, fontsize=7.8, va="center")
     line, last = top, ""
     for name, own in by_experiment.items():
         if _group(name) != last:
             last = _group(name)
-            words = TITLES[GROUPS.index(last)]
-            axes.text(0.3, line + 0.35, words, fontsize=8.5, weight="bold", va="center")
+            heading = TITLES[GROUPS.index(last)]
+            axes.text(0.3, line + 0.35, heading, fontsize=8.5, weight="bold", va="center")
             line += HEADING
         _experiment(axes, line, name, own)
         line += 1
@@ -106,7 +106,7 @@ def draw_scorecard(verdicts: Sequence[ClaimVerdict]) -> Figure:
 def _entries(verdicts: Sequence[ClaimVerdict]) -> list[tuple[str, str]]:
     """The legend: kinds of tiles, each with how many claims are of it."""
     kinds = [kind_of(verdict) for verdict in verdicts]
-    entries = [(k, f"{kinds.count(k)} {MARKS[k].words}") for k in MARKS if k in kinds]
+    entries = [(k, f"{kinds.count(k)} {MARKS[k].title}") for k in MARKS if k in kinds]
     overclaims = sum(verdict.on_paper == OVERCLAIM for verdict in verdicts)
     if overclaims:
         entries.append((OVERCLAIM, f"{overclaims} overclaims of the paper"))
@@ -116,8 +116,8 @@ def _entries(verdicts: Sequence[ClaimVerdict]) -> list[tuple[str, str]]:
 def _experiment(axes: Axes, line: float, name: str, verdicts: Sequence[ClaimVerdict]) -> None:
     axes.text(0.3, line, name, fontsize=7.8, va="center")
     axes.text(4.2, line, _shortened(load(name).title), va="center", **SMALL)
-    for place, verdict in enumerate(verdicts):
-        x = LEFT + STEP * place
+    for index, verdict in enumerate(verdicts):
+        x = LEFT + STEP * index
         _tile(axes, x, line, kind_of(verdict), _number(verdict))
         if verdict.on_paper == OVERCLAIM:
             _ear(axes, x, line)

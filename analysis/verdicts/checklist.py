@@ -17,7 +17,7 @@ from repro.harness.experiments.experiment import load
 from repro.terminal import count
 
 SIGNS = {True: ("✓", "green"), False: ("✗", "red"), None: ("·", "yellow")}
-WORDS = {True: "hold", False: "do not", None: "are open"}
+PHRASES = {True: "hold", False: "do not", None: "are open"}
 
 
 def print_checklist(verdicts: Sequence[ClaimVerdict], verbose: bool = False) -> None:
@@ -55,16 +55,18 @@ def print_checklist(verdicts: Sequence[ClaimVerdict], verbose: bool = False) -> 
 def summary(verdicts: Sequence[ClaimVerdict]) -> str:
     """Counts of what holds, then of every verdict."""
     held = Counter(v.holds for v in verdicts)
-    three = ", ".join(f"{held[holds]} {word}" for holds, word in WORDS.items())
-    words = Counter(str(v.verdict) for v in verdicts).most_common()
-    return f"{count(len(verdicts), 'claim')}: {three} ({', '.join(f'{n} {w}' for w, n in words)})"
+    three = ", ".join(f"{held[holds]} {word}" for holds, word in PHRASES.items())
+    outcomes = Counter(str(v.verdict) for v in verdicts).most_common()
+    return (
+        f"{count(len(verdicts), 'claim')}: {three} ({', '.join(f'{n} {w}' for w, n in outcomes)})"
+    )
 
 
 def _print_evidence(console: Console, v: ClaimVerdict) -> None:
     lines = {"evidence": v.detail, "rule": v.rule, "turns": v.flips, "note": v.note}
-    for name, words in lines.items():
-        if words:
-            console.print(Text(f"      {name}: {words}", style="dim"))
+    for name, text in lines.items():
+        if text:
+            console.print(Text(f"      {name}: {text}", style="dim"))
 
 
 def verdict_table(verdicts: Sequence[ClaimVerdict]) -> Table:

@@ -30,8 +30,8 @@ class Comparison(ABC):
         """Of the cells, by address."""
 
     def __str__(self) -> str:
-        words = [f"{'-' if w < 0 else '+'} {_weight(w)}{a}" for a, w in self.weights().items()]
-        return " ".join(words).removeprefix("+ ")
+        terms = [f"{'-' if w < 0 else '+'} {_weight(w)}{a}" for a, w in self.weights().items()]
+        return " ".join(terms).removeprefix("+ ")
 
     @property
     @abstractmethod

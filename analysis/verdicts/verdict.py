@@ -69,14 +69,14 @@ class Verdict:
         return HOLDS.get(self.outcome)
 
     def __str__(self) -> str:
-        words = str(self.outcome)
+        text = str(self.outcome)
         if self.outcome is Outcome.TOO_FEW:
-            words = f"{self.seeds} of {SEEDS_NEEDED} seeds"
+            text = f"{self.seeds} of {SEEDS_NEEDED} seeds"
         elif self.outcome is Outcome.UNDECIDED:
-            words = f"{self.outcome} at {self.seeds} seeds"
+            text = f"{self.outcome} at {self.seeds} seeds"
         if self.in_part:
-            words += " (in part)"
-        return f"{words}, but noted as: {self.noted_as}" if self.noted_as else words
+            text += " (in part)"
+        return f"{text}, but noted as: {self.noted_as}" if self.noted_as else text
 
 
 class Status(StrEnum):

@@ -37,7 +37,7 @@ def test_the_scorecard_has_a_tile_a_claim_and_counts_the_verdicts(
     axes = draw_scorecard(verdicts).axes[0]
     words = [text.get_text() for text in axes.texts]
     kinds = [kind_of(verdict) for verdict in verdicts]
-    legend = {kind: f"{kinds.count(kind)} {MARKS[kind].words}" for kind in set(kinds)}
+    legend = {kind: f"{kinds.count(kind)} {MARKS[kind].title}" for kind in set(kinds)}
     assert set(legend.values()) < set(words)
     assert f"{len(verdicts)} claims of the paper" in words
     ears = [patch for patch in axes.patches if isinstance(patch, Polygon)]
