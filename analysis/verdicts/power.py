@@ -175,18 +175,18 @@ def _spread_of(compared: Comparison, values: list[float], evidence: Evidence) ->
         return estimate(values).sd, f"of {len(values)} differences"
     spreads = {a: _spread_of_cell(a, compared, evidence) for a in compared.weights()}
     variance = sum((w * spreads[a][0]) ** 2 for a, w in compared.weights().items())
-    return math.sqrt(variance), ", ".join(dict.fromkeys(words for _, words in spreads.values()))
+    return math.sqrt(variance), ", ".join(dict.fromkeys(source for _, source in spreads.values()))
 
 
 def _spread_of_cell(address: str, compared: Comparison, evidence: Evidence) -> tuple[float, str]:
     """That of its column, in the unit in which the comparison is tested."""
     c, row = evidence.cell(address), evidence.row(Address.of_cell(address))
     spread = column_spread(row.experiment, evidence.metric(address), evidence)
-    sd, words = (spread.sd, spread.source) if spread else (_least(c.reported), "")
+    sd, source = (spread.sd, spread.source) if spread else (_least(c.reported), "")
     level = c.mean if c.mean is not None else c.reported
     if compared.in_logarithms and level:
         sd /= level  # to first order
-    return sd, words or "sampling of ImageNet alone"
+    return sd, source or "sampling of ImageNet alone"
 
 
 def _least(reported: float | None) -> float:

@@ -16,17 +16,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from repro.harness.local.warm import NEEDED
 from repro.harness.runs.store import RunFolder
 
 LONG = {"train.epochs": 15, "eval.every_epochs": 6}
 LONG_STEPS = 60  # of about 20 ms
 WAIT = 300.0  # seconds; only a broken worker takes that long
 
-IMPORTED_ONCE = [
-    "repro.harness.worker.run", "repro.train", "repro.data.datasets", "repro.data.photographs",
-    "repro.harness.runs.checkpoint", "repro.harness.evaluation.protocols", "repro.config.compose",
-    "kornia.augmentation", "skimage.io", "cv2",
-]  # fmt: skip
+IMPORTED_ONCE = [*NEEDED, "kornia.augmentation", "cv2"]
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(IMPORTED_ONCE)
 
