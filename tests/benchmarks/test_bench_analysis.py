@@ -50,7 +50,13 @@ def all_tables(results: Path, number: int, cache: Path) -> tuple[float, float, f
     return imports, read, build
 
 
-def test_frame_and_all_tables(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where composed configs are kept, empty at first."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_frame_and_all_tables(benchmark: BenchmarkFixture, tmp_path: Path, cache: Path) -> None:
     seconds = {}
     all_tables_cold = 0.0
     for number in SIZES:
@@ -58,9 +64,9 @@ def test_frame_and_all_tables(benchmark: BenchmarkFixture, tmp_path: Path) -> No
         write_records(results, number)
         if not seconds:
             start = time.perf_counter()
-            all_tables(results, number, tmp_path / "cache")
+            all_tables(results, number, cache)
             all_tables_cold = time.perf_counter() - start
-        rounds = [all_tables(results, number, tmp_path / "cache") for _ in range(2 if FULL else 1)]
+        rounds = [all_tables(results, number, cache) for _ in range(2 if FULL else 1)]
         seconds[number] = min(rounds, key=sum)
     total = {number: sum(parts) for number, parts in seconds.items()}
     work = {number: read + build for number, (_, read, build) in seconds.items()}
@@ -80,11 +86,11 @@ def test_frame_and_all_tables(benchmark: BenchmarkFixture, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("number", SIZES[1:2])
 def test_all_tables_from_many_records(
-    benchmark: BenchmarkFixture, number: int, tmp_path: Path
+    benchmark: BenchmarkFixture, number: int, tmp_path: Path, cache: Path
 ) -> None:
     write_records(tmp_path, number)
-    all_tables(tmp_path, number, tmp_path / "cache")
-    parts = all_tables(tmp_path, number, tmp_path / "cache")
+    all_tables(tmp_path, number, cache)
+    parts = all_tables(tmp_path, number, cache)
     benchmark.extra_info.update(
         title=f"frame and all tables, {number:,} records",
         seconds={"ours": sum(parts), "limit": parts[0]},

@@ -214,6 +214,7 @@ def test_dark_follows_the_system_until_somebody_chooses(page: Chrome, report: Pa
     prefer("light")
     light = brightness()
     prefer("dark")
+    WebDriverWait(page, 10).until(lambda _: brightness() != light, "the page hears of it")
     assert brightness() < 150 < light
     button = by_id(page, "theme")
     assert button.get_attribute("aria-pressed") == "true"
