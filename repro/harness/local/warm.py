@@ -12,7 +12,6 @@ ranks, the only run of a pool, other systems and pools inside SLURM jobs start p
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import faulthandler
 import json
@@ -22,7 +21,6 @@ import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Mapping
@@ -168,6 +166,7 @@ def _fork(folder: str, environment: Mapping[str, str], log: str) -> int:
 
 def _work(folder: str, environment: Mapping[str, str], log: str) -> NoReturn:
     """Be `python -u -m repro.harness.worker FOLDER` with this environment and log."""
+    from repro.harness.worker.run import leave
     from repro.harness.worker.run import main as work
 
     os.setsid()
@@ -188,9 +187,7 @@ def _work(folder: str, environment: Mapping[str, str], log: str) -> NoReturn:
     except BaseException:  # noqa: BLE001 - as the interpreter does at the end of a program
         traceback.print_exc()
     finally:
-        threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
-        os._exit(code)  # the rest of an interpreter's end takes torch apart for a second
+        leave(code)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import faulthandler
 import sys
 
-from repro.harness.worker.run import main
+from repro.harness.worker.run import leave, main
 
 faulthandler.enable()  # a crash in native code leaves its stack in the log
-sys.exit(main(sys.argv[1:]))
+leave(main(sys.argv[1:]))
