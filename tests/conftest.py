@@ -43,6 +43,10 @@ def pytest_configure() -> None:
     gc.disable()  # importing makes nothing to collect, and much to look through
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    return len(os.sched_getaffinity(0)) + 1  # tests also wait, for the processes that they start
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         file = item.path.relative_to(Path(__file__).parent).as_posix()
