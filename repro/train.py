@@ -32,7 +32,7 @@ from repro.data.dataset import Dataset
 from repro.data.views.kinds import to_pixels
 from repro.dino import schedules
 from repro.dino.diagnostics import feature_statistics, to_floats
-from repro.dino.fast.kernels import choose_kernels
+from repro.dino.fast.choice import choose_kernels
 from repro.dino.method import Method, Targets
 from repro.dino.networks import Network, Outputs, build_student, build_teacher
 from repro.dino.optimiser import build_optimiser, clip_gradients, freeze_last_layer, set_rates

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from repro.config.schema import GLOBAL_VIEWS, Precision, RunConfig
-from repro.dino.fast.kernels import Kernels, Linear, choose_kernels
+from repro.dino.fast.choice import choose_kernels
+from repro.dino.fast.kernels import Kernels, Linear
 
 
 @dataclass(frozen=True)

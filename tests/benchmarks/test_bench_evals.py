@@ -13,7 +13,7 @@ from repro.config.schema import CodePath
 from repro.data.in_memory import MemorySplit
 from repro.data.views.kinds import normalise
 from repro.dino.backbones import build_backbone
-from repro.dino.fast.kernels import choose_kernels
+from repro.dino.fast.choice import choose_kernels
 from repro.evals.features.files import BATCH, frozen_features
 from repro.evals.features.layers import Layers, extract_features
 from repro.evals.features.neighbours import BLOCK, CHUNK, nearest

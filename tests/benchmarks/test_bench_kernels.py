@@ -12,7 +12,7 @@ from torch.nn.functional import linear
 
 from repro.config.schema import ClipKind
 from repro.dino.diagnostics import output_statistics
-from repro.dino.fast import kernels
+from repro.dino.fast import choice, kernels
 from repro.dino.fast.loss import fused_cross_entropy
 from repro.dino.losses import log_student, pairwise_cross_entropy
 from repro.dino.optimiser import clip_gradients
@@ -125,7 +125,7 @@ def test_per_tensor_clipping(benchmark: BenchmarkFixture) -> None:
 def test_attention_as_chosen_here(benchmark: BenchmarkFixture, tokens: int, dtype: str) -> None:
     use_threads()
     precision = getattr(torch, dtype)
-    name = kernels._faster_attention(DEVICE.type, precision, tokens, 6, 384)
+    name = choice.faster_attention(DEVICE.type, precision, tokens, 6, 384)
     shape = (3, 16 if FULL else 2, 6, tokens, 64)
     qkv = torch.randn(shape, device=DEVICE, dtype=precision, requires_grad=True)
 
@@ -141,7 +141,7 @@ def test_attention_as_chosen_here(benchmark: BenchmarkFixture, tokens: int, dtyp
 
 def test_linear_layer_as_chosen_here(benchmark: BenchmarkFixture) -> None:
     use_threads()
-    kernel = kernels.LINEAR[kernels._faster_linear(384) if not GPU else "torch"]
+    kernel = kernels.LINEAR[choice.faster_linear(384) if not GPU else "torch"]
     x = torch.randn(2048 if FULL else 64, 384, device=DEVICE, requires_grad=True)
     weight = torch.randn(1536, 384, device=DEVICE, requires_grad=True)
 

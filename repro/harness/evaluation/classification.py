@@ -28,7 +28,7 @@ LABELLED = (*TORCHVISION, *INATURALIST, "places205")  # benchmarks of classifica
 
 
 def knn(request: Request, subject: Subject) -> dict[str, float]:
-    from repro.dino.fast.kernels import choose_kernels
+    from repro.dino.fast.choice import choose_kernels
     from repro.evals.knn import knn_protocol
 
     config, device = subject.config, subject.device

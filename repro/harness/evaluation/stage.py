@@ -90,7 +90,7 @@ def evaluate(folder: RunFolder, again: Sequence[str] = ()) -> bool:
 
 
 def _make(folder: RunFolder, request: Request) -> None:
-    from repro.dino.fast.kernels import choose_kernels
+    from repro.dino.fast.choice import choose_kernels
     from repro.distributed import choose_device
 
     begun = time.monotonic()

@@ -35,7 +35,7 @@ NEEDED = (  # by a worker, which imports them as it goes along
     "repro.data.folders",
     "repro.data.low_shot",
     "repro.data.photographs",
-    "repro.dino.fast.kernels",
+    "repro.dino.fast.choice",
     "repro.evals.weights",
     "repro.harness.runs.checkpoint",
     "repro.harness.worker.run",
