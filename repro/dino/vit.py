@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -113,7 +114,9 @@ class DinoViT(VisionTransformer):
         batch, height, width, dim = x.shape  # patches as a grid, because of dynamic_img_size
         assert self.cls_token is not None
         assert self.pos_embed is not None
-        positions = resample_positions(self.pos_embed, height, width)
+        training = self.kernels.fast and torch.is_grad_enabled()
+        resample = positions_by_product if training else resample_positions
+        positions = resample(self.pos_embed, height, width)
         patches = x.reshape(batch, height * width, dim)
         tokens = torch.cat([self.cls_token.expand(batch, -1, -1), patches], dim=1)
         return cast(Tensor, self.pos_drop(tokens + positions))
@@ -161,3 +164,24 @@ def resample_positions(positions_1ND: Tensor, height: int, width: int) -> Tensor
     assert grid.shape[-2:] == (height, width), f"{tuple(grid.shape)} is not {height}x{width}"
     patches = grid.permute(0, 2, 3, 1).reshape(1, height * width, -1)
     return torch.cat([positions_1ND[:, :1], patches], dim=1)
+
+
+def positions_by_product(positions_1ND: Tensor, height: int, width: int) -> Tensor:
+    """`resample_positions` as the matrix that it is (parity class B): on a GPU the gradient of
+    torch's own scatters by atomic additions, in another order, hence other floats, every time.
+    """
+    stored = positions_1ND.shape[1] - 1
+    if height * width == stored and height == width:
+        return positions_1ND
+    matrix_PN = _resampling(stored, height, width, positions_1ND.device)
+    with torch.autocast(positions_1ND.device.type, enabled=False):
+        patches = matrix_PN @ positions_1ND[:, 1:]
+    return torch.cat([positions_1ND[:, :1], patches], dim=1)
+
+
+@lru_cache(maxsize=8)
+@torch.no_grad()
+def _resampling(stored: int, height: int, width: int, device: torch.device) -> Tensor:
+    """What each stored position gives to each of height x width, [height x width, stored]."""
+    each_1NN = torch.eye(stored + 1)[None, :, 1:]
+    return resample_positions(each_1NN, height, width)[0, 1:].to(device)

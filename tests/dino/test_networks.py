@@ -12,7 +12,7 @@ from repro.config.schema import Family, HeadConfig, ModelConfig, RunConfig
 from repro.dino.backbones import build_backbone, feature_dim
 from repro.dino.heads import DinoHead
 from repro.dino.networks import build_student, build_teacher
-from repro.dino.vit import DinoViT, resample_positions
+from repro.dino.vit import DinoViT, positions_by_product, resample_positions
 
 TINY = ModelConfig(dim=24, depth=2, heads=2, patch_size=8, drop_path=0.5)
 
@@ -86,6 +86,25 @@ def test_positions_are_sampled_where_the_authors_code_samples_them() -> None:
         expected = sum(stored[min(max(t, 0), 13)] * cubic_weight(x - t) for t in taps)
         assert sampled[0, 1 + 6 * i].item() == pytest.approx(expected, abs=1e-5)
     assert torch.equal(resample_positions(positions, 14, 14), positions)
+
+
+@pytest.mark.parametrize("grid", [(6, 6), (3, 5), (14, 14), (14, 20)])
+def test_positions_by_a_product_have_torchs_values_and_gradients(grid: tuple[int, int]) -> None:
+    found = []
+    for resample in (resample_positions, positions_by_product):
+        positions = torch.randn(1, 197, 8, generator=torch.Generator().manual_seed(0))
+        made = resample(positions.requires_grad_(), *grid)
+        (made * torch.linspace(-1, 1, made.numel()).view_as(made)).sum().backward()
+        found.append((made.detach(), positions.grad))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+
+
+def test_positions_keep_single_precision_where_products_do_not() -> None:
+    positions = torch.randn(1, 197, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = positions_by_product(positions, 6, 6)
+    assert made.dtype is torch.float32
+    torch.testing.assert_close(made, resample_positions(positions, 6, 6), rtol=1e-4, atol=1e-5)
 
 
 def test_the_class_token_starts_from_a_truncated_normal() -> None:
