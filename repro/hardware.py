@@ -10,7 +10,11 @@ import shutil
 import socket
 import subprocess
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
+
+SECONDS_TO_ANSWER = 30  # of nvidia-smi, which waits for a driver that hangs
+GPU_NAME = re.compile(r"\d+|GPU-[\w-]+|MIG-[\w/-]+")  # in CUDA_VISIBLE_DEVICES
 
 
 def hostname() -> str:
@@ -63,11 +67,35 @@ def available_cores() -> int:
 
 
 def visible_gpus() -> list[str]:
-    """Names for CUDA_VISIBLE_DEVICES; asks the driver, since importing torch takes seconds."""
+    """Names for CUDA_VISIBLE_DEVICES; asks the driver, since importing torch takes seconds.
+
+    Of a card that is divided (MIG) its parts, since a process cannot have the whole; and of what
+    was chosen outside, what comes before the first word that names no GPU, as CUDA reads it.
+    """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
-        return [name.strip() for name in chosen.split(",") if name.strip() not in ("", "-1")]
+        names = (name.strip() for name in chosen.split(","))
+        return list(takewhile(GPU_NAME.fullmatch, names))
     if shutil.which("nvidia-smi") is None:
-        return []
-    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return re.findall(r"^GPU \d+:.*\(UUID: (GPU-[^)]+)\)", listing.stdout, re.MULTILINE)
+        return _device_files()
+    asked = subprocess.Popen(
+        ["nvidia-smi", "-L"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        listing, _ = asked.communicate(timeout=SECONDS_TO_ANSWER)
+    except subprocess.TimeoutExpired:
+        asked.kill()  # and not waited for: inside a hanging driver it does not die
+        return _device_files()
+    cards: list[list[str]] = []
+    for line in listing.splitlines():
+        if found := re.search(r"\(UUID: ((?:GPU|MIG)-[^)]+)\)", line):
+            if line.startswith("GPU "):
+                cards.append([])
+            cards[-1].append(found[1])
+    return [name for card in cards for name in card[1:] or card]
+
+
+def _device_files(folder: Path = Path("/dev")) -> list[str]:
+    """GPUs of a container without NVIDIA's tools, by number as CUDA counts them."""
+    files = [file for file in folder.glob("nvidia[0-9]*") if file.name[6:].isdecimal()]
+    return [str(number) for number in range(len(files))]

@@ -354,7 +354,7 @@ def test_gpus_are_found_by_the_names_that_the_driver_prints(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert visible_gpus() == [
-        "GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77",
+        "MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f",  # of a divided card its part
         "GPU-d5daf6d5-1f1f-4b9f-9a3c-1d0c1f0f6a11",
     ]
 
