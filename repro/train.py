@@ -253,7 +253,7 @@ class Trainer:
         if floors:
             # Teacher and student are still the same random network.
             random = measured["knn"]
-            measured |= {"student_knn": random, "knn_pixels": pixel_knn(dataset, settings)}
+            measured |= {"student_knn": random, "knn_pixels": pixel_knn(dataset, settings, device)}
             measured |= {"knn_random": random}
         else:
             measured["student_knn"], _ = knn(self.student)

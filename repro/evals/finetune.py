@@ -35,6 +35,7 @@ from repro.data.dataset import Dataset
 from repro.data.views.kinds import IMAGENET_MEAN, IMAGENET_STD
 from repro.dino.backbones import feature_dim
 from repro.dino.vit import DinoViT
+from repro.evals.features.layers import for_device
 from repro.randomness import derive, epoch_order, seed_everything
 
 WEIGHT_DECAY = 0.05
@@ -88,7 +89,8 @@ def finetune(
         UserError: an unreadable image.
     """
     torch.manual_seed(derive(settings.seed, "finetune"))
-    classes, images = len(dataset.classes), len(dataset.train.labels_N)
+    labels_N = dataset.train.labels_N.to(device)
+    classes, images = len(dataset.classes), len(labels_N)
     network = classifier(backbone, classes).to(device)
     batch_size = max(2, min(settings.batch_size, images // 4) // 2 * 2)
     steps = images // batch_size
@@ -130,8 +132,8 @@ def finetune(
         for number, (batch, pixels) in enumerate(zip(batches, made, strict=True)):
             step_seed = derive(settings.seed, "finetune step", first + number)
             seed_everything(step_seed)
-            labels_B = dataset.train.labels_N[batch].to(device)
-            inputs, targets_BC = mixed(pixels.to(device), labels_B)
+            labels_B = labels_N[batch.to(device, non_blocking=True)]
+            inputs, targets_BC = mixed(pixels.to(device, non_blocking=True), labels_B)
             loss = loss_of(network(inputs), targets_BC)
             optimiser.zero_grad()
             loss.backward()
@@ -158,6 +160,6 @@ def classifier(backbone: nn.Module, classes: int) -> nn.Sequential:
 def accuracy(network: nn.Module, dataset: Dataset, device: torch.device) -> float:
     """Top-1 on the test images, percent."""
     network.eval()
-    batches = dataset.test.evaluation_batches(256)
-    predicted = [network(images.to(device)).argmax(dim=1).cpu() for images in batches]
-    return 100 * float((torch.cat(predicted) == dataset.test.labels_N).float().mean())
+    batches = for_device(dataset.test.evaluation_batches(256), device)
+    predicted = [network(i.to(device, non_blocking=True)).argmax(dim=1) for i in batches]
+    return 100 * float((torch.cat(predicted).cpu() == dataset.test.labels_N).float().mean())

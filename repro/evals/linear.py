@@ -132,16 +132,17 @@ def linear_probes(
     widest = Layers(max(c.blocks for c in choices), any(c.pooled for c in choices))
 
     def features(split: Split) -> Tensor:
-        return frozen_features(backbone, split, widest, device, cache, say).to(device)
+        return frozen_features(backbone, split, widest, device, cache, say)
 
-    test_MF, test_labels_M = features(test), test.labels_N.to(device)
-    still_NF = features(train)
-    held_HF, held_labels_H = still_NF[held_N.to(device)], train.labels_N[held_N].to(device)
-    del still_NF
+    test_MF, test_labels_M = features(test).to(device), test.labels_N.to(device)
+    held_HF, held_labels_H = features(train)[held_N].to(device), train.labels_N[held_N].to(device)
+    # From here on everything that a step reads lies on the device: no step waits for a copy.
+    labels_N, held_N = train.labels_N.to(device), held_N.to(device)
 
     images, classes = len(train.labels_N), len(dataset.classes)
     batch_size = min(settings.batch_size, max(1, images // 4))
-    columns = [columns_of(choice, widest, backbone, test_MF.shape[1]) for choice in choices]
+    width = test_MF.shape[1]
+    columns = [columns_of(choice, widest, backbone, width).to(device) for choice in choices]
     sweeps = [
         Probes(settings.rates, batch_size, len(c), classes, settings.seed, device) for c in columns
     ]
@@ -160,9 +161,11 @@ def linear_probes(
         batches = list(torch.split(order, batch_size))
         cropped = train.view_batches(batches, views, seed, epoch * steps)
         for batch, made in zip(batches, cropped, strict=True):
-            pixels = to_pixels(made[0][: len(batch)].to(device))  # the first of two views
+            first = made[0][: len(batch)]  # of two views
+            pixels = to_pixels(first.to(device, non_blocking=True))
             features_BF = layer_features(backbone, pixels, widest)
-            labels_B, held_B = train.labels_N[batch].to(device), held_N[batch].to(device)
+            places_B = batch.to(device, non_blocking=True)
+            labels_B, held_B = labels_N[places_B], held_N[places_B]
             for probes, places in zip(sweeps, columns, strict=True):
                 probes.step(features_BF[:, places], labels_B, held_B)
         best = 0.0
@@ -231,7 +234,7 @@ class Probes:
             logits_PBC.flatten(0, 1), labels_B.repeat(count), reduction="none"
         ).view(count, -1)
         seen_PB = torch.ones_like(loss_PB)
-        seen_PB[count // 2 :, held_B] = 0.0
+        seen_PB[count // 2 :].masked_fill_(held_B, 0.0)
         # Each probe's mean; they share no weights, so the sum's gradient is each one's own.
         loss = (loss_PB * seen_PB).sum(dim=1) / seen_PB.sum(dim=1).clamp(min=1)
         self.optimiser.zero_grad()
@@ -246,13 +249,13 @@ class Probes:
     def accuracies(self, features_MF: Tensor, labels_M: Tensor) -> tuple[Tensor, Tensor]:
         """In percent, by rate: of the probes on all images, and of those without the held-out."""
         count = len(self.weights)
-        correct_P = torch.zeros(count)
+        correct_P = torch.zeros(count, device=features_MF.device)
         for chunk_MF, chunk_M in zip(
             torch.split(features_MF, CHUNK), torch.split(labels_M, CHUNK), strict=True
         ):
             predicted_PM = self.logits(chunk_MF).argmax(dim=2)
-            correct_P += (predicted_PM == chunk_M).sum(dim=1).cpu()
-        percent_P = 100 * correct_P / max(1, len(labels_M))
+            correct_P += (predicted_PM == chunk_M).sum(dim=1)
+        percent_P = 100 * correct_P.cpu() / max(1, len(labels_M))
         return percent_P[: count // 2], percent_P[count // 2 :]
 
 

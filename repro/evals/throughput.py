@@ -21,14 +21,18 @@ def images_per_second(backbone: nn.Module, resolution: int, device: torch.device
     was_training = backbone.training
     backbone.eval()
     images = torch.zeros(BATCH, 3, resolution, resolution, device=device)
-    backbone(images)
-    times: list[float] = []
-    while len(times) < FORWARDS or sum(times) < SECONDS:
+
+    def seconds() -> float:
         start = time.perf_counter()
         backbone(images)
         if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - start
+
+    seconds()  # to warm up
+    times: list[float] = []
+    while len(times) < FORWARDS or sum(times) < SECONDS:
+        times.append(seconds())
     backbone.train(was_training)
     return BATCH / min(times)
 

@@ -55,14 +55,15 @@ def propagate(features_PD: Tensor, context: list[Context], grid: tuple[int, int]
     sources_SD = torch.cat([frame.features_PD for frame in context])
     labels_SC = torch.cat([frame.labels_PC for frame in context])
     places_P2 = _places(grid).to(features_PD.device)
-    places_S2 = places_P2.repeat(len(context), 1)
     shares = []
-    for rows in torch.split(torch.arange(len(features_PD)), TARGETS):
+    for start in range(0, len(features_PD), TARGETS):
+        rows = slice(start, start + TARGETS)
         affinity_QS = (features_PD[rows] @ sources_SD.T / TEMPERATURE).exp()
-        apart_QS = (places_P2[rows][:, None] - places_S2[None]).abs().amax(dim=2)
-        affinity_QS[apart_QS > RADIUS] = 0
+        apart_QP = (places_P2[rows][:, None] - places_P2[None]).abs().amax(dim=2)
+        far_QS = (apart_QP > RADIUS).repeat(1, len(context))
+        affinity_QS.masked_fill_(far_QS, 0)
         top_Qk = affinity_QS.topk(min(NEIGHBOURS, len(sources_SD)), dim=1).values
-        affinity_QS[affinity_QS < top_Qk[:, -1:]] = 0
+        affinity_QS.masked_fill_(affinity_QS < top_Qk[:, -1:], 0)
         shares.append(affinity_QS / affinity_QS.sum(dim=1, keepdim=True) @ labels_SC)
     return torch.cat(shares)
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from repro.data.dataset import Split
 from repro.errors import UserError
-from repro.evals.features.layers import Layers, layer_features
+from repro.evals.features.layers import Layers, for_device, layer_features
 
 BATCH = 128
 SAID_EVERY = 100  # batches between two lines of progress
@@ -67,7 +67,14 @@ def devices_like(device: torch.device) -> list[torch.device]:
     """All devices of this kind that the process sees."""
     if device.type != "cuda":
         return [device]
-    return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    numbers = range(torch.cuda.device_count())
+    return [
+        torch.device("cuda", n) for n in sorted(numbers, key=lambda n: n != device_number(device))
+    ]
+
+
+def device_number(device: torch.device) -> int:
+    return torch.cuda.current_device() if device.index is None else device.index
 
 
 @torch.no_grad()
@@ -84,7 +91,7 @@ def stream(
     replicas = [copy.deepcopy(backbone).to(device) for device in devices[1:]]
     networks = [backbone.to(devices[0]), *replicas]
     waiting: deque[Tensor] = deque()
-    for number, images in enumerate(batches):
+    for number, images in enumerate(for_device(batches, devices[0])):
         turn = number % len(devices)
         pixels = images.to(devices[turn], non_blocking=True)
         waiting.append(layer_features(networks[turn], pixels, layers))

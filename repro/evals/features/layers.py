@@ -6,6 +6,7 @@ layers.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from repro import distributed
 from repro.data.dataset import Split
 from repro.dino.vit import DinoViT
 
+FULL = 128 * 224 * 224  # pixels of a batch that keeps a GPU busy
 PIXEL_SIDE = 32  # raw pixels are compared at no more than 32 x 32
 
 
@@ -63,11 +65,35 @@ def extract_features(
     was_training = backbone.training
     backbone.eval()
     part = (distributed.rank(), distributed.ranks())
-    features = [
-        backbone(images.to(device)).float() for images in split.evaluation_batches(batch_size, part)
-    ]
+    share_ND, done = torch.empty(0), 0
+    for images in for_device(split.evaluation_batches(batch_size, part), device):
+        features_BD = backbone(images.to(device, non_blocking=True)).float()
+        if not done:  # only now is their width known; pieces to be joined would need twice the room
+            count = len(distributed.share(split.labels_N, part))
+            share_ND = features_BD.new_empty(count, features_BD.shape[1])
+        share_ND[done : done + len(features_BD)] = features_BD
+        done += len(features_BD)
     backbone.train(was_training)
-    return distributed.gather_shares(torch.cat(features), len(split.labels_N))
+    return distributed.gather_shares(share_ND, len(split.labels_N))
+
+
+def for_device(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
+    """The batches as they are; for a GPU small images in larger ones, see `joined`."""
+    return joined(batches, FULL) if device.type == "cuda" else iter(batches)
+
+
+def joined(batches: Iterable[Tensor], pixels: int) -> Iterator[Tensor]:
+    """Batches [B, 3, H, W] joined until they have so many pixels: a GPU takes as long for a few
+    small images as for thousands.
+    """
+    waiting: list[Tensor] = []
+    for images in batches:
+        waiting.append(images)
+        if sum(some[:, 0].numel() for some in waiting) >= pixels:
+            yield torch.cat(waiting) if len(waiting) > 1 else images
+            waiting = []
+    if waiting:
+        yield torch.cat(waiting)
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from repro.errors import UserError
 
 BLOCK = 65536  # database vectors at a time
 CHUNK = 256  # queries at a time: 64 MiB of similarities
+GPU_CHUNK = 2048  # 512 MiB, of which a launch costs little
 GROUP = 32  # columns that compete together
 
 
@@ -36,13 +37,14 @@ def nearest(
     """
     k = min(k, len(database_ND))
     device = queries_MD.device
+    chunk = GPU_CHUNK if device.type == "cuda" else CHUNK
     queries_MD = _unit(queries_MD)
     best = queries_MD.new_full((len(queries_MD), k), -torch.inf)
     places = torch.full((len(queries_MD), k), -1, device=device)
     for first in range(0, len(database_ND), BLOCK):
         block_BD = _unit(database_ND[first : first + BLOCK].to(device))
-        for start in range(0, len(queries_MD), CHUNK):
-            rows = slice(start, start + CHUNK)
+        for start in range(0, len(queries_MD), chunk):
+            rows = slice(start, start + chunk)
             similarity_MB = kernels.linear(queries_MD[rows], block_BD, None)
             similar, where = _best_of(similarity_MB, k, best[rows, -1:])
             # What came from earlier blocks stands first, so that ties go to earlier places.

@@ -16,7 +16,7 @@ from repro.dino.backbones import build_backbone
 from repro.errors import UserError
 from repro.evals.features import files
 from repro.evals.features.files import frozen_features, stream
-from repro.evals.features.layers import Layers, layer_features
+from repro.evals.features.layers import Layers, extract_features, joined, layer_features
 
 CPU = torch.device("cpu")
 
@@ -125,3 +125,21 @@ def test_a_full_disk_is_one_line(
     monkeypatch.setattr(files.npy, "write_array_header_1_0", full)
     with pytest.raises(UserError, match="cannot keep features: No space left on device"):
         frozen_features(backbone, split, Layers(), CPU, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "sizes"), [(1, [8, 8, 8, 8, 5]), (16 * 16 * 16, [16, 16, 5]), (10**9, [37])]
+)
+def test_small_images_are_joined_to_batches_that_keep_a_gpu_busy(
+    split: MemorySplit, pixels: int, sizes: list[int]
+) -> None:
+    batches = list(joined(split.evaluation_batches(8), pixels))
+    assert [len(batch) for batch in batches] == sizes
+    assert torch.equal(torch.cat(batches), next(split.evaluation_batches(99)))
+
+
+def test_features_of_all_batches_stand_in_the_order_of_the_images(
+    backbone: torch.nn.Module, split: MemorySplit
+) -> None:
+    expected = plain(backbone, split, Layers())
+    torch.testing.assert_close(extract_features(backbone, split, 8, CPU), expected)
