@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -20,7 +21,12 @@ import torch.distributed.nn.functional as differentiable
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from repro import gpu
 from repro.errors import UserError
+
+# How long a rank waits for the others before it gives up. NCCL's own ten minutes are too short for
+# a cold scan of 1.28 million files, which ranks do not end at the same time.
+PATIENCE = timedelta(minutes=30)
 
 
 def ranks() -> int:
@@ -35,7 +41,11 @@ def rank() -> int:
 def joined(ranks: int, device: str) -> Iterator[None]:
     """The process group of this job for the time of a run, if the job has several processes.
 
-    torchrun sets WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT.
+    torchrun sets WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT. A rank computes on the
+    GPU of its LOCAL_RANK, or on the only one that its job step lets it see.
+
+    After an error an NCCL group is left as it is: to end one takes all ranks, and this one would
+    wait for others that wait for it, before anybody is told of the error.
 
     Raises:
         UserError: the job has another number of processes than `resources.ranks` asks for.
@@ -50,12 +60,25 @@ def joined(ranks: int, device: str) -> Iterator[None]:
         yield
         return
     if device == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+        mine = torch.device(
+            "cuda", own_gpu(int(os.environ["LOCAL_RANK"]), torch.cuda.device_count())
+        )
+        torch.cuda.set_device(mine)  # before anything is put on a GPU, which would be the first
+        dist.init_process_group("nccl", timeout=PATIENCE, device_id=mine)
+    else:
+        dist.init_process_group("gloo", timeout=PATIENCE)
     try:
         yield
-    finally:
-        dist.destroy_process_group()
+    except BaseException:
+        if device != "cuda":
+            dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
+
+
+def own_gpu(local_rank: int, visible: int) -> int:
+    """The index of a rank's GPU among those that its process sees: all of a node's, or its own."""
+    return local_rank % visible
 
 
 def synchronise_batch_norm(network: nn.Module, device: torch.device) -> nn.Module:
@@ -120,6 +143,8 @@ def gather_shares(rows: Tensor, total: int) -> Tensor:
     """All `total` rows from the ranks' shares (see `share`), which may differ by one in length."""
     if ranks() == 1:
         return rows
+    if total % ranks() == 0:
+        return gather(rows)
     longest = -(-total // ranks())
     padded = torch.cat([rows, rows.new_zeros(longest - len(rows), *rows.shape[1:])])
     pieces = torch.split(gather(padded), longest)
@@ -161,3 +186,10 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
+
+
+def open_device(name: str) -> torch.device:
+    """The device of `choose_device`, set up to compute; see `gpu.prepare`."""
+    device = choose_device(name)
+    gpu.prepare(device)
+    return device

@@ -86,11 +86,11 @@ def _draw_attention(arguments: argparse.Namespace) -> int:
     """Head maps and masks of pictures, mean maps of videos."""
     if arguments.protocol != ATTENTION:
         raise UserError("--image, --video: only repro eval attention draws pictures and videos")
-    from repro.distributed import choose_device
+    from repro.distributed import open_device
     from repro.evals.attention_pictures import default_side, draw_picture, draw_video
     from repro.harness.evaluation.any_checkpoint import ChosenWeights, open_weights
 
-    device = choose_device("auto")
+    device = open_device("auto")
     for word in arguments.weights:
         weights = open_weights(ChosenWeights(Path(word), arguments.network, arguments.heads))
         backbone = weights.backbone.to(device)

@@ -19,6 +19,7 @@ from repro.harness.evaluation.requests import ask, request_for, without_data
 from repro.harness.evaluation.stage import evaluate, loaded, made_on, measure
 from repro.harness.experiments.folders import experiments_dir
 from repro.harness.runs.evaluations import Images, Source, WeightsEvaluation
+from repro.harness.runs.failures import GpuMemoryError
 from repro.harness.runs.store import RunFolder
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def evaluate_weights(
     Raises:
         UserError: weights or data that cannot be read.
     """
-    from repro.distributed import choose_device
+    from repro.distributed import open_device
 
     name, _, root = data.partition("=")
     known = PROTOCOLS[protocol]
@@ -124,7 +125,7 @@ def evaluate_weights(
         config = _data_config(f"{whole}={root}" if root else whole)
     config = replace(config, protocols=_shortened(config.protocols, epochs))
     weights = open_weights(chosen)
-    device = choose_device(config.resources.device.value)
+    device = open_device(config.resources.device.value)
     views = replace(config.views, global_size=weights.image_size)
     config = replace(config, model=weights.model, views=views)
     if protocol == THROUGHPUT:
@@ -140,7 +141,10 @@ def evaluate_weights(
         listed = Path(root) / f"{share.removesuffix('pct')}percent.txt"
         list_file = str(listed) if root and listed.is_file() else ""
         request = replace(request, data=share, source=share, root=list_file)
-    metrics = measure(request, subject)
+    try:
+        metrics = measure(request, subject)
+    except GpuMemoryError as error:
+        raise UserError(f"{protocol}: {error}") from error
     about = (weights.digest, weights.network, name, protocol)
     path = results / "evaluations" / f"{'-'.join(part for part in about if part)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +170,7 @@ def draw_features(chosen: ChosenWeights, data: str, out: Path) -> list[Path]:
     Raises:
         UserError: weights or data that cannot be read, or fewer than three classes.
     """
-    from repro.distributed import choose_device
+    from repro.distributed import open_device
     from repro.evals.features.space import draw_epochs, draw_space
 
     folder = run_folder(chosen.path)
@@ -174,7 +178,7 @@ def draw_features(chosen: ChosenWeights, data: str, out: Path) -> list[Path]:
         raise UserError(f"--weights {chosen.path}: say on which images: --data NAME=PATH")
     config = folder.config() if folder and not data else _data_config(data)
     weights = open_weights(chosen)
-    device = choose_device(config.resources.device.value)
+    device = open_device(config.resources.device.value)
     subject = Subject(weights.backbone.to(device), config, device)
     test, names = subject.dataset.test, subject.dataset.classes
     whose = f"{folder.path.name if folder else chosen.path.stem}-{subject.dataset.name}"

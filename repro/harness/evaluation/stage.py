@@ -9,8 +9,8 @@ that trained it or by `repro eval`. Its failure leaves `NAME.failure.json` and t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,14 @@ from repro.harness.evaluation.protocol import Subject
 from repro.harness.evaluation.requests import requests_in
 from repro.harness.runs.environment import environment
 from repro.harness.runs.evaluations import Request, RunEvaluation, read_evaluation
-from repro.harness.runs.failures import Failure, failure_of, read_failure, write_failure
+from repro.harness.runs.failures import (
+    Failure,
+    GpuMemoryError,
+    failure_of,
+    is_out_of_memory,
+    read_failure,
+    write_failure,
+)
 from repro.harness.runs.store import RunBusy, RunFolder, hold
 
 if TYPE_CHECKING:
@@ -91,13 +98,13 @@ def evaluate(folder: RunFolder, again: Sequence[str] = ()) -> bool:
 
 def _make(folder: RunFolder, request: Request) -> None:
     from repro.dino.fast.choice import choose_kernels
-    from repro.distributed import choose_device
+    from repro.distributed import open_device
 
     begun = time.monotonic()
     config = folder.config()
     # One process, whatever number trained.
     config = replace(config, resources=replace(config.resources, ranks=1, accumulate=1))
-    device = choose_device(config.resources.device.value)
+    device = open_device(config.resources.device.value)
     weights = loaded(folder, kernels=choose_kernels(config, device))
     cache = None if config.data.made_here else folder.path.parents[1] / "features"
     subject = Subject(weights.backbone.to(device), config, device, cache)
@@ -148,12 +155,27 @@ def measure(request: Request, subject: Subject) -> dict[str, float]:
     Raises:
         UserError: data that are missing or unreadable, or that do not suit the backbone; weights
             that are not finite, of which rankings and masks would still give some number.
+        GpuMemoryError: a GPU without room.
     """
     if not all(bool(tensor.isfinite().all()) for tensor in subject.backbone.state_dict().values()):
         raise UserError(f"{request.protocol}: weights that are not finite: the training diverged")
-    metrics = PROTOCOLS[request.protocol].measure(request, subject)
+    with telling_of_memory(subject.device):
+        metrics = PROTOCOLS[request.protocol].measure(request, subject)
     ending = f"@{request.data}" if request.data else ""
     return {f"{key}{ending}": value for key, value in metrics.items()}
+
+
+@contextmanager
+def telling_of_memory(device: torch.device) -> Iterator[None]:
+    """Raises: GpuMemoryError, in place of what torch raises where a GPU has no memory left."""
+    try:
+        yield
+    except Exception as error:
+        if device.type != "cuda" or not is_out_of_memory(error):
+            raise
+        from repro.gpu import memory_words
+
+        raise GpuMemoryError(f"out of memory: {memory_words(error, device)}") from error
 
 
 def in_words(metrics: Mapping[str, float]) -> str:

@@ -25,6 +25,8 @@ def environment(device: str) -> dict[str, Any]:
     """
     import torch
 
+    from repro import gpu
+
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -36,6 +38,7 @@ def environment(device: str) -> dict[str, Any]:
             "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
             "threads": torch.get_num_threads(),
         },
+        **({"cuda": gpu.description(torch.device(device))} if device == "cuda" else {}),
     }
 
 

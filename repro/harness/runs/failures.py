@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import re
 import signal
 import traceback
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
@@ -15,7 +17,21 @@ from repro.errors import UserError
 from repro.files import read_json, write_json
 from repro.hardware import hostname
 
+# As torch's allocators, the driver, cuBLAS and cuDNN say it.
+NO_MEMORY = re.compile(r"out of memory|can't allocate memory|ALLOC(ATION)?_FAILED", re.IGNORECASE)
 LOG_TAIL = 20  # lines of a dead worker's log that its failure keeps
+
+
+class GpuMemoryError(RuntimeError):
+    """A GPU has no room; one line that says what was asked for, who holds what, what would fit.
+
+    Attributes:
+        fits: overrides with which a step was seen to fit.
+    """
+
+    def __init__(self, line: str, fits: Sequence[str] = ()) -> None:
+        super().__init__(line)
+        self.fits = list(fits)
 
 
 class FailureKind(StrEnum):
@@ -116,6 +132,7 @@ class Failure(msgspec.Struct, frozen=True):
     traceback: str = ""  # or the end of the log
     host: str = ""
     step: int = 0
+    fits: list[str] = []  # out of memory: overrides with which a step did fit
 
 
 def read_failure(path: Path) -> Failure | None:
@@ -135,7 +152,8 @@ def read_failure(path: Path) -> Failure | None:
 
 
 def write_failure(path: Path, failure: Failure) -> None:
-    write_json(path, msgspec.to_builtins(failure))
+    content = msgspec.to_builtins(failure)
+    write_json(path, content if failure.fits else {k: content[k] for k in content if k != "fits"})
 
 
 def failure_of(error: Exception, step: int) -> Failure:
@@ -147,10 +165,22 @@ def failure_of(error: Exception, step: int) -> Failure:
         line = lines[-1].removeprefix(f"{UserError.__module__}.UserError: ")
     elif isinstance(error, OSError) and kind is FailureKind.disk_full:
         line = f"{error.strerror}: free some space and submit again, the run then resumes"
+    elif isinstance(error, GpuMemoryError):
+        line = lines[0]
     else:
         line = f"{type(error).__name__}: {lines[0]}"
     text = "".join(traceback.format_exception(error))
-    return Failure(kind, line, text, hostname(), getattr(error, "step", step))
+    fits = error.fits if isinstance(error, GpuMemoryError) else []
+    return Failure(kind, line, text, hostname(), getattr(error, "step", step), fits)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory left, of the machine or of a GPU."""
+    # By name: importing torch may be what failed.
+    names = {base.__name__ for base in type(error).__mro__}
+    if names & {"OutOfMemoryError", "GpuMemoryError", "MemoryError"}:
+        return True
+    return isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)) is not None
 
 
 def failure_of_the_dead(log: Path, start: int, code: int, step: int) -> Failure:
@@ -171,11 +201,9 @@ def failure_of_the_dead(log: Path, start: int, code: int, step: int) -> Failure:
 
 
 def _kind(error: Exception) -> FailureKind:
-    # By name: importing torch may be what failed.
-    names = {base.__name__ for base in type(error).__mro__}
-    if "Diverged" in names:
+    if "Diverged" in {base.__name__ for base in type(error).__mro__}:  # torch is not imported here
         return FailureKind.nan
-    if names & {"OutOfMemoryError", "MemoryError"} or "can't allocate memory" in str(error):
+    if is_out_of_memory(error):
         return FailureKind.out_of_memory
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return FailureKind.disk_full

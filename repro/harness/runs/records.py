@@ -73,6 +73,10 @@ class Hardware(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Environment(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a number may depend on besides the config."""
 
+    cuda: Annotated[
+        dict[str, Any] | None,
+        holds("driver, runtime and cuDNN, the card's capability and memory, whether TF32 was on"),
+    ] = None
     dirty: Annotated[bool | None, holds("whether `repro/` had uncommitted changes")] = None
     git_sha: Annotated[str | None, holds("commit of the code")] = None
     hardware: Hardware | None = None

@@ -28,7 +28,7 @@ ATTEMPT = "Starting with JobEnvironment("  # submitit's first line of every star
 PATTERNS: dict[FailureKind, tuple[str, ...]] = {
     FailureKind.out_of_memory: (
         "exceeded memory limit", "oom[-_ ]kill", "out of memory", "OutOfMemory",
-        "can't allocate memory", "Cannot allocate memory", "MemoryError",
+        "can't allocate memory", "Cannot allocate memory", "MemoryError", "ALLOC(ATION)?_FAILED",
     ),
     FailureKind.timeout: ("DUE TO TIME LIMIT",),
     FailureKind.node: ("DUE TO NODE FAILURE", "NODE_FAIL"),

@@ -44,7 +44,10 @@ from repro.harness.worker.ranks import followers, is_follower
 from repro.harness.worker.reporters import reporters
 
 if TYPE_CHECKING:
+    import torch
+
     from repro.config.schema import RunConfig
+    from repro.data.dataset import Dataset
     from repro.train import Trainer
 
 DONE, FAILED, USER_MISTAKE, BUSY, STOPPED = range(5)
@@ -158,34 +161,48 @@ def _train(folder: RunFolder, config: RunConfig, stop: StopRequest) -> int:
 
     from repro import distributed
     from repro.data.datasets import open_dataset
-    from repro.distributed import choose_device
+    from repro.distributed import choose_device, open_device
     from repro.hardware import keep_freed_memory
-    from repro.harness.runs import checkpoint
-    from repro.train import Trainer
+    from repro.harness.worker.fitting import naming_what_fits
 
     keep_freed_memory()
     ranks = config.resources.ranks
     if threads := config.resources.threads or variables.THREADS.read():
         torch.set_num_threads(max(1, threads // ranks))
     with distributed.joined(ranks, choose_device(config.resources.device.value).type):
-        device = choose_device(config.resources.device.value)
+        device = open_device(config.resources.device.value)
         dataset = open_dataset(config.data, config.paths.data, config.resources, device)
-        trainer = Trainer(config, dataset, device)
-        state = checkpoint.load(folder.path / "checkpoints")
-        earlier_seconds = state.pop("wall_seconds") if state is not None else 0.0
-        if state is not None:
-            trainer.load_state_dict(state)
-        if is_follower():
-            return _follow(trainer, stop)
-        env = environment(device.type)
-        env["hardware"]["ranks"] = ranks
-        env["kernels"] = trainer.kernels.words()
-        write_json(folder.path / "env.json", env)
-        # Without a checkpoint the evaluation at step 0 is repeated too.
-        folder.truncate_metrics(trainer.step if state is not None else -1)
-        folder.update_run(total_steps=trainer.total_steps)
-        print(f"step {trainer.step} of {trainer.total_steps}, {dataset.name}, {device}")
-        return _lead(folder, trainer, stop, begun - earlier_seconds)
+        with naming_what_fits(config, dataset, device):
+            return _train_on(dataset, device, folder, config, stop, begun)
+
+
+def _train_on(
+    dataset: Dataset,
+    device: torch.device,
+    folder: RunFolder,
+    config: RunConfig,
+    stop: StopRequest,
+    begun: float,
+) -> int:
+    from repro.harness.runs import checkpoint
+    from repro.train import Trainer
+
+    trainer = Trainer(config, dataset, device)
+    state = checkpoint.load(folder.path / "checkpoints")
+    earlier_seconds = state.pop("wall_seconds") if state is not None else 0.0
+    if state is not None:
+        trainer.load_state_dict(state)
+    if is_follower():
+        return _follow(trainer, stop)
+    env = environment(device.type)
+    env["hardware"]["ranks"] = config.resources.ranks
+    env["kernels"] = trainer.kernels.words()
+    write_json(folder.path / "env.json", env)
+    # Without a checkpoint the evaluation at step 0 is repeated too.
+    folder.truncate_metrics(trainer.step if state is not None else -1)
+    folder.update_run(total_steps=trainer.total_steps)
+    print(f"step {trainer.step} of {trainer.total_steps}, {dataset.name}, {device}")
+    return _lead(folder, trainer, stop, begun - earlier_seconds)
 
 
 def _lead(folder: RunFolder, trainer: Trainer, stop: StopRequest, begun: float) -> int:

@@ -32,6 +32,14 @@ def test_a_failure_is_read_as_it_was_written(tmp_path: Path, kind: FailureKind) 
     }
 
 
+def test_what_fits_is_kept_where_it_was_found(tmp_path: Path) -> None:
+    file = tmp_path / "failure.json"
+    failure = Failure(FailureKind.out_of_memory, "no room", fits=["resources.accumulate=2"])
+    write_failure(file, failure)
+    assert json.loads(file.read_text())["fits"] == ["resources.accumulate=2"]
+    assert read_failure(file) == failure
+
+
 def test_no_file_is_no_failure(tmp_path: Path) -> None:
     assert read_failure(tmp_path / "failure.json") is None
 
