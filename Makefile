@@ -39,9 +39,9 @@ bench: $(READY)  ## our code against plain baselines and the hardware: results/b
 	BENCH_SIZE=full $(BIN)/pytest tests/benchmarks --benchmark-only --benchmark-json=results/benchmarks/cpu.json
 	$(BIN)/python -m analysis.benchmarks results/benchmarks/cpu.json
 
-bench-gpu: $(READY)  ## the same on a CUDA GPU, at the sizes at which people train there
-	BENCH_DEVICE=cuda BENCH_SIZE=full $(BIN)/pytest tests/benchmarks --benchmark-only --benchmark-json=results/benchmarks/cuda.json
-	$(BIN)/python -m analysis.benchmarks results/benchmarks/cuda.json
+bench-gpu: $(READY)  ## steps, views, k-NN and shared cards on a CUDA GPU, in three minutes; BENCH_AUTHORS=checkout of theirs
+	BENCH_DEVICE=cuda BENCH_SIZE=full $(BIN)/python -m tests.benchmarks.gpu results/benchmarks/cuda.jsonl
+	$(BIN)/python -m analysis.benchmarks results/benchmarks/cuda.jsonl
 
 install: $(READY)  ## the virtual environment .venv with all that is needed
 

@@ -2,7 +2,8 @@
 
     python -m analysis.benchmarks results/benchmarks/cpu.json
 
-writes `cpu.md`, `cpu_roofline.png` and `cpu_growth.png` beside the JSON.
+writes `cpu.md`, `cpu_roofline.png` and `cpu_growth.png` beside the JSON. Of lines, which the suite
+writes as it goes (`cuda.jsonl`), it makes the JSON first, also where they were cut off.
 """
 
 from __future__ import annotations
@@ -25,28 +26,71 @@ from analysis.figures.style import GREY, STYLE
 from repro.errors import UserError
 
 COLUMNS = ("what", "ours", "baseline", "times faster", "limit", "of the limit", "also")
+SHARE = "model FLOPs, of the matrix rate"  # a column where something was measured so
 Entry = dict[str, Any]
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Raises UserError: no such file, or not the suite's JSON."""
+    """Raises UserError: no such file, or neither the suite's JSON nor its lines."""
     content: Any = None
     with suppress(OSError, ValueError):
-        content = json.loads(path.read_text())
+        text = path.read_text()
+        content = read_lines(text) if path.suffix == ".jsonl" else json.loads(text)
     if not isinstance(content, dict) or not {"hardware", "benchmarks"} <= set(content):
         raise UserError(f"{path} is not the benchmark suite's JSON; make bench writes it")
     return content
 
 
-def machine(content: dict[str, Any]) -> Entry:
-    """The entry that holds the hardware's ceilings."""
-    return next(b for b in content["benchmarks"] if "bandwidth" in b)
+def read_lines(text: str) -> dict[str, Any]:
+    """The suite's JSON from its lines: the hardware, then results, of which the last of a name
+    counts. A line that was cut off is left out.
+    """
+    found: dict[str, Entry] = {}
+    head: Entry = {}
+    for line in text.splitlines():
+        with suppress(ValueError):
+            entry = json.loads(line)
+            if "hardware" in entry:
+                head = entry
+            else:
+                found[entry["name"]] = entry
+    return head | {"benchmarks": list(found.values())}
+
+
+def machine(content: dict[str, Any]) -> Entry | None:
+    """The entry that holds the hardware's ceilings; None where it was not reached."""
+    return next((b for b in content["benchmarks"] if "bandwidth" in b), None)
+
+
+def page(content: dict[str, Any]) -> str:
+    """What is told of a suite: the hardware, the table, and what is missing from it."""
+    missing = [
+        f"- {b.get('title') or b['name']}: {b['error']}"
+        for b in content["benchmarks"]
+        if "error" in b
+    ]
+    parts = [heading(content), table(content)]
+    if missing:
+        parts.append("Not measured:\n\n" + "\n".join(missing))
+    return "\n\n".join(parts) + "\n"
 
 
 def table(content: dict[str, Any]) -> str:
     """One line a comparison, as Markdown."""
-    lines = [_line(b) for b in content["benchmarks"] if "seconds" in b]
-    return str(pd.DataFrame(lines, columns=COLUMNS).to_markdown(index=False, disable_numparse=True))
+    entries = [b for b in content["benchmarks"] if "seconds" in b]
+    lines = pd.DataFrame([_line(b) for b in entries], columns=COLUMNS)
+    shares = [_model_share(b) for b in entries]
+    if any(shares):
+        lines.insert(COLUMNS.index("limit"), SHARE, shares)
+    return str(lines.to_markdown(index=False, disable_numparse=True))
+
+
+def _model_share(entry: Entry) -> str:
+    """Rates of the same operations, those of the model, whoever does them."""
+    if "model_share" not in entry:
+        return ""
+    ours, other = entry["model_share"], entry.get("baseline_model_share")
+    return f"{ours:.0%}" + ("" if other is None else f", baseline {other:.0%}")
 
 
 def _line(entry: Entry) -> tuple[str, ...]:
@@ -72,6 +116,10 @@ def _also(entry: Entry) -> str:
         ("images_per_second", "{:.3g} images/s"),
         ("images_per_second_and_core", "{:.3g} images/s and core"),
         ("share_of_matrix_rate", "{:.0%} of the rate of large products"),
+        ("busy_share", "the card busy for {:.0%}"),
+        ("kernels", "{:,.0f} kernels"),
+        ("launches", "{:,.0f} launches"),
+        ("synchronisations", "{:.3g} synchronisations"),
         ("views_share", "views: {:.0%} of it"),
         ("share_of_step", "{:.1%} of a step"),
         ("megabytes", "{:.0f} MB"),
@@ -79,10 +127,11 @@ def _also(entry: Entry) -> str:
         ("runs", "{:,} runs"),
         ("sbatch_calls", "{} sbatch calls"),
     ):
-        if key in entry:
+        if entry.get(key) is not None:
             facts.append(pattern.format(entry[key]))
     if memory := entry.get("peak_gigabytes"):
-        facts.append(f"peak {memory['ours']:.1f} GB, baseline {memory['baseline']:.1f}")
+        other = f", baseline {memory['baseline']:.1f}" if "baseline" in memory else ""
+        facts.append(f"peak {memory['ours']:.1f} GB{other}")
     return ", ".join(facts)
 
 
@@ -94,19 +143,22 @@ def _time(seconds: float) -> str:
 
 
 def heading(content: dict[str, Any]) -> str:
-    """What the figures come from, in a sentence."""
+    """What the figures come from, in a sentence or two."""
     hardware, ceilings = content["hardware"], machine(content)
-    rates = ", ".join(f"{name} {rate / 1e9:,.0f}" for name, rate in ceilings["rates"].items())
-    return (
-        f"{hardware['gpu'] or hardware['cpu']}, {hardware['cores']} cores, "
-        f"torch {hardware['torch']}. Large matrix products, GFLOP/s: {rates}; "
-        f"copying memory: {ceilings['bandwidth'] / 1e9:.0f} GB/s."
+    driver = f"driver {hardware['driver']}, " if hardware.get("driver") else ""
+    known = (
+        f"{hardware['gpu'] or hardware['cpu']}, {hardware['cores']} cores, {driver}"
+        f"torch {hardware['torch']}."
     )
+    if ceilings is None:
+        return known
+    rates = ", ".join(f"{name} {rate / 1e9:,.0f}" for name, rate in ceilings["rates"].items())
+    copied = f"copying memory: {ceilings['bandwidth'] / 1e9:.0f} GB/s."
+    return f"{known} Large matrix products, GFLOP/s: {rates}; {copied}"
 
 
-def draw_roofline(content: dict[str, Any]) -> Figure:
+def draw_roofline(content: dict[str, Any], ceilings: Entry) -> Figure:
     """Operations a second against operations a byte: ours, its baseline, and the roof."""
-    ceilings = machine(content)
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.subplots()
     entries = [b for b in content["benchmarks"] if b.get("operations") and b.get("bytes")]
@@ -169,12 +221,17 @@ def main() -> None:
         content = load(path)
     except UserError as error:
         parser.error(str(error))
-    name = path.with_suffix("").name
-    path.with_suffix(".md").write_text(f"{heading(content)}\n\n{table(content)}\n")
+    if path.suffix == ".jsonl":
+        path.with_suffix(".json").write_text(json.dumps(content, indent=4) + "\n")
+    told, ceilings = page(content), machine(content)
+    path.with_suffix(".md").write_text(told)
     with mpl.rc_context(STYLE):
-        draw_roofline(content).savefig(path.with_name(f"{name}_roofline.png"), bbox_inches="tight")
-        draw_growth(content).savefig(path.with_name(f"{name}_growth.png"))
-    print(heading(content), table(content), sep="\n\n")
+        if ceilings is not None:
+            roofline = path.with_name(f"{path.stem}_roofline.png")
+            draw_roofline(content, ceilings).savefig(roofline, bbox_inches="tight")
+        if any("growth" in b for b in content["benchmarks"]):
+            draw_growth(content).savefig(path.with_name(f"{path.stem}_growth.png"))
+    print(told, end="")
 
 
 if __name__ == "__main__":

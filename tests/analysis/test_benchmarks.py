@@ -47,8 +47,7 @@ def test_the_committed_tables_are_those_of_the_committed_json(repository: Path) 
     for path in folder.glob("*.json"):
         content = benchmarks.load(path)
         assert content["hardware"]["size"] == "full", path
-        told = f"{benchmarks.heading(content)}\n\n{benchmarks.table(content)}\n"
-        assert path.with_suffix(".md").read_text() == told
+        assert path.with_suffix(".md").read_text() == benchmarks.page(content)
 
 
 def test_another_file_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -56,3 +55,42 @@ def test_another_file_is_refused_in_one_line(tmp_path: Path) -> None:
     other.write_text("{}")
     with pytest.raises(UserError, match=r"make bench writes it"):
         benchmarks.load(other)
+
+
+LINES = [
+    {"hardware": {"gpu": "A card", "cores": 16, "driver": "580", "torch": "2.11"}, "datetime": "x"},
+    {"name": "step", "title": "a step", "seconds": {"ours": 3.0}, "model_share": 0.2},
+    {"name": "part graphs", "error": "ended after 40 s"},
+    {"name": "step", "title": "a step", "seconds": {"ours": 0.5, "baseline": 2.0},
+     "baseline": "theirs", "speedup": 4.0, "model_share": 0.45, "baseline_model_share": 0.11},
+]  # fmt: skip
+
+
+def cut_off_lines(folder: Path) -> Path:
+    """Of a suite that was ended while it wrote a line."""
+    path = folder / "cuda.jsonl"
+    whole = "".join(json.dumps(line) + "\n" for line in LINES)
+    path.write_text(whole + '{"name": "k-NN", "seconds": {"ou')
+    return path
+
+
+def test_lines_that_were_cut_off_become_json_and_a_table(tmp_path: Path, repository: Path) -> None:
+    path = cut_off_lines(tmp_path)
+    command = [sys.executable, "-m", "analysis.benchmarks", str(path)]
+    subprocess.run(command, check=True, cwd=repository, stdout=subprocess.DEVNULL)
+    content = benchmarks.load(tmp_path / "cuda.json")
+    assert content == LINES[0] | {"benchmarks": [LINES[3], LINES[2]]}
+    page = (tmp_path / "cuda.md").read_text()
+    assert page.startswith("A card, 16 cores, driver 580, torch 2.11.\n")
+    (row,) = (line for line in page.splitlines() if line.startswith("| a step"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:5] == ["a step", "500 ms", "theirs", "4.00", "45%, baseline 11%"]
+    assert page.endswith("Not measured:\n\n- part graphs: ended after 40 s\n")
+    assert not list(tmp_path.glob("*.png"))  # no ceilings, nothing that grows
+
+
+def test_lines_without_their_hardware_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "cuda.jsonl"
+    path.write_text(json.dumps(LINES[1]) + "\n")
+    with pytest.raises(UserError, match=r"make bench writes it"):
+        benchmarks.load(path)

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
 
-from repro.hardware import cpu_model
 from tests.benchmarks import measure
 
 
 def pytest_benchmark_generate_machine_info(config: pytest.Config) -> dict[str, Any]:
-    import torch
-
-    cuda = measure.DEVICE.type == "cuda"
-    return {
-        "device": measure.DEVICE.type,
-        "size": "full" if measure.FULL else "small",
-        "cpu": cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
-        "gpu": torch.cuda.get_device_name() if cuda else None,
-        "torch": torch.__version__,
-    }
+    return measure.hardware()
 
 
 def pytest_benchmark_generate_commit_info(config: pytest.Config) -> dict[str, Any]:
@@ -39,3 +27,11 @@ def pytest_benchmark_update_json(
     hardware, when = output_json["machine_info"], output_json["datetime"]
     output_json.clear()
     output_json.update(hardware=hardware, datetime=when, benchmarks=kept)
+
+
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """What was compared, written out as soon as it is; and why it was not."""
+    benchmark = getattr(item, "funcargs", {}).get("benchmark")
+    if call.when == "call" and benchmark is not None:
+        failure = {"error": measure.one_line(call.excinfo.value)} if call.excinfo else {}
+        measure.note(item.name, {**benchmark.extra_info, **failure})

@@ -3,15 +3,20 @@
 A benchmark compares and asserts no times. Rounds of the three alternate, the fastest of each
 counts, and `extra_info` keeps seconds, ratios and what was compared. `BENCH_DEVICE` (cpu, cuda) and
 `BENCH_SIZE` (small, full) choose machine and sizes: the test suite runs everything once at small
-size, `make bench` and `make bench-gpu` at full size.
+size, `make bench` and `make bench-gpu` at full size. Where `BENCH_LINES` names a file, every result
+is a line of it as soon as it is there.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +26,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from repro.config.compose import compose
 from repro.config.schema import RunConfig
 from repro.dino.fast.kernels import OneDnnLinear
-from repro.hardware import keep_freed_memory
+from repro.hardware import cpu_model, keep_freed_memory
 
 DEVICE = torch.device(os.environ.get("BENCH_DEVICE", "cpu"))
 FULL = os.environ.get("BENCH_SIZE", "small") == "full"
@@ -38,6 +43,41 @@ class Against:
 
     words: str
     call: Call
+
+
+def hardware() -> dict[str, Any]:
+    """What figures come from; names no machine."""
+    return {
+        "device": DEVICE.type,
+        "size": "full" if FULL else "small",
+        "cpu": cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "gpu": torch.cuda.get_device_name() if DEVICE.type == "cuda" else None,
+        "driver": _driver() if DEVICE.type == "cuda" else None,
+        "torch": torch.__version__,
+    }
+
+
+def _driver() -> str:
+    if shutil.which("nvidia-smi") is None:
+        return ""
+    asked = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split("\n")[0]
+
+
+def note(name: str, entry: Mapping[str, Any]) -> None:
+    """Write a result out at once; a later line of the same name takes its place."""
+    if not (path := os.environ.get("BENCH_LINES")):
+        return
+    with Path(path).open("a") as lines:
+        if not lines.tell():
+            when = datetime.now(UTC).isoformat()
+            lines.write(json.dumps({"hardware": hardware(), "datetime": when}) + "\n")
+        lines.write(json.dumps({"name": name, **entry}) + "\n")
+
+
+def one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0][:200]
 
 
 def use_threads(count: int = 0) -> None:
@@ -79,12 +119,16 @@ def fastest(calls: Mapping[str, Call], rounds: int) -> dict[str, float]:
         for name, call in calls.items():
             start = time.perf_counter()
             call()
-            if DEVICE.type == "cuda":
-                torch.cuda.synchronize()
+            wait_for_device()
             took = time.perf_counter() - start
             if number or not rounds:
                 seconds[name] = min(seconds[name], took)
     return seconds
+
+
+def wait_for_device() -> None:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def config_of(scale: str, small: dict[str, Any], full: dict[str, Any]) -> RunConfig:

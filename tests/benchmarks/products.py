@@ -1,23 +1,27 @@
 """The matrix products of a training step, and nothing else: what the step can at best become.
 
 The products that the fast path needs: all views through a block together, the last block for the
-[CLS] tokens alone, twice the forward's operations for a backward.
+[CLS] tokens alone, twice the forward's operations for a backward. Beside them, for comparison with
+other code, the operations of the model as Algorithm 1 has it, where every block sees every token.
 
 Shapes: T tokens, S samples, D width of the ViT, W width of a head.
 """
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections import Counter
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-from repro.config.schema import GLOBAL_VIEWS, Precision, RunConfig
+from repro.config.schema import GLOBAL_VIEWS, CodePath, Precision, RunConfig
 from repro.dino.fast.choice import choose_kernels
 from repro.dino.fast.kernels import Kernels, Linear
+from repro.dino.networks import build_student
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,23 @@ def step_products(config: RunConfig) -> Counter[Product]:
     embedding = learnt[0].backward()[1:]  # nobody asks for the gradient of pixels
     backward = [p for product in learnt[1:] for p in product.backward()] + embedding
     return Counter(taught + learnt + backward)
+
+
+def model_operations(config: RunConfig) -> int:
+    """Of a step of Algorithm 1 as it stands: teacher forward, student forward and backward, counted
+    operator by operator on one image without any data.
+    """
+    plainly = copy.deepcopy(config)
+    plainly.resources.path = CodePath.reference
+    views = config.views
+    sides = [views.global_size, views.local_size]
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        network = build_student(plainly)
+        crops = [torch.empty(n, 3, s, s) for n, s in zip(views.counts, sides, strict=False)]
+        with torch.no_grad():
+            network(crops[:1])
+        network(crops).logits_MK.sum().backward()  # type: ignore[no-untyped-call]
+    return int(counter.get_total_flops()) * config.train.batch_size
 
 
 class BareProducts:

@@ -21,7 +21,8 @@ from repro.evals.knn import knn_accuracy
 from repro.evals.throughput import peak_memory
 from tests.benchmarks.measure import DEVICE, FULL, Against, compare, config_of, use_threads
 
-DATABASE, QUERIES = (1_281_167, 1_024) if FULL else (3_000, 100)
+GPU = DEVICE.type == "cuda"
+DATABASE, QUERIES = (1_281_167, 10_000 if GPU else 1_024) if FULL else (3_000, 100)
 TRAIN, TEST, WIDTH, CLASSES = (50_000, 2_000, 384, 1000) if FULL else (500, 100, 32, 10)
 
 

@@ -1,0 +1,132 @@
+"""What feeds a card, and how many runs share one."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
+
+from repro.config.schema import PHOTOGRAPHS, RunConfig
+from repro.data.from_files import FileSplit, file_split
+from repro.data.photographs import load_photograph
+from repro.data.views.kinds import to_pixels
+from tests.benchmarks.measure import DEVICE, FULL, fastest, note, use_threads, wait_for_device
+from tests.benchmarks.test_bench_step import EPOCH, random_views, stepper, trainer_of, vit_config
+
+PICTURES = 320 if FULL else 4
+SIZE = (500, 375)  # ImageNet's usual
+SECONDS = 5.0 if FULL else 0.0
+PACKED = {"gpu": (1, 8, 16), "laptop": (1, 8, 16, 32)} if FULL else {"laptop": (1, 2)}
+
+
+def jpegs(folder: Path) -> list[Path]:
+    """Parts of the bundled photographs, each another one, as files."""
+    random = torch.Generator().manual_seed(0)
+    whole = [load_photograph(name) for name in PHOTOGRAPHS]
+    files = []
+    for number in range(PICTURES):
+        pixels = whole[number % len(whole)]
+        _, height, width = pixels.shape
+        high, wide = height * 3 // 4, width * 3 // 4
+        top = int(torch.randint(height - high + 1, (), generator=random))
+        left = int(torch.randint(width - wide + 1, (), generator=random))
+        part = pixels[:, top : top + high, left : left + wide].permute(1, 2, 0).numpy()
+        file = folder / f"{number}.jpg"
+        resized = Image.fromarray(part).resize(SIZE, Image.Resampling.BICUBIC)
+        resized.save(file, "JPEG", quality=92)
+        files.append(file)
+    return files
+
+
+def split_of(files: list[Path], config: RunConfig) -> FileSplit:
+    def open_(place: int) -> Image.Image:
+        return Image.open(io.BytesIO(files[place].read_bytes()))
+
+    labels = [0] * len(files)
+    return file_split(open_, lambda i: str(files[i]), labels, config.data, config.resources)[0]
+
+
+def test_jpegs_into_a_step(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    """A batch decoded by all cores, on its way to the card and through a step of ViT-S/16."""
+    use_threads()
+    config = vit_config("vit_small", "bf16")
+    workers = len(os.sched_getaffinity(0)) if FULL else 0
+    config.resources.data_workers = workers
+    split, batch = split_of(jpegs(tmp_path), config), config.train.batch_size
+    trainer, labels = trainer_of(config), torch.zeros(batch, dtype=torch.long)
+    random = torch.Generator().manual_seed(0)
+    order = torch.randint(len(split.labels_N), (1000 if FULL else 3, batch), generator=random)
+    warm_up = 2 * workers + 1  # batches that were made while nobody asked for them
+
+    def seconds_a_batch(use: Callable[[list[Tensor]], object]) -> float:
+        count, start = -warm_up, 0.0
+        for views in split.view_batches(list(order), config.views, 0, 0):
+            use(views)
+            count += 1
+            if count <= 0:
+                wait_for_device()
+                start = time.perf_counter()
+            elif time.perf_counter() - start >= SECONDS:
+                break
+        wait_for_device()
+        return (time.perf_counter() - start) / max(1, count)
+
+    def to_card(views: list[Tensor]) -> list[Tensor]:
+        return [to_pixels(view.to(DEVICE, non_blocking=True)) for view in views]
+
+    loading = seconds_a_batch(to_card)
+    found: dict[str, Any] = {
+        "title": f"a batch of JPEGs to the device, {workers} processes",
+        "seconds": {"ours": loading},
+        "images_per_second": batch / loading,
+    }
+    note("test_jpegs_to_the_device", found)
+    alone = fastest({"step": stepper(trainer, random_views(config))}, 3)["step"]
+    training = seconds_a_batch(lambda views: trainer._step(views, labels, EPOCH))
+    benchmark.extra_info.update(
+        title=f"ViT-S/16 from JPEGs, {workers} processes",
+        seconds={"ours": training, "limit": alone},
+        images_per_second=batch / training,
+        limit="the step alone",
+        of_limit=alone / training,
+    )
+    benchmark.pedantic(lambda: None, rounds=1)
+
+
+@pytest.mark.parametrize("scale", PACKED)
+def test_runs_share_a_card(benchmark: BenchmarkFixture, scale: str) -> None:
+    """Of each count a line, as soon as it is there."""
+    counts = [str(count) for count in PACKED[scale]]
+    command = [sys.executable, "-m", "tests.benchmarks.gpu.packed", scale, *counts]
+    rates: dict[int, float] = {}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            told = json.loads(line)
+            runs, together = told["runs"], told["images_per_second"]
+            rates[runs] = together
+            alone = rates[min(rates)]
+            found = {
+                "title": f"{scale} scale: 1,000 images, {runs} runs side by side on one device",
+                "seconds": {"ours": 1000 / together, "baseline": 1000 / alone},
+                "baseline": "one run alone",
+                "speedup": together / alone,
+                "images_per_second": together,
+                "seconds_with_start": told["whole"],
+            }
+            note(f"test_runs_share_a_card[{scale}], {runs}", found)
+    assert process.returncode == 0
+    benchmark.extra_info.update(side_by_side=rates)
+    benchmark.pedantic(lambda: None, rounds=1)
