@@ -37,6 +37,8 @@ from repro.dino.fast.kernels import REFERENCE, Kernels
 class DinoViT(VisionTransformer):
     """timm's ViT with the authors' class token and position resampling."""
 
+    rates_L: Tensor  # of stochastic depth, by block
+
     def __init__(
         self,
         config: ModelConfig,
@@ -58,6 +60,8 @@ class DinoViT(VisionTransformer):
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         self.kernels = kernels
         self.drop_rates = [drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
+        # On the device from the start: made anew it would have to wait for it.
+        self.register_buffer("rates_L", torch.tensor(self.drop_rates), persistent=False)
         for block in self.blocks:
             block.attn.fused_attn = kernels.fast  # type: ignore[union-attr]
         self._block: Callable[..., Tensor] = run_block
@@ -76,6 +80,14 @@ class DinoViT(VisionTransformer):
         layout = [(t.shape[0], t.shape[1]) for t in tokens]
         x_TD = torch.cat([t.flatten(0, 1) for t in tokens])
         kept = self._draw_kept(layout, x_TD)
+        if self.kernels.fuses(x_TD, [n for _, n in layout]):
+            # Imported here: only CUDA machines have Triton.
+            from repro.dino.fast.fused_blocks import run_fused_blocks
+
+            x_SD = run_fused_blocks(
+                x_TD.float(), list(self.blocks), kept, self.drop_rates, layout, self.kernels
+            )
+            return cast(Tensor, self.norm(x_SD)).float()
         for index, block in enumerate(self.blocks[:-1]):
             arguments = (x_TD, block, kept[index], self.drop_rates[index], layout, self.kernels)
             if self.kernels.recompute and torch.is_grad_enabled():
@@ -128,7 +140,7 @@ class DinoViT(VisionTransformer):
         """
         if not self.training or self.drop_rates[-1] == 0:
             return [None] * len(self.blocks)
-        rates = torch.tensor(self.drop_rates, device=x_TD.device).view(-1, 1, 1)
+        rates = self.rates_L.view(-1, 1, 1)
         samples = sum(m for m, _ in layout)
         uniform = torch.rand(len(self.blocks), 2, samples, device=x_TD.device)
         kept = (uniform >= rates).to(x_TD.dtype).unsqueeze(-1)

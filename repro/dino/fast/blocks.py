@@ -41,16 +41,30 @@ def run_last_block(
     """The same for the [CLS] tokens alone, [S, D]: they look at all tokens, nothing looks at them
     afterwards.
     """
+    return attend_from_first(x_TD, block.norm1(x_TD), block, kept, rate, layout, kernels)
+
+
+def attend_from_first(
+    x_TD: Tensor,
+    normed_TD: Tensor,
+    block: Any,
+    kept: tuple[Tensor, Tensor] | None,
+    rate: float,
+    layout: Layout,
+    kernels: Kernels,
+) -> Tensor:
+    """The last block after its first norm."""
     width, heads = x_TD.shape[1], block.attn.num_heads
-    normed_TD, weight, bias = block.norm1(x_TD), block.attn.qkv.weight, block.attn.qkv.bias
-    first_S = first_tokens(layout).to(x_TD.device)
-    q_SD = kernels.linear(normed_TD[first_S], weight[:width], bias[:width])
+    weight, bias = block.attn.qkv.weight, block.attn.qkv.bias
+    q_SD = kernels.linear(first_tokens(normed_TD, layout), weight[:width], bias[:width])
     kv_TD = kernels.linear(normed_TD, weight[width:], bias[width:])
     queries, outputs = torch.split(q_SD, [m for m, _ in layout]), []
     for (m, n), q, rows in zip(layout, queries, _by_resolution(kv_TD, layout), strict=True):
         kv = rows.view(m, n, 2, heads, -1).permute(2, 0, 3, 1, 4)
         outputs.append(_rows(kernels.attention(q.view(m, heads, 1, -1), *kv.unbind())))
-    return _rest_of_block(x_TD[first_S], torch.cat(outputs), block, kept, rate, kernels)
+    return _rest_of_block(
+        first_tokens(x_TD, layout), torch.cat(outputs), block, kept, rate, kernels
+    )
 
 
 def _by_resolution(x_TD: Tensor, layout: Layout) -> tuple[Tensor, ...]:
@@ -85,10 +99,7 @@ def _rows(attended_MANW: Tensor) -> Tensor:
     return attended_MANW.transpose(1, 2).flatten(2).flatten(0, 1)
 
 
-def first_tokens(layout: Layout) -> Tensor:
-    """The rows that hold the [CLS] tokens, [S]."""
-    rows, start = [], 0
-    for m, n in layout:
-        rows.append(torch.arange(start, start + m * n, n))
-        start += m * n
-    return torch.cat(rows)
+def first_tokens(x_TD: Tensor, layout: Layout) -> Tensor:
+    """The rows of the [CLS] tokens, [S, D]; by slices, whose gradient needs no sorting."""
+    pieces = zip(layout, _by_resolution(x_TD, layout), strict=True)
+    return torch.cat([rows.view(m, n, -1)[:, 0] for (m, n), rows in pieces])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -22,6 +23,7 @@ CLEARLY_FASTER = 1.15  # than the usual implementation, or that one stays
 ROUNDS = 4
 MEASURED_SAMPLES = 16  # of a batch; more take longer and answer the same
 MEASURED_ROWS = 1024
+MEASURED_ROW_TOKENS = 2**14  # enough that a GPU's launches do not count
 CHOSEN = Answers("kernels")
 
 
@@ -34,7 +36,9 @@ def choose_kernels(config: RunConfig, device: torch.device) -> Kernels:
     precision = torch.bfloat16 if config.train.precision is Precision.bf16 else torch.float32
     if device.type == "cpu":
         linear_name = faster_linear(model.dim)
-    attention = {}
+    compiled, recompute = resources.compile, resources.recompute
+    other_blocks = compiled or recompute or find_spec("triton") is None
+    attention, row_attention = {}, {}
     if model.family is Family.vit:
         views = config.views
         sides = {views.global_size, *([views.local_size] if views.local_number else [])}
@@ -44,8 +48,9 @@ def choose_kernels(config: RunConfig, device: torch.device) -> Kernels:
             tokens = (side // model.patch_size) ** 2 + 1
             name = faster_attention(device.type, dtype, tokens, model.heads, model.dim)
             attention[dtype, tokens] = name
-    compiled, recompute = resources.compile, resources.recompute
-    return Kernels(CodePath.fast, linear_name, attention, compiled, recompute)
+            if dtype is torch.bfloat16 and device.type == "cuda" and not other_blocks:
+                row_attention[tokens] = faster_row_attention(tokens, model.heads, model.dim)
+    return Kernels(CodePath.fast, linear_name, attention, row_attention, compiled, recompute)
 
 
 def faster_linear(dim: int) -> str:
@@ -67,6 +72,20 @@ def faster_attention(device: str, dtype: torch.dtype, tokens: int, heads: int, d
 
     question = f"attention {dtype} {tokens} tokens {heads} x {dim // heads}"
     return fastest(question, device, {name: run(k) for name, k in ATTENTION.items()})
+
+
+def faster_row_attention(tokens: int, heads: int, dim: int) -> str:
+    """Attention within fused blocks: by `triton_attention` or by torch's flash kernel."""
+    from repro.dino.fast import fused_blocks  # Triton, which only CUDA machines have
+
+    samples = -(-MEASURED_ROW_TOKENS // tokens)
+    qkv = torch.randn(samples * tokens, 3 * dim, device="cuda", dtype=torch.bfloat16)
+
+    def run(name: str) -> Callable[[], object]:
+        return lambda: fused_blocks.attention_and_gradient(qkv, samples, heads, name)
+
+    question = f"attention of rows, {tokens} tokens {heads} x {dim // heads}"
+    return fastest(question, "cuda", {name: run(name) for name in ("flash", "rows")})
 
 
 def fastest(question: str, device: str, candidates: Mapping[str, Callable[[], object]]) -> str:

@@ -1,4 +1,4 @@
-"""Pre-norm blocks on CUDA GPUs in bfloat16: cuBLAS for products, `triton_rows` for all between them.
+"""Pre-norm blocks on CUDA GPUs in bfloat16: cuBLAS for products, `triton_rows` for the rest.
 
 The mathematics of `blocks.run_block` with other rounding (parity class B). Three choices make it
 fast and small:
@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from repro.dino.fast.blocks import Layout
+from repro.dino.fast.blocks import Layout, attend_from_first
+from repro.dino.fast.kernels import Kernels
 from repro.dino.fast.triton_attention import attend, attend_backward
 from repro.dino.fast.triton_rows import (
     add_norm,
@@ -70,7 +71,8 @@ def half_weights(blocks: Sequence[Any]) -> list[HalfWeights]:
     """All blocks' weights in bfloat16, in few launches."""
     full = [tensor.detach() for block in blocks for tensor in _weights(block)]
     half = [torch.empty_like(tensor, dtype=HALF) for tensor in full]
-    torch._foreach_copy_(half, full)
+    if full:  # a block alone is the last one
+        torch._foreach_copy_(half, full)
     size = len(HalfWeights._fields)
     return [HalfWeights(*half[i : i + size]) for i in range(0, len(half), size)]
 
@@ -92,7 +94,7 @@ def run_fused_block(
             the caller on what is returned.
     """
     attention, mlp = block.attn, block.mlp
-    x_TD, values_TD = _Block.apply(  # type: ignore[no-untyped-call]
+    x_TD, values_TD = _Block.apply(
         x_TD, before.values_TD, before.bias_D,
         block.norm1.weight, block.norm1.bias, attention.qkv.weight, attention.qkv.bias,
         attention.proj.weight, attention.proj.bias,
@@ -100,6 +102,43 @@ def run_fused_block(
         half, before, kept, settings,
     )  # fmt: skip
     return x_TD, Branch(values_TD, mlp.fc2.bias, None, 1.0)
+
+
+def run_fused_blocks(
+    x_TD: Tensor,
+    blocks: Sequence[Any],
+    kept: Sequence[tuple[Tensor, Tensor] | None],
+    rates: Sequence[float],
+    layout: Layout,
+    kernels: Kernels,
+) -> Tensor:
+    """All blocks; the last one for the [CLS] tokens alone, [S, D].
+
+    Args:
+        x_TD: fp32.
+        kept: for every block columns of ones and zeros, which rows keep its two branches.
+    """
+    assert x_TD.dtype is torch.float32, f"{x_TD.dtype}: the residual stream is fp32"
+    *all_but_last, last = blocks
+    settings = Settings(
+        layout,
+        last.attn.num_heads,
+        [kernels.row_attention[n] for _, n in layout],
+        keeps=torch.is_grad_enabled(),
+    )
+    branch = NO_BRANCH
+    halves = half_weights(all_but_last)
+    for block, half, pair, rate in zip(all_but_last, halves, kept, rates, strict=False):
+        first, second = (None, None) if pair is None else (p.view(-1) for p in pair)
+        scale = 1 / (1 - rate)
+        taken = Branch(None, None, first, scale)
+        x_TD, branch = run_fused_block(x_TD, branch, block, half, taken, settings)
+        branch = branch._replace(kept_T=second, scale=scale)
+    norm = last.norm1
+    x_TD, normed_TD = AddNorm.apply(
+        x_TD, branch.values_TD, branch.bias_D, norm.weight, norm.bias, branch, settings.keeps
+    )
+    return attend_from_first(x_TD, normed_TD, last, kept[-1], rates[-1], layout, kernels)
 
 
 class _Block(torch.autograd.Function):
@@ -127,14 +166,14 @@ class _Block(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         keeps = settings.keeps
         x_TD, y_TD, normed1_TD, rstd1_T = add_norm(
-            x_TD, branch_TD, bias_D, before.kept_T, before.scale, gamma1_D, beta1_D, keeps=keeps
+            x_TD, branch_TD, bias_D, before.kept_T, before.scale, gamma1_D, beta1_D, HALF, keeps
         )
         qkv_T3D = torch.addmm(half.qkv_bias, y_TD, half.qkv.t())
         attended_TD = torch.empty_like(y_TD)
         logs = _attend(qkv_T3D, attended_TD, settings)
         values_TD = attended_TD @ half.proj.t()
         x_TD, y_TD, normed2_TD, rstd2_T = add_norm(
-            x_TD, values_TD, proj_bias_D, kept.kept_T, kept.scale, gamma2_D, beta2_D, keeps=keeps
+            x_TD, values_TD, proj_bias_D, kept.kept_T, kept.scale, gamma2_D, beta2_D, HALF, keeps
         )
         hidden_TH = y_TD @ half.fc1.t()
         values_TD = bias_gelu(hidden_TH, fc1_bias_H) @ half.fc2.t()
@@ -197,7 +236,7 @@ class AddNorm(torch.autograd.Function):
         keeps: bool,
     ) -> tuple[Tensor, Tensor]:
         sum_TD, y_TD, normed_TD, rstd_T = add_norm(
-            x_TD, branch_TD, bias_D, before.kept_T, before.scale, gamma_D, beta_D, keeps=keeps
+            x_TD, branch_TD, bias_D, before.kept_T, before.scale, gamma_D, beta_D, HALF, keeps
         )
         ctx.save_for_backward(normed_TD, rstd_T, gamma_D, beta_D)
         ctx.before = before
@@ -221,6 +260,16 @@ def product_of_rows(gradient_TN: Tensor, x_TK: Tensor) -> Tensor:
         product: Tensor = torch.mm(gradient_TN.t(), x_TK, out_dtype=torch.float32)
         return product
     return gradient_TN.t().float() @ x_TK.float()
+
+
+def attention_and_gradient(qkv_T3D: Tensor, samples: int, heads: int, name: str) -> Tensor:
+    """One resolution by the kernel of that name, there and back; to measure it."""
+    rows, width = len(qkv_T3D), qkv_T3D.shape[1] // 3
+    settings = Settings([(samples, rows // samples)], heads, [name], keeps=True)
+    out_TD, gradient_T3D = qkv_T3D.new_empty(rows, width), torch.empty_like(qkv_T3D)
+    kept = _attend(qkv_T3D, out_TD, settings)
+    _attend_backward(qkv_T3D, out_TD, out_TD, gradient_T3D, kept, settings)
+    return gradient_T3D
 
 
 def _pieces(settings: Settings) -> list[tuple[slice, int, str]]:

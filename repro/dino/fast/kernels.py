@@ -14,7 +14,7 @@ Shapes: B samples, A heads, N tokens, W width of a head.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -87,12 +87,19 @@ class Kernels:
     path: CodePath = CodePath.reference
     linear_name: str = "torch"
     attention_names: Mapping[tuple[torch.dtype, int], str] = field(default_factory=dict)
+    # Where blocks are fused (bfloat16 on CUDA): attention on rows by tokens, "rows" or "flash".
+    row_attention: Mapping[int, str] = field(default_factory=dict)
     compiled: bool = False
     recompute: bool = False  # activations in the backward pass: less memory, a third more work
 
     @property
     def fast(self) -> bool:
         return self.path is CodePath.fast
+
+    def fuses(self, x: Tensor, tokens: Iterable[int]) -> bool:
+        """Whether blocks on x, samples of so many tokens, run by `fused_blocks`."""
+        half = torch.is_autocast_enabled(x.device.type)
+        return half and bool(self.row_attention) and all(n in self.row_attention for n in tokens)
 
     @property
     def linear(self) -> Linear:
@@ -112,6 +119,7 @@ class Kernels:
             "path": self.path.value,
             "linear": self.linear_name,
             "attention": attention,
+            "row_attention": {f"{n} tokens": name for n, name in self.row_attention.items()},
             "compiled": self.compiled,
             "recompute": self.recompute,
         }

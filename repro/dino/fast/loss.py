@@ -15,6 +15,7 @@ Shapes: G global views, V student views, B images, C images of a block, K protot
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -44,32 +45,10 @@ class _FusedCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, student_VBK: Tensor, targets_GBK: Tensor, logs_GBK: Tensor, temperature: float
     ) -> tuple[Tensor, ...]:
-        v, b, k = student_VBK.shape
-        g = len(targets_GBK)
-        scale = 1 / (b * pair_count(g, v))
+        walk = _on_gpu if _has_kernel(student_VBK, targets_GBK) else _block_by_block
         needed = ctx.needs_input_grad[0]
-        gradient_VBK = torch.empty_like(student_VBK) if needed else None
-        predicted_V = targets_GBK.new_full((v, 1, 1), g)
-        predicted_V[:g] -= 1
-        loss = targets_GBK.new_zeros(())
-        sums = OutputSums.zeros(targets_GBK)
-        block = max(1, BLOCK[student_VBK.device.type] // (v * k))
-        for start in range(0, b, block):
-            rows = slice(start, min(b, start + block))
-            logits_VCK = student_VBK[:, rows].to(targets_GBK.dtype) / temperature
-            log_student_VCK = logits_VCK.log_softmax(dim=-1)
-            targets_GCK = targets_GBK[:, rows]
-            total_CK = targets_GCK.sum(dim=0)
-            inner_GV = targets_GCK.flatten(1) @ log_student_VCK.flatten(1).T
-            loss -= scale * (inner_GV.sum() - inner_GV.diagonal().sum())
-            sums.add(targets_GCK, logs_GBK[:, rows], log_student_VCK, total_CK)
-            if gradient_VBK is not None:
-                # In place, in the block that is in cache.
-                residual_VCK = log_student_VCK.exp_().mul_(predicted_V).sub_(total_CK)
-                residual_VCK[:g] += targets_GCK
-                gradient_VBK[:, rows] = residual_VCK.mul_(scale / temperature)
-        ctx.gradient_VBK = gradient_VBK
-        statistics = sums.means(g * b)
+        ctx.gradient_VBK, loss, sums = walk(student_VBK, targets_GBK, logs_GBK, temperature, needed)
+        statistics = sums.means(targets_GBK[..., 0].numel())
         ctx.mark_non_differentiable(*statistics)
         return loss, *statistics
 
@@ -78,3 +57,53 @@ class _FusedCrossEntropy(torch.autograd.Function):
         # In place: the outputs' gradient is used once, and may be the largest tensor of the step.
         gradient_VBK, ctx.gradient_VBK = ctx.gradient_VBK, None
         return gradient_VBK.mul_(gradient), None, None, None
+
+
+Walk = tuple[Tensor | None, Tensor, OutputSums]  # gradient, loss, sums over views and images
+
+
+def _block_by_block(
+    student_VBK: Tensor, targets_GBK: Tensor, logs_GBK: Tensor, temperature: float, needed: bool
+) -> Walk:
+    v, b, k = student_VBK.shape
+    g = len(targets_GBK)
+    scale = 1 / (b * pair_count(g, v))
+    gradient_VBK = torch.empty_like(student_VBK) if needed else None
+    predicted_V = targets_GBK.new_full((v, 1, 1), g)
+    predicted_V[:g] -= 1
+    loss = targets_GBK.new_zeros(())
+    sums = OutputSums.zeros(targets_GBK)
+    block = max(1, BLOCK[student_VBK.device.type] // (v * k))
+    for start in range(0, b, block):
+        rows = slice(start, min(b, start + block))
+        logits_VCK = student_VBK[:, rows].to(targets_GBK.dtype) / temperature
+        log_student_VCK = logits_VCK.log_softmax(dim=-1)
+        targets_GCK = targets_GBK[:, rows]
+        total_CK = targets_GCK.sum(dim=0)
+        inner_GV = targets_GCK.flatten(1) @ log_student_VCK.flatten(1).T
+        loss -= scale * (inner_GV.sum() - inner_GV.diagonal().sum())
+        sums.add(targets_GCK, logs_GBK[:, rows], log_student_VCK, total_CK)
+        if gradient_VBK is not None:
+            # In place, in the block that is in cache.
+            residual_VCK = log_student_VCK.exp_().mul_(predicted_V).sub_(total_CK)
+            residual_VCK[:g] += targets_GCK
+            gradient_VBK[:, rows] = residual_VCK.mul_(scale / temperature)
+    return gradient_VBK, loss, sums
+
+
+def _has_kernel(student_VBK: Tensor, targets_GBK: Tensor) -> bool:
+    """Whether `triton_loss` can: CUDA alone has Triton, and the kernel is written for two."""
+    return student_VBK.is_cuda and len(targets_GBK) == 2 and find_spec("triton") is not None
+
+
+def _on_gpu(
+    student_VBK: Tensor, targets_GBK: Tensor, logs_GBK: Tensor, temperature: float, needed: bool
+) -> Walk:
+    from repro.dino.fast.triton_loss import loss_and_gradient
+
+    v, b, _ = student_VBK.shape
+    gradient_VBK, sums = loss_and_gradient(student_VBK, targets_GBK, logs_GBK, temperature, needed)
+    loss, entropy, kl, cross = sums.unbind()
+    target_K = targets_GBK.sum(dim=(0, 1))
+    loss = loss / (b * pair_count(2, v))
+    return gradient_VBK, loss, OutputSums(entropy, kl, cross, target_K)

@@ -10,7 +10,7 @@ Shapes: M samples, N tokens of each, T = M x N rows, A heads, W width of a head,
 """
 
 # Annotations stay objects: Triton reads them.
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, unused-ignore, no-any-return"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, no-any-return, untyped-decorator"
 # ruff: noqa: ANN001, ANN202
 
 import torch

@@ -1,14 +1,14 @@
 """Equation 1, its gradient and the diagnostics in two passes over the logits, on CUDA GPUs.
 
-What `loss.fused_cross_entropy` does block by block, a kernel for each operation, which at K = 65,536
-moves several gigabytes: here a first kernel reads the student's logits for the logarithm of each
-row's sum, a second reads logits and targets and writes the gradient (parity class B).
+What `loss.fused_cross_entropy` does block by block, with a kernel for each operation, moves several
+gigabytes at K = 65,536. Here one kernel reads the student's logits for the logarithm of each row's
+sum, another reads logits and targets and writes the gradient (parity class B).
 
 Shapes: G = 2 global views, V student views, B images, K prototypes, C chunks of prototypes.
 """
 
 # Annotations stay objects: Triton reads them.
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, unused-ignore, no-any-return"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, no-any-return, untyped-decorator"
 # ruff: noqa: ANN001, ANN202
 
 import torch

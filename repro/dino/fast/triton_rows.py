@@ -16,7 +16,7 @@ Shapes: T rows (tokens), D width, H width of the MLP's hidden layer, P programs.
 """
 
 # Annotations stay objects: Triton reads them.
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, unused-ignore, no-any-return"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, no-any-return, untyped-decorator"
 # ruff: noqa: ANN001, ANN202
 
 import torch
@@ -153,13 +153,14 @@ def add_norm(
     scale: float,
     gamma_D: Tensor,
     beta_D: Tensor,
-    dtype: torch.dtype = torch.bfloat16,
-    keeps: bool = True,
+    dtype: torch.dtype,
+    keeps: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(x', y, normalised rows, 1 / their deviation); x' is x where there is no branch.
 
     Args:
         kept_T: ones and zeros, which rows keep the branch; multiplied by `scale`. None keeps all.
+        dtype: of y and of the normalised rows.
         keeps: whether a backward pass follows; else the last two are empty.
     """
     rows, width = x_TD.shape
@@ -232,7 +233,9 @@ def bias_gelu(h_TH: Tensor, bias_H: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def bias_gelu_backward(dg_TH: Tensor, h_TH: Tensor, bias_H: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def bias_gelu_backward(
+    dg_TH: Tensor, h_TH: Tensor, bias_H: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """(gradient of h, g, gradient of bias); the first two take the memory of dg and h."""
     rows, width = h_TH.shape
     block_t, block_h = 16, 128

@@ -100,7 +100,8 @@ def test_patches_are_what_a_convolution_with_their_side_as_stride_sees() -> None
 
 
 def test_the_rows_of_the_class_tokens() -> None:
-    assert first_tokens([(2, 5), (3, 2)]).tolist() == [0, 5, 10, 12, 14]
+    rows_TD = torch.arange(16).view(16, 1)
+    assert first_tokens(rows_TD, [(2, 5), (3, 2)]).flatten().tolist() == [0, 5, 10, 12, 14]
 
 
 @pytest.mark.parametrize("choice", [{"recompute": True}, {"compiled": True}])
