@@ -31,7 +31,7 @@ from repro.config.schema import GLOBAL_VIEWS, Family, Operation, Precision, RunC
 from repro.data.dataset import Dataset
 from repro.data.views.kinds import to_pixels
 from repro.dino import schedules
-from repro.dino.diagnostics import feature_statistics, to_floats
+from repro.dino.diagnostics import FeatureStatistics, to_floats
 from repro.dino.fast.choice import choose_kernels
 from repro.dino.method import Method, Targets
 from repro.dino.networks import Network, Outputs, build_student, build_teacher
@@ -154,9 +154,10 @@ class Trainer:
         # Drop path draws from the global generators; see randomness.py.
         torch.manual_seed(derive(config.seed, "drop path", self.step, distributed.rank()))
         views = [to_pixels(view.to(self.device, non_blocking=True)) for view in views]
-        labels_B = labels_B.to(self.device)
+        labels_B = labels_B.to(self.device, non_blocking=True)
         parts = _parts(len(labels_B), config.resources.accumulate)
         taught = self._teach(views[0], parts)
+        features = FeatureStatistics(taught.features_MD)
         teacher_GBK = taught.logits_MK.float().view(GLOBAL_VIEWS, -1, self.outputs)
         targets = self.method.targets(teacher_GBK, labels_B, temperature, teacher.head)
 
@@ -165,14 +166,18 @@ class Trainer:
         grad_norm = clip_gradients(student, config.optim.clip, config.optim.clip_norm)
         if epoch < config.head.freeze_last_layer_epochs:
             freeze_last_layer(student)
-        scalars |= feature_statistics(taught.features_MD)
-        scalars = {name: distributed.mean(value) for name, value in scalars.items()}
-        scalars["grad_norm"] = grad_norm
-        scalars["student_teacher_distance"] = relative_distance(teacher, student)
+        centre_K = self.method.centre.moved(teacher_GBK)
+        scalars = _mean_over_ranks(scalars | features.scalars()) | {
+            "grad_norm": grad_norm,
+            "student_teacher_distance": relative_distance(teacher, student),
+            "centre_norm": centre_K.norm(),
+        }
+        # The step's only wait for a GPU, which then has the update to do while the host goes on.
         # Before the weights change: a diverged run keeps its last good state.
-        if not math.isfinite(value := float(scalars["loss"])):
+        values = to_floats(scalars)
+        if not math.isfinite(values["loss"]):
             self.sentinel.see(self.step + 1, "nan")
-            raise Diverged(self.step + 1, value)
+            raise Diverged(self.step + 1, values["loss"])
 
         before_update(config.teacher.kind, teacher, student)
         self.optimiser.step()
@@ -180,11 +185,9 @@ class Trainer:
         after_update(config.teacher.kind, teacher, student, momentum, epoch_ends)
         width = taught.projections_MP.shape[-1]
         projections_GBP = taught.projections_MP.float().view(GLOBAL_VIEWS, -1, width)
-        self.method.update(teacher_GBK, projections_GBP, targets)
-        scalars["centre_norm"] = self.method.centre.centre_K.norm()
+        self.method.update(centre_K, projections_GBP, targets)
 
         self.step += 1
-        values = to_floats(scalars)
         for key, number in values.items():
             self._epoch_sums[key] += number
         return {
@@ -325,6 +328,14 @@ class Trainer:
         self.seconds = state["seconds"]
         self.peak_memory = state["peak_memory"]
         self.step = state["step"]
+
+
+def _mean_over_ranks(scalars: dict[str, Tensor]) -> dict[str, Tensor]:
+    if distributed.ranks() == 1:
+        return scalars
+    device = scalars["loss"].device
+    stacked = torch.stack([value.to(device) for value in scalars.values()])
+    return dict(zip(scalars, distributed.mean(stacked).unbind(), strict=True))
 
 
 def _parts(images: int, count: int) -> list[slice]:

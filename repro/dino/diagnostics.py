@@ -9,6 +9,7 @@ Shapes: G global views, V student views, B images, K prototypes, D feature width
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
@@ -81,25 +82,58 @@ def summarise(means: OutputSums, cross_entropy: Tensor) -> dict[str, Tensor]:
     }
 
 
-@torch.no_grad()
-def feature_statistics(features_MD: Tensor) -> dict[str, Tensor]:
-    """Spread (see `spread`) and effective rank of backbone features.
+class FeatureStatistics:
+    """Spread (see `spread`) and effective rank of backbone features, asked for now, read later.
 
-    `effective_rank`: exponential of the entropy of the
-    normalised singular values of the centred features (Roy and Vetterli, 2007).
+    `effective_rank`: exponential of the entropy of the normalised singular values of the centred
+    features (Roy and Vetterli, 2007). On a GPU eigenvalues of so small a matrix take as long as a
+    sixth of a step and make the host wait: there they are found by the host, beside the step.
     """
-    features_MD = features_MD[:RANK_SAMPLES].float()
-    centred_MD = features_MD - features_MD.mean(dim=0)
-    samples, width = centred_MD.shape
-    gram = centred_MD @ centred_MD.T if samples <= width else centred_MD.T @ centred_MD
-    # A NaN here must reach the log as a NaN, not stop the run inside LAPACK.
-    gram = torch.nan_to_num(gram)
+
+    @torch.no_grad()
+    def __init__(self, features_MD: Tensor) -> None:
+        features_MD = features_MD[:RANK_SAMPLES].float()
+        self.spread = spread(features_MD)
+        centred_MD = features_MD - features_MD.mean(dim=0)
+        samples, width = centred_MD.shape
+        gram = centred_MD @ centred_MD.T if samples <= width else centred_MD.T @ centred_MD
+        # A NaN here must reach the log as a NaN, not stop the run inside LAPACK.
+        gram = torch.nan_to_num(gram)
+        self.rank: Future[Tensor] | Tensor
+        if gram.is_cuda:
+            on_host = torch.empty(gram.shape, dtype=gram.dtype, pin_memory=True)
+            on_host.copy_(gram, non_blocking=True)
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            copied.record()
+            self.rank = _HOST.submit(_rank_when, copied, on_host)
+        else:
+            self.rank = effective_rank(gram)
+
+    def scalars(self) -> dict[str, Tensor]:
+        """Waits for what is not there yet; the effective rank lies on the host."""
+        rank = self.rank.result() if isinstance(self.rank, Future) else self.rank
+        return {"feature_spread": self.spread, "effective_rank": rank}
+
+
+def feature_statistics(features_MD: Tensor) -> dict[str, Tensor]:
+    """Spread and effective rank of backbone features."""
+    return FeatureStatistics(features_MD).scalars()
+
+
+_HOST = ThreadPoolExecutor(1, "effective rank")
+
+
+def _rank_when(copied: torch.cuda.Event, gram: Tensor) -> Tensor:
+    copied.synchronize()
+    return effective_rank(gram)
+
+
+@torch.no_grad()
+def effective_rank(gram: Tensor) -> Tensor:
+    """exp of the entropy of the singular values behind a Gram matrix. Scalar."""
     singular = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
     shares = singular / singular.sum().clamp(min=torch.finfo(singular.dtype).tiny)
-    return {
-        "feature_spread": spread(features_MD),
-        "effective_rank": torch.xlogy(shares, shares).sum().neg().exp(),
-    }
+    return torch.xlogy(shares, shares).sum().neg().exp()
 
 
 @torch.no_grad()
@@ -109,6 +143,8 @@ def spread(vectors_MD: Tensor) -> Tensor:
 
 
 def to_floats(scalars: dict[str, Tensor]) -> dict[str, float]:
-    """All scalars in one transfer, hence one synchronisation with the device."""
-    values = torch.stack([value.double() for value in scalars.values()]).tolist()
-    return dict(zip(scalars, values, strict=True))
+    """All scalars; those of a GPU in one transfer, hence one synchronisation with it."""
+    on_device = {name: value for name, value in scalars.items() if value.is_cuda}
+    stacked = torch.stack([value.double() for value in (on_device or scalars).values()])
+    read = dict(zip(on_device or scalars, stacked.tolist(), strict=True))
+    return {name: read[name] if name in read else float(scalars[name]) for name in scalars}

@@ -109,8 +109,12 @@ class Method(nn.Module):
         queue_QK = None if self.queue is None else self.queue.entries_QP
         return info_nce(values_GBK, unit_VBK, temperature, queue_QK), statistics
 
-    def update(self, teacher_GBK: Tensor, projections_GBP: Tensor, targets: Targets) -> None:
-        """After the student's step: move the centre, and let the outputs join the queue."""
-        self.centre.update(teacher_GBK)
+    def update(self, centre_K: Tensor, projections_GBP: Tensor, targets: Targets) -> None:
+        """After the student's step: move the centre, and let the outputs join the queue.
+
+        Args:
+            centre_K: `centre.moved` by the teacher's outputs.
+        """
+        self.centre.centre_K.copy_(centre_K)
         if self.queue is not None:
             self.queue.push(targets.values_GBK if self.vectors else projections_GBP)

@@ -24,10 +24,13 @@ class Queue(nn.Module):
         super().__init__()
         self.register_buffer("entries_QP", normalize(torch.randn(size, width), dim=1))
         self.register_buffer("pushed", torch.zeros((), dtype=torch.int64))
+        self._full = False
 
     @property
     def full(self) -> bool:
-        return int(self.pushed) >= len(self.entries_QP)
+        # Read from the device until it is, and it stays so.
+        self._full = self._full or int(self.pushed) >= len(self.entries_QP)
+        return self._full
 
     @torch.no_grad()
     def push(self, entries_GBP: Tensor) -> None:
@@ -35,6 +38,6 @@ class Queue(nn.Module):
         entries_MP = distributed.gather(entries_GBP, dim=1).flatten(0, 1)
         size = len(self.entries_QP)
         count = len(entries_MP)
-        places = (int(self.pushed) + torch.arange(count)) % size
-        self.entries_QP[places[-size:]] = entries_MP[-size:]
+        places = (self.pushed + torch.arange(count, device=self.pushed.device)) % size
+        self.entries_QP.index_copy_(0, places[-size:], entries_MP[-size:])
         self.pushed += count

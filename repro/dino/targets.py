@@ -40,11 +40,15 @@ class Centre(nn.Module):
         return teacher_GBK - self.centre_K
 
     @torch.no_grad()
+    def moved(self, teacher_GBK: Tensor) -> Tensor:
+        """m c + (1 - m) mean over views, images and ranks of the raw logits (Eq. 4)."""
+        if not self.enabled:
+            return self.centre_K
+        batch_mean_K = distributed.mean(teacher_GBK.mean(dim=(0, 1)))
+        return self.centre_K.mul(self.momentum).add_(batch_mean_K, alpha=1 - self.momentum)
+
     def update(self, teacher_GBK: Tensor) -> None:
-        """c <- m c + (1 - m) mean over views, images and ranks of the raw logits (Eq. 4)."""
-        if self.enabled:
-            batch_mean_K = distributed.mean(teacher_GBK.mean(dim=(0, 1)))
-            self.centre_K.mul_(self.momentum).add_(batch_mean_K, alpha=1 - self.momentum)
+        self.centre_K.copy_(self.moved(teacher_GBK))
 
 
 @torch.no_grad()
