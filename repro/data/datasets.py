@@ -19,7 +19,8 @@ def open_dataset(
     Args:
         root: folder of an image tree or of torchvision's files; unused for photographs.
         resources: path and processes of decoding (folders and torchvision).
-        device: where images in memory are kept and their views are made (photographs).
+        device: where images in memory are kept and their views are made (photographs, composites);
+            batches of decoded images lie ready to be copied there.
 
     Raises:
         UserError: one line about a missing folder, an empty class or an unreadable image.
@@ -37,5 +38,5 @@ def open_dataset(
     resources = resources or Resources()
 
     if config.kind is DataKind.folder:
-        return open_folder(config, root, resources)
-    return open_torchvision(config, root, resources)
+        return open_folder(config, root, resources, device)
+    return open_torchvision(config, root, resources, device)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import inspect
 import io
+import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torchvision
 from PIL import Image
@@ -21,7 +23,9 @@ from repro.data.from_files import FileSplit, file_split
 from repro.errors import UserError, nearest
 
 
-def open_folder(config: DataConfig, root: str, resources: Resources) -> Dataset:
+def open_folder(
+    config: DataConfig, root: str, resources: Resources, device: torch.device | None = None
+) -> Dataset:
     """ROOT/train/CLASS/* and ROOT/val/CLASS/*.
 
     Raises:
@@ -40,10 +44,16 @@ def open_folder(config: DataConfig, root: str, resources: Resources) -> Dataset:
         )
 
     def split(tree: torchvision.datasets.ImageFolder) -> tuple[FileSplit, int]:
-        def open_(place: int) -> Image.Image:
-            return Image.open(io.BytesIO(Path(tree.samples[place][0]).read_bytes()))
+        # One block of memory: millions of strings would be copied into every process that decodes.
+        files = np.array([os.fsencode(file) for file, _ in tree.samples])
 
-        return file_split(open_, lambda i: tree.samples[i][0], tree.targets, config, resources)
+        def describe(place: int) -> str:
+            return os.fsdecode(files[place])
+
+        def open_(place: int) -> Image.Image:
+            return Image.open(io.BytesIO(Path(describe(place)).read_bytes()))
+
+        return file_split(open_, describe, tree.targets, config, resources, device)
 
     (train, lost_train), (test, lost_test) = split(trees[0]), split(trees[1])
     return Dataset(config.name, trees[0].classes, train, test, lost_train + lost_test)
@@ -64,7 +74,9 @@ def _image_tree(root: Path, part: str) -> torchvision.datasets.ImageFolder:
         ) from None
 
 
-def open_torchvision(config: DataConfig, root: str, resources: Resources) -> Dataset:
+def open_torchvision(
+    config: DataConfig, root: str, resources: Resources, device: torch.device | None = None
+) -> Dataset:
     """A torchvision data set by class name, downloaded by torchvision where a network exists.
 
     Raises:
@@ -94,7 +106,7 @@ def open_torchvision(config: DataConfig, root: str, resources: Resources) -> Dat
             return f"{config.name} {part} image {place}"
 
         labels = _labels(source)
-        return file_split(lambda i: source[i][0], describe, labels, config, resources)
+        return file_split(lambda i: source[i][0], describe, labels, config, resources, device)
 
     train, lost_train = split(train_set, "train")
     test, lost_test = split(test_set, "test")

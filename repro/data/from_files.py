@@ -46,6 +46,7 @@ class FileSplit:
     labels_N: Tensor
     config: DataConfig
     resources: Resources
+    pinned: bool = False  # batches are made for a GPU, in memory that it copies by itself
 
     def subset(self, places: list[int]) -> FileSplit:
         kept = [self.kept[place] for place in places]
@@ -101,12 +102,16 @@ class FileSplit:
 
     def _load(self, work: Work, make_views: MakeViews, groups: list[int]) -> Iterator[list[Tensor]]:
         """Batches of views, [views of a group x B, 3, side, side] for each group of equal size."""
+        workers = self.resources.data_workers
         loader = DataLoader(
             _Views(self, make_views),
             batch_sampler=work,
-            num_workers=self.resources.data_workers,
+            num_workers=workers,
+            # What opens an image is a function of this process. A fork after CUDA is up is safe as
+            # long as the child never touches it: only the thread that pins memory does, here.
+            multiprocessing_context="fork" if workers else None,
             collate_fn=_Collate(groups),
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.pinned,
         )
         for batch in loader:
             if isinstance(batch, UserError):
@@ -181,9 +186,10 @@ def file_split(
     labels: Sequence[int],
     config: DataConfig,
     resources: Resources,
+    device: torch.device | None = None,
 ) -> tuple[FileSplit, int]:
     """The split and how many unreadable images were left out of it."""
-    kept = list(range(len(labels)))
+    kept: Sequence[int] = range(len(labels))
     if config.skip_unreadable:
 
         def readable(place: int) -> bool:
@@ -200,5 +206,6 @@ def file_split(
     if not kept:
         raise UserError(f"{config.name}: none of its {len(labels)} images is readable")
     kept_labels = torch.tensor([labels[i] for i in kept])
-    split = FileSplit(open_, describe, kept, kept_labels, config, resources)
+    pinned = device is not None and device.type == "cuda"
+    split = FileSplit(open_, describe, kept, kept_labels, config, resources, pinned)
     return split, len(labels) - len(kept)

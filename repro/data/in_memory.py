@@ -13,7 +13,8 @@ from torch import Tensor
 from repro.config.schema import ViewsConfig
 from repro.data.pictures import picture
 from repro.data.views.batched import make_views
-from repro.data.views.kinds import normalise
+from repro.data.views.kinds import normalise_
+from repro.data.views.transfer import moved
 from repro.distributed import share
 from repro.randomness import generator, image_seed, seed_everything
 
@@ -29,13 +30,13 @@ class MemorySplit:
         return MemorySplit(self.images_N[places], self.labels_N[places])
 
     def fingerprint(self) -> str:
-        return hashlib.sha256(self.images_N.cpu().numpy().tobytes()).hexdigest()
+        return hashlib.sha256(self.images_N.cpu().contiguous().numpy().data).hexdigest()
 
     def evaluation_batches(
         self, size: int, part: tuple[int, int] = (0, 1), first: int = 0
     ) -> Iterator[Tensor]:
         for batch in torch.split(share(self.images_N, part)[first:], size):
-            yield normalise(batch.float() / 255)
+            yield normalise_(batch.float() / 255)
 
     def view_batches(
         self,
@@ -48,7 +49,8 @@ class MemorySplit:
         for offset, indices in enumerate(batches):
             random = generator(seed, "views", first_step + offset)
             # A batch draws its parameters together: every rank makes all views and keeps its own.
-            views = make_views(self.images_N[indices], config, random)
+            images = self.images_N[moved(indices, self.images_N.device)]
+            views = make_views(images, config, random)
             if part != (0, 1):
                 views = [_share_of_views(view, len(indices), part) for view in views]
             yield views
@@ -62,9 +64,10 @@ class MemorySplit:
     ) -> Iterator[Tensor]:
         for offset, indices in enumerate(batches):
             made = []
-            for place in indices.tolist():
+            images = self.images_N[moved(indices, self.images_N.device)].cpu()
+            for place, image in zip(indices.tolist(), images, strict=True):
                 seed_everything(image_seed(seed, place, first_step + offset))
-                made.append(transform(picture(self.images_N[place].cpu())))
+                made.append(transform(picture(image)))
             yield torch.stack(made)
 
 

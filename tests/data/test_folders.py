@@ -137,3 +137,22 @@ def test_an_unknown_torchvision_name_gets_the_nearest(tmp_path: Path) -> None:
     config = DataConfig(kind=DataKind.torchvision, name="CIFR10")
     with pytest.raises(UserError, match="nearest: CIFAR10"):
         open_dataset(config, str(tmp_path))
+
+
+def test_memory_is_pinned_for_a_run_on_a_gpu_and_for_no_other(tree: Path) -> None:
+    for device, pinned in ((torch.device("cuda", 0), True), (torch.device("cpu"), False)):
+        data = open_dataset(CONFIG, str(tree), device=device)
+        assert (data.train.pinned, data.test.subset([0]).pinned) == (pinned, pinned)
+    assert not open_dataset(CONFIG, str(tree)).train.pinned
+
+
+def test_processes_that_decode_never_touch_a_gpu(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def touched(*_: object, **__: object) -> None:
+        raise RuntimeError("Cannot re-initialize CUDA in forked subprocess")
+
+    monkeypatch.setattr(torch.cuda, "_lazy_init", touched)
+    monkeypatch.setattr(torch.cuda.random, "_lazy_call", touched)
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
+    assert len(views_of(open_dataset(CONFIG, str(tree), Resources(data_workers=2)))) == 2

@@ -6,5 +6,5 @@
 | -------------- | --------------------- | ----------------- | ----------------------------------- |
 | `reference.py` | decoded one by one    | torchvision, PIL  | A: the authors' own pipeline        |
 | `fast.py`      | the same, faster      | torch, OpenCV     | B: the same draws, other rounding   |
-| `batched.py`   | in memory, by batches | torch, kornia     | C: the same distribution, ledger D7 |
+| `batched.py`   | in memory, by batches | torch             | C: the same distribution, ledger D7 |
 """

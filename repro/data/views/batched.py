@@ -1,32 +1,34 @@
 """Multi-crop views with BYOL's augmentations (Sec. 3.1, App. C), for images held in memory.
 
 Two global and several local crops; each crop is flipped, colour-jittered, turned grey, blurred and
-solarised with parameters of its own, a whole batch at a time. Images that are decoded one by one
-have theirs from `reference.py` or `fast.py`.
+solarised with parameters of its own (`draws.py`), a whole batch at a time. Images that are decoded
+one by one have theirs from `reference.py` or `fast.py`.
 
-Shapes: B images, H x W pixels; views are [B, 3, side, side], normalised.
+Shapes: B images of H x W pixels, V views of one size S, M = V x B crops, J of them jittered.
 
-Parameters follow torchvision's RandomResizedCrop and ColorJitter (each image has its own order of
-the four colour operations). Departures from the authors' pipeline (parity class C, in rounding
-only): colours stay in floating point between operations, the bicubic kernel has a = -0.75 without
-antialiasing (crops here are enlarged, or shrunk by less than 1.3), the blur is a true Gaussian.
+Departures from the authors' pipeline (parity class C, in rounding only): colours stay in floating
+point between operations, the bicubic kernel has a = -0.75 without antialiasing (crops here are
+enlarged, or shrunk by less than 1.3), the blur is a true Gaussian.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
 
 import torch
-from kornia.color import hsv_to_rgb, rgb_to_grayscale, rgb_to_hsv
-from kornia.filters import gaussian_blur2d
 from torch import Generator, Tensor
-from torch.nn.functional import grid_sample
+from torch.nn import functional as F
 
 from repro.config.schema import GLOBAL_VIEWS, ViewsConfig
-from repro.data.views.kinds import View, normalise, view_kinds
+from repro.data.views.draws import ROUNDS, Parameters, Plan, draw_view, plan
+from repro.data.views.kinds import normalise_, view_kinds
+from repro.data.views.transfer import constant, moved_together
 
-CROP_ATTEMPTS = 10  # torchvision's RandomResizedCrop
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL's and torchvision's
+SOLARISE_FROM = 128 / 255
 
 
 def make_views(images: Tensor, config: ViewsConfig, random: Generator) -> list[Tensor]:
@@ -36,146 +38,124 @@ def make_views(images: Tensor, config: ViewsConfig, random: Generator) -> list[T
         images: uint8 [B, 3, H, W].
         random: a CPU generator; every parameter is drawn from it, whatever the device.
     """
-    pixels = images.float() / 255
-    views = [make_view(pixels, kind, config, random) for kind in view_kinds(config)]
-    batches = [torch.cat(views[:GLOBAL_VIEWS])]
+    batch, _, height, width = images.shape
+    draws = [draw_view(batch, height, width, k, config, random) for k in view_kinds(config)]
+    plans = [plan(draws[:GLOBAL_VIEWS], config.global_size, config)]
     if config.local_number:
-        batches.append(torch.cat(views[GLOBAL_VIEWS:]))
-    return batches
+        plans.append(plan(draws[GLOBAL_VIEWS:], config.local_size, config))
+    pixels = images.float() / 255
+    return [render(pixels, ready) for ready in _on_device(plans, images.device)]
 
 
-def make_view(pixels: Tensor, kind: View, config: ViewsConfig, random: Generator) -> Tensor:
-    """One view of every image: pixels in [0, 1], [B, 3, H, W] -> normalised [B, 3, side, side]."""
-    batch, _, height, width = pixels.shape
-    flip = _happens(batch, config.flip, random)
-    box = draw_crops(batch, height, width, kind.scale, random)
-    view = crop_and_resize(pixels, box, flip, kind.size)
-    view = _apply(view, _happens(batch, config.jitter, random), _jitter(config, random))
-    view = _apply(view, _happens(batch, config.grey, random), _grey)
-    view = _apply(view, _happens(batch, kind.blur, random), _blur(config, random))
-    view = _apply(view, _happens(batch, kind.solarise, random), _solarise)
-    return normalise(view)
+def _on_device(plans: list[Plan], device: torch.device) -> list[Plan]:
+    """The plans with their parameters there, all in one copy."""
+    there = iter(moved_together([value for plan in plans for value in plan.parameters], device))
+    return [replace(p, parameters=Parameters(*islice(there, len(p.parameters)))) for p in plans]
 
 
-def draw_crops(
-    batch: int, height: int, width: int, scale: tuple[float, float], random: Generator
-) -> Tensor:
-    """Boxes (top, left, height, width) in whole pixels, [B, 4], as RandomResizedCrop draws them.
-
-    Area uniform in `scale`, log-uniform aspect ratio in [3/4, 4/3], the first of ten attempts that
-    fits; else the whole image, cut to the nearest allowed ratio.
-    """
-    area = height * width * _uniform((batch, CROP_ATTEMPTS), scale, random)
-    log_ratio = _uniform((batch, CROP_ATTEMPTS), (math.log(3 / 4), math.log(4 / 3)), random)
-    wide = (area * log_ratio.exp()).sqrt().round()
-    high = (area / log_ratio.exp()).sqrt().round()
-    fits = (wide > 0) & (wide <= width) & (high > 0) & (high <= height)
-    first = fits.int().argmax(dim=1, keepdim=True)
-    box_height = high.gather(1, first).squeeze(1)
-    box_width = wide.gather(1, first).squeeze(1)
-    fallback = ~fits.any(dim=1)
-    box_height = torch.where(fallback, float(min(height, round(width / (3 / 4)))), box_height)
-    box_width = torch.where(fallback, float(min(width, round(height * (4 / 3)))), box_width)
-    top = (_uniform((batch,), (0, 1), random) * (height - box_height + 1)).floor()
-    left = (_uniform((batch,), (0, 1), random) * (width - box_width + 1)).floor()
-    top = torch.where(fallback, ((height - box_height) / 2).floor(), top)
-    left = torch.where(fallback, ((width - box_width) / 2).floor(), left)
-    return torch.stack([top, left, box_height, box_width], dim=1)
+def render(pixels: Tensor, plan: Plan) -> Tensor:
+    """Views of one size: pixels in [0, 1], [B, 3, H, W] -> normalised [M, 3, S, S]."""
+    parameters = plan.parameters
+    views = crop_and_resize(pixels, parameters.box_VB4, parameters.flip_VB, plan.size)
+    arrangements = iter(parameters.rearrange_RM)
+    for number, (ends, factor_M) in enumerate(zip(plan.ends, parameters.factor_RM, strict=True)):
+        if number == ROUNDS:
+            turn_hue_(views[: plan.jittered], parameters.turn_J)
+        views = views.index_select(0, next(arrangements))
+        colour_round_(views, ends, factor_M)
+    if plan.grey.stop or len(parameters.kernel_SW):
+        views = views.index_select(0, next(arrangements))
+        if plan.grey.stop:
+            views[plan.grey] = grey(views[plan.grey])
+        if len(parameters.kernel_SW):
+            views[plan.blurred] = blur(views[plan.blurred], parameters.kernel_SW)
+    if plan.solarised:
+        views = views.index_select(0, next(arrangements))
+        solarise_(views[: plan.solarised])
+    return normalise_(views.index_select(0, next(arrangements)))
 
 
-def crop_and_resize(pixels: Tensor, box_B4: Tensor, flip_B: Tensor, size: int) -> Tensor:
-    """Bicubic resize of each box to size x size, mirrored where `flip_B`; [B, 3, size, size]."""
-    height, width = pixels.shape[-2:]
-    box_B4, flip_B = box_B4.to(pixels.device), flip_B.to(pixels.device)
-    top, left, box_height, box_width = box_B4.unbind(1)
+def crop_and_resize(pixels: Tensor, box_VB4: Tensor, flip_VB: Tensor, size: int) -> Tensor:
+    """Bicubic resize of each box to size x size, mirrored where `flip_VB`; [V x B, 3, S, S]."""
+    batch, channels, height, width = pixels.shape
+    views = len(box_VB4)
+    top, left, box_height, box_width = box_VB4.transpose(0, 1)[..., None].unbind(2)  # [B, V, 1]
     centres = (torch.arange(size, device=pixels.device) + 0.5) / size
-    across = torch.where(flip_B[:, None], 1 - centres, centres)
-    rows = (top[:, None] + centres * box_height[:, None]) / height * 2 - 1
-    columns = (left[:, None] + across * box_width[:, None]) / width * 2 - 1
-    shape = (len(pixels), size, size)
-    grid = torch.stack([columns[:, None, :].expand(shape), rows[:, :, None].expand(shape)], dim=-1)
-    resized = grid_sample(pixels, grid, mode="bicubic", padding_mode="border", align_corners=False)
-    return resized.clamp(0, 1)
+    across = torch.where(flip_VB.T[..., None], 1 - centres, centres)
+    rows = (top + centres * box_height) / height * 2 - 1
+    columns = (left + across * box_width) / width * 2 - 1
+    # The views of an image are one tall picture, so that the image is not copied for each.
+    shape = (batch, views, size, size)
+    grid = torch.stack([columns[:, :, None].expand(shape), rows[..., None].expand(shape)], dim=-1)
+    tall = F.grid_sample(
+        pixels,
+        grid.view(batch, views * size, size, 2),
+        mode="bicubic",
+        padding_mode="border",
+        align_corners=False,
+    )
+    by_view = tall.clamp_(0, 1).view(batch, channels, views, size, size).permute(2, 0, 1, 3, 4)
+    return by_view.reshape(views * batch, channels, size, size)
 
 
-def _jitter(config: ViewsConfig, random: Generator) -> Callable[[Tensor], Tensor]:
-    """torchvision's ColorJitter with an order and factors for each image."""
-
-    def jitter(pixels: Tensor) -> Tensor:
-        batch = len(pixels)
-        factors = [
-            _uniform((batch,), (1 - strength, 1 + strength), random).to(pixels.device)
-            for strength in (config.brightness, config.contrast, config.saturation)
-        ]
-        shift = _uniform((batch,), (-config.hue, config.hue), random).to(pixels.device)
-        operations = [_brightness, _contrast, _saturation, _hue]
-        order = torch.rand(batch, 4, generator=random).argsort(dim=1)
-        pixels = pixels.clone()
-        for place in range(4):
-            for index, operation in enumerate(operations):
-                # On the CPU: counting on a GPU would make it wait.
-                chosen = (order[:, place] == index).nonzero().squeeze(1).to(pixels.device)
-                factor = shift if index == 3 else factors[index]
-                pixels[chosen] = operation(pixels[chosen], factor[chosen].view(-1, 1, 1, 1))
-        return pixels
-
-    return jitter
+def colour_round_(views: Tensor, ends: Sequence[int], factor_M: Tensor) -> None:
+    """Brightness for the first crops, then contrast, then saturation, each up to its end."""
+    bright, contrast, end = ends
+    factor = factor_M[:, None, None, None]
+    views[:bright].mul_(factor[:bright])
+    if end > bright:
+        rest = views[bright:end]
+        towards = grey(rest)
+        even = towards[: contrast - bright]
+        even.copy_(even.mean(dim=(1, 2, 3), keepdim=True))
+        torch.lerp(towards.expand_as(rest), rest, factor[bright:end].expand_as(rest), out=rest)
+    views[:end].clamp_(0, 1)
 
 
-def _brightness(pixels: Tensor, factor: Tensor) -> Tensor:
-    return (pixels * factor).clamp(0, 1)
+def turn_hue_(pixels_J3SS: Tensor, turn_J: Tensor) -> None:
+    """Turn every hue, in radians, at the same saturation and value (HSV)."""
+    red, green, blue = pixels_J3SS.unbind(1)
+    value = pixels_J3SS.amax(1)
+    spread = value - pixels_J3SS.amin(1)
+    saturation = spread / (value + 1e-8)
+    spread.masked_fill_(spread == 0, 1)
+    less_red, less_green, less_blue = (value[:, None] - pixels_J3SS).unbind(1)
+    from_green = (less_red - less_blue).add_(spread, alpha=2)
+    from_blue = (less_green - less_red).add_(spread, alpha=4)
+    hue = torch.where(green >= blue, from_green, from_blue)
+    hue = torch.where(red == value, less_blue - less_green, hue).div_(spread)
+    # In turns, then in radians, then in sixths of a turn: each rounds as in common code.
+    hue.div_(6).remainder_(1).frac_().mul_(2 * math.pi)
+    hue.add_(turn_J[:, None, None]).remainder_(2 * math.pi).div_(2 * math.pi).mul_(6)
+
+    # In each sixth one channel has the value, one the least, and one lies between.
+    least = value * (1 - saturation)
+    between = value * (1 - (hue.remainder(2).sub_(1)).abs_() * saturation)
+    middles = constant((2.5, 1.5, 3.5), hue.device, hue.dtype).view(3, 1, 1)
+    away = (hue.floor_()[:, None] - middles).abs_()
+    near, far = (away < 1).unbind(1), (away > 2).unbind(1)
+    torch.where(far[0], value, torch.where(near[0], least, between), out=red)
+    torch.where(near[1], value, torch.where(far[1], least, between), out=green)
+    torch.where(near[2], value, torch.where(far[2], least, between), out=blue)
 
 
-def _contrast(pixels: Tensor, factor: Tensor) -> Tensor:
-    mean = rgb_to_grayscale(pixels).mean(dim=(1, 2, 3), keepdim=True)
-    return torch.lerp(mean.expand_as(pixels), pixels, factor.expand_as(pixels)).clamp(0, 1)
+def grey(pixels: Tensor) -> Tensor:
+    """Luma, [M, 1, S, S]."""
+    red, green, blue = pixels.unbind(1)
+    weights = constant(LUMA, pixels.device, pixels.dtype).unbind()
+    return (red * weights[0]).addcmul_(green, weights[1]).addcmul_(blue, weights[2])[:, None]
 
 
-def _saturation(pixels: Tensor, factor: Tensor) -> Tensor:
-    grey = rgb_to_grayscale(pixels).expand_as(pixels)
-    return torch.lerp(grey, pixels, factor.expand_as(pixels)).clamp(0, 1)
+def blur(pixels: Tensor, kernel_MW: Tensor) -> Tensor:
+    """Across, then down, each picture with a kernel of its own; borders are mirrored."""
+    count, channels = pixels.shape[:2]
+    reach = kernel_MW.shape[1] // 2
+    kernel = kernel_MW[:, None].expand(-1, channels, -1).reshape(count * channels, 1, 1, -1)
+    across = F.pad(pixels, (reach, reach, 0, 0), mode="reflect").flatten(0, 1)[None]
+    across = F.conv2d(across, kernel, groups=count * channels).view_as(pixels)
+    down = F.pad(across, (0, 0, reach, reach), mode="reflect").flatten(0, 1)[None]
+    return F.conv2d(down, kernel.transpose(2, 3), groups=count * channels).view_as(pixels)
 
 
-def _hue(pixels: Tensor, shift: Tensor) -> Tensor:
-    hue, saturation, value = rgb_to_hsv(pixels).chunk(3, dim=1)
-    turned = torch.remainder(hue + shift * 2 * math.pi, 2 * math.pi)
-    return hsv_to_rgb(torch.cat([turned, saturation, value], dim=1))
-
-
-def _grey(pixels: Tensor) -> Tensor:
-    return rgb_to_grayscale(pixels).expand_as(pixels)
-
-
-def _blur(config: ViewsConfig, random: Generator) -> Callable[[Tensor], Tensor]:
-    low, high = config.blur_sigma
-    reach = math.ceil(3 * high)
-
-    def blur(pixels: Tensor) -> Tensor:
-        sigma = _uniform((len(pixels), 1), (low, high), random).expand(-1, 2).to(pixels.device)
-        side = 2 * min(reach, pixels.shape[-1] - 1) + 1
-        return gaussian_blur2d(pixels, (side, side), sigma)
-
-    return blur
-
-
-def _solarise(pixels: Tensor) -> Tensor:
-    return torch.where(pixels >= 128 / 255, 1 - pixels, pixels)
-
-
-def _apply(pixels: Tensor, chosen_B: Tensor, operation: Callable[[Tensor], Tensor]) -> Tensor:
-    """`operation` on the chosen images only."""
-    if chosen_B.all():
-        return operation(pixels)
-    index = chosen_B.nonzero().squeeze(1).to(pixels.device)
-    if len(index):
-        pixels = pixels.clone()
-        pixels[index] = operation(pixels[index])
-    return pixels
-
-
-def _happens(batch: int, probability: float, random: Generator) -> Tensor:
-    return torch.rand(batch, generator=random) < probability
-
-
-def _uniform(shape: tuple[int, ...], bounds: tuple[float, float], random: Generator) -> Tensor:
-    return torch.rand(shape, generator=random) * (bounds[1] - bounds[0]) + bounds[0]
+def solarise_(pixels: Tensor) -> None:
+    torch.where(pixels >= SOLARISE_FROM, 1 - pixels, pixels, out=pixels)

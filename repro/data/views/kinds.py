@@ -8,9 +8,13 @@ import torch
 from torch import Tensor
 
 from repro.config.schema import ViewsConfig
+from repro.data.views.transfer import constant
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# Both for levels of 0 to 255, rounded to single precision one operation at a time.
+LEVEL_SCALE = tuple((1 / (255 * torch.tensor(IMAGENET_STD))).tolist())
+LEVEL_SHIFT = tuple((-torch.tensor(IMAGENET_MEAN) / torch.tensor(IMAGENET_STD)).tolist())
 
 
 @dataclass(frozen=True)
@@ -37,16 +41,21 @@ def to_pixels(views: Tensor) -> Tensor:
     """Levels (uint8) to normalised floats, in two passes; floats are normalised already."""
     if views.dtype is not torch.uint8:
         return views
-    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-    scale, shift = (
-        t.view(1, 3, 1, 1).to(views.device, non_blocking=True)
-        for t in (1 / (255 * std), -mean / std)
+    levels = views.float()
+    return torch.addcmul(
+        _of_channels(LEVEL_SHIFT, levels), levels, _of_channels(LEVEL_SCALE, levels)
     )
-    return torch.addcmul(shift, views.float(), scale)
 
 
 def normalise(pixels: Tensor) -> Tensor:
     """ImageNet mean and standard deviation, on pixels in [0, 1]."""
-    mean = pixels.new_tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
-    std = pixels.new_tensor(IMAGENET_STD).view(1, 3, 1, 1)
-    return (pixels - mean) / std
+    return (pixels - _of_channels(IMAGENET_MEAN, pixels)) / _of_channels(IMAGENET_STD, pixels)
+
+
+def normalise_(pixels: Tensor) -> Tensor:
+    """`normalise` in place."""
+    return pixels.sub_(_of_channels(IMAGENET_MEAN, pixels)).div_(_of_channels(IMAGENET_STD, pixels))
+
+
+def _of_channels(values: tuple[float, ...], pixels: Tensor) -> Tensor:
+    return constant(values, pixels.device, pixels.dtype).view(1, 3, 1, 1)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from scipy import stats
+from torch.nn.functional import grid_sample
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as tv
 
 from repro.config.schema import ViewsConfig
 from repro.data.views import batched as views
-from repro.data.views import kinds
+from repro.data.views import draws, kinds
 from repro.randomness import generator
 
 SMALL = ViewsConfig(global_size=32, local_size=16, local_number=3, blur_sigma=(0.1, 0.5))
@@ -47,7 +50,7 @@ def test_views_depend_on_seed_and_step_alone() -> None:
 
 
 def test_blur_and_solarise_follow_the_authors_asymmetric_probabilities() -> None:
-    first, second, local = views.view_kinds(SMALL)[:3]
+    first, second, local = kinds.view_kinds(SMALL)[:3]
     assert (first.blur, second.blur, local.blur) == (1.0, 0.1, 0.5)
     assert (first.solarise, second.solarise, local.solarise) == (0.0, 0.2, 0.0)
 
@@ -58,7 +61,7 @@ def test_crop_boxes_have_the_distribution_of_torchvisions(
     scale: tuple[float, float], height: int, width: int
 ) -> None:
     count = 3000
-    ours = views.draw_crops(count, height, width, scale, generator(0, "test", 0)).numpy()
+    ours = draws.draw_crops(count, height, width, scale, generator(0, "test", 0)).numpy()
     image = torch.empty(3, height, width)
     torch.manual_seed(0)
     params = [
@@ -75,17 +78,17 @@ def test_crop_boxes_have_the_distribution_of_torchvisions(
 
 def test_an_unflipped_full_box_of_the_same_size_is_the_image_itself() -> None:
     pixels = photographs(3).float() / 255
-    box = torch.tensor([[0.0, 0.0, 32.0, 32.0]]).repeat(3, 1)
-    same = views.crop_and_resize(pixels, box, torch.zeros(3, dtype=torch.bool), 32)
+    box = torch.tensor([0.0, 0.0, 32.0, 32.0]).repeat(2, 3, 1)
+    flip = torch.tensor([False, True])[:, None].expand(2, 3)
+    same, flipped = views.crop_and_resize(pixels, box, flip, 32).split(3)
     torch.testing.assert_close(same, pixels, atol=1e-5, rtol=0)
-    flipped = views.crop_and_resize(pixels, box, torch.ones(3, dtype=torch.bool), 32)
     torch.testing.assert_close(flipped, pixels.flip(-1), atol=1e-5, rtol=0)
 
 
 def test_a_crop_is_the_box_resized_bicubically() -> None:
     pixels = photographs(1).float() / 255
-    box = torch.tensor([[5.0, 9.0, 12.0, 14.0]])
-    ours = views.crop_and_resize(pixels, box, torch.zeros(1, dtype=torch.bool), 24)
+    box = torch.tensor([[[5.0, 9.0, 12.0, 14.0]]])
+    ours = views.crop_and_resize(pixels, box, torch.zeros(1, 1, dtype=torch.bool), 24)
     cut = pixels[:, :, 5:17, 9:23]
     theirs = torch.nn.functional.interpolate(cut, size=(24, 24), mode="bicubic").clamp(0, 1)
     # Away from the box's border, where a crop cannot see its neighbours.
@@ -93,52 +96,184 @@ def test_a_crop_is_the_box_resized_bicubically() -> None:
 
 
 @pytest.mark.parametrize(
-    ("operation", "reference", "factor"),
+    ("ends", "reference", "factor"),
     [
-        (views._brightness, tv.adjust_brightness, 1.3),
-        (views._contrast, tv.adjust_contrast, 0.7),
-        (views._saturation, tv.adjust_saturation, 1.2),
-        (views._hue, tv.adjust_hue, -0.1),
+        ((4, 4, 4), tv.adjust_brightness, 1.3),
+        ((0, 4, 4), tv.adjust_contrast, 0.7),
+        ((0, 0, 4), tv.adjust_saturation, 1.2),
     ],
 )
-def test_colour_operations_equal_torchvisions(operation, reference, factor) -> None:  # noqa: ANN001
+def test_colour_operations_equal_torchvisions(ends, reference, factor) -> None:  # noqa: ANN001
     pixels = photographs(4).float() / 255
-    ours = operation(pixels, torch.full((4, 1, 1, 1), factor))
+    ours = pixels.clone()
+    views.colour_round_(ours, ends, torch.full((4,), factor))
     torch.testing.assert_close(ours, reference(pixels, factor), atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("turn", [-0.5, -0.1, 0.0, 0.1, 0.37, 0.5])
+def test_a_turn_of_hue_equals_torchvisions(turn: float) -> None:
+    coarse = torch.tensor([0, 1, 64, 127, 128, 254, 255]) / 255  # every order and tie of channels
+    cube = torch.cartesian_prod(coarse, coarse, coarse).T.reshape(1, 3, 7, 49)
+    for pixels in (photographs(4).float() / 255, cube):
+        ours = pixels.clone()
+        views.turn_hue_(ours, torch.full((len(pixels),), turn * 2 * math.pi))
+        torch.testing.assert_close(ours, tv.adjust_hue(pixels, turn), atol=1e-5, rtol=0)
+
+
+def test_a_blur_equals_torchvisions_with_its_own_width_for_each_picture() -> None:
+    pixels = photographs(3).float() / 255
+    sigma = torch.tensor([0.1, 0.7, 2.0])
+    ours = views.blur(pixels, draws.kernels(sigma, 32, ViewsConfig(blur_sigma=(0.1, 2.0))))
+    for picture, blurred, width in zip(pixels, ours, sigma.tolist(), strict=True):
+        theirs = tv.gaussian_blur(picture, [13, 13], [width, width])
+        torch.testing.assert_close(blurred, theirs, atol=1e-5, rtol=0)
 
 
 def test_solarise_and_grey_equal_pils() -> None:
     image = photographs(1)[0]
     pil = Image.fromarray(image.permute(1, 2, 0).numpy())
-    ours = (views._solarise(image[None].float() / 255) * 255).round().to(torch.uint8)[0]
+    solarised = image[None].float() / 255
+    views.solarise_(solarised)
+    ours = (solarised * 255).round().to(torch.uint8)[0]
     assert torch.equal(ours, tv.pil_to_tensor(tv.solarize(pil, 128)))
-    grey = (views._grey(image[None].float() / 255) * 255)[0]
+    grey = (views.grey(image[None].float() / 255) * 255)[0].expand(3, -1, -1)
     reference = tv.pil_to_tensor(tv.to_grayscale(pil, 3)).float()
     assert float((grey - reference).abs().max()) <= 1.01  # PIL rounds
 
 
+def one_by_one(images: torch.Tensor, config: ViewsConfig, seed: int) -> list[torch.Tensor]:
+    """Every view of every image alone, by torchvision, in the order in which it was drawn."""
+    batch, _, height, width = images.shape
+    random = generator(seed, "views", 0)
+    made = []
+    for kind in kinds.view_kinds(config):
+        drawn = draws.draw_view(batch, height, width, kind, config, random)
+        jitters = iter(zip(drawn.order_J4.tolist(), drawn.factor_J4.tolist(), strict=True))
+        sigmas = iter(drawn.sigma_S.tolist())
+        for place, image in enumerate(images.float() / 255):
+            view = crop_alone(image, drawn.box_B4[place], kind.size)
+            if drawn.flip_B[place]:
+                view = tv.hflip(view)
+            if drawn.jittered_B[place]:
+                order, factors = next(jitters)
+                for operation in order:
+                    view = JITTER[operation](view, factors[operation])
+            if drawn.grey_B[place]:
+                view = tv.rgb_to_grayscale(view, 3)
+            if drawn.blurred_B[place]:
+                side = 2 * min(math.ceil(3 * config.blur_sigma[1]), kind.size - 1) + 1
+                view = tv.gaussian_blur(view, [side, side], [next(sigmas)] * 2)
+            if drawn.solarised_B[place]:
+                view = tv.solarize(view, 128 / 255)
+            made.append(kinds.normalise(view[None])[0])
+    return made
+
+
+JITTER = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)
+
+
+def crop_alone(image: torch.Tensor, box: torch.Tensor, size: int) -> torch.Tensor:
+    """The box enlarged bicubically; what lies beside it is seen at its borders."""
+    top, left, height, width = box.tolist()
+    centres = (torch.arange(size) + 0.5) / size
+    rows = (top + centres * height) / image.shape[1] * 2 - 1
+    columns = (left + centres * width) / image.shape[2] * 2 - 1
+    grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)[None]
+    made = grid_sample(image[None], grid, "bicubic", "border", align_corners=False)
+    return made[0].clamp(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("count", "changes"),
+    [
+        (6, {}),
+        (1, {}),
+        (5, {"jitter": 1.0, "grey": 0.5, "blur": (0.5, 1.0, 0.5), "solarise": 0.6}),
+        (5, {"jitter": 0.0}),
+        (5, {"grey": 0.0, "blur": (0.0, 0.0, 0.0), "solarise": 1.0}),
+        (5, {"grey": 1.0, "blur": (0.0, 0.0, 0.0), "solarise": 0.0, "local_number": 0}),
+        (3, {"jitter": 0.0, "grey": 0.0, "blur": (0.0, 0.0, 0.0), "solarise": 0.0}),
+    ],
+)
+def test_views_made_together_equal_torchvisions_made_one_by_one(count: int, changes) -> None:  # noqa: ANN001
+    images = photographs(count)
+    config = replace(SMALL, **changes)
+    for seed in range(4):
+        together = views.make_views(images, config, generator(seed, "views", 0))
+        alone = one_by_one(images, config, seed)
+        ours = [view for batch in together for view in batch]
+        for number, (view, expected) in enumerate(zip(ours, alone, strict=True)):
+            # Solarising jumps where a level is within rounding of the threshold.
+            off = ((view - expected).abs() > 1e-3).float().mean()
+            assert float(off) < 2e-3, f"seed {seed}, view {number}"
+
+
 def test_each_image_has_its_own_order_of_colour_operations() -> None:
-    same = photographs(1).repeat(64, 1, 1, 1).float() / 255
-    config = ViewsConfig(brightness=0.0, contrast=0.4, saturation=0.2, hue=0.1)
-    jittered = views._jitter(config, generator(0, "test", 1))(same)
-    assert len({tuple(image.flatten()[:6].tolist()) for image in jittered}) > 60
-    still = ViewsConfig(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
-    unchanged = views._jitter(still, generator(0, "test", 1))(same)
-    torch.testing.assert_close(unchanged, same, atol=1e-5, rtol=0)
+    config = replace(SMALL, jitter=1.0, brightness=0.0)
+    drawn = draws.draw_view(300, 32, 32, kinds.view_kinds(config)[0], config, generator(0, "test"))
+    assert len({tuple(order) for order in drawn.order_J4.tolist()}) == 24
+    assert (drawn.order_J4.sort(dim=1).values == torch.arange(4)).all()
+    assert (drawn.factor_J4[:, 0] == 1).all()
+    assert len(drawn.factor_J4[:, 1:].unique()) > 880
 
 
-def test_an_operation_reaches_the_chosen_images_only() -> None:
-    pixels = photographs(6).float() / 255
-    chosen = torch.tensor([True, False, True, False, False, True])
-    result = views._apply(pixels, chosen, lambda x: x * 0)
-    assert torch.equal(result[~chosen], pixels[~chosen])
-    assert float(result[chosen].abs().max()) == 0
-    assert views._apply(pixels, torch.zeros(6, dtype=torch.bool), lambda x: x * 0) is pixels
+def test_a_jitter_without_strength_changes_nothing() -> None:
+    still = replace(SMALL, jitter=1.0, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
+    none = replace(still, jitter=0.0)
+    images = photographs(9)
+    # Jittered images draw more: a view alone begins with the same draws.
+    drawn = [
+        draws.draw_view(9, 32, 32, kinds.view_kinds(c)[0], c, generator(0, "test"))
+        for c in (still, none)
+    ]
+    unchanged, plain = (
+        views.render(images.float() / 255, draws.plan([replace(d, **NOTHING_ELSE)], 32, still))
+        for d in drawn
+    )
+    torch.testing.assert_close(unchanged, plain, atol=1e-5, rtol=0)
+
+
+NOTHING_ELSE = {
+    "grey_B": torch.zeros(9, dtype=torch.bool),
+    "blurred_B": torch.zeros(9, dtype=torch.bool),
+    "solarised_B": torch.zeros(9, dtype=torch.bool),
+    "sigma_S": torch.zeros(0),
+}
+
+
+def test_more_views_take_no_more_operations_on_pixels() -> None:
+    """On a GPU a step of small images waits for the launches of its operations."""
+
+    def operations(config: ViewsConfig, images: torch.Tensor) -> int:
+        with CountedOperations() as counted:
+            views.make_views(images, config, generator(0, "views", 0))
+        return counted.on_pixels
+
+    few = operations(SMALL, photographs(16))
+    assert few == operations(replace(SMALL, local_number=9), photographs(32))
+    assert few < 300
+
+
+class CountedOperations(TorchDispatchMode):
+    """Counts what a GPU would be asked to do: operations that make or change pictures."""
+
+    VIEWS = ("view", "slice", "unbind", "expand", "permute", "select", "unsqueeze", "transpose")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_pixels = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+        result = function(*args, **(kwargs or {}))
+        name = function._schema.name.split("::")[1]
+        pictures = [t for t in (result, *args) if isinstance(t, torch.Tensor) and t.dim() > 2]
+        self.on_pixels += bool(pictures) and name not in self.VIEWS
+        return result
 
 
 def test_probabilities_hold_over_many_draws() -> None:
     random = generator(0, "test", 2)
-    share = float(views._happens(20_000, 0.2, random).float().mean())
+    share = float(draws.happens(20_000, 0.2, random).float().mean())
     assert abs(share - 0.2) < 4 * math.sqrt(0.2 * 0.8 / 20_000)
 
 
