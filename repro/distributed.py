@@ -64,7 +64,8 @@ def joined(ranks: int, device: str) -> Iterator[None]:
             "cuda", own_gpu(int(os.environ["LOCAL_RANK"]), torch.cuda.device_count())
         )
         torch.cuda.set_device(mine)  # before anything is put on a GPU, which would be the first
-        dist.init_process_group("nccl", timeout=PATIENCE, device_id=mine)
+        # Without `device_id`, with which collectives have been seen to hang (pytorch issue 153960).
+        dist.init_process_group("nccl", timeout=PATIENCE)
     else:
         dist.init_process_group("gloo", timeout=PATIENCE)
     try:
@@ -188,8 +189,8 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def open_device(name: str) -> torch.device:
+def open_device(name: str, deterministic: bool = False) -> torch.device:
     """The device of `choose_device`, set up to compute; see `gpu.prepare`."""
     device = choose_device(name)
-    gpu.prepare(device)
+    gpu.prepare(device, deterministic)
     return device

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ DRIVER = Path("/proc/driver/nvidia/version")
 GIB = 2**30
 
 
-def prepare(device: torch.device) -> None:
+def prepare(device: torch.device, deterministic: bool = False) -> None:
     """Before anything is computed: fp32 is fp32, and memory is counted from here on.
 
     torch multiplies matrices in fp32, but lets cuDNN round what a convolution reads to TF32, ten
@@ -20,6 +21,11 @@ def prepare(device: torch.device) -> None:
     torch's two switches this is the older one: once the newer (`fp32_precision`) was used, whatever
     reads the older raises, torch.compile among it. cuDNN's kernels are chosen by its heuristics,
     not by a measurement that differs from start to start, and a resumed run with it.
+
+    Args:
+        deterministic: only algorithms that add in the same order every time: those of convolutions,
+            attention and interpolation may otherwise differ in the last bits. An operation that has
+            none raises.
     """
     if device.type != "cuda":
         return
@@ -27,6 +33,13 @@ def prepare(device: torch.device) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = False
+    if deterministic:
+        os.environ.setdefault(
+            "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+        )  # read when cuBLAS is first used
+        torch.use_deterministic_algorithms(True)
+        # Memory that nobody reads need not be filled.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     count_memory_from_here(device)
 
 
@@ -63,8 +76,11 @@ def memory_words(error: BaseException, device: torch.device) -> str:
     """What a GPU without memory was asked for and who holds what, to be said at once: "2.00 GiB
     more, on NVIDIA H200 (139.8 GiB; 12.1 GiB held by others, 1.2 GiB free); most in use 125.3 GiB".
     """
-    free, total = torch.cuda.mem_get_info(device)
     message = str(error)
+    try:
+        free, total = torch.cuda.mem_get_info(device)
+    except RuntimeError:  # the driver answers nothing any more
+        return message.partition("\n")[0]
     asked = re.search(r"Tried to allocate ([\d.]+ \wi?B)", message)
     # Torch asks the driver what else this process holds: its context, the libraries' workspaces.
     own = re.search(r"this process has ([\d.]+) ([KMG])iB memory in use", message)

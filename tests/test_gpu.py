@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,16 @@ def test_it_is_said_what_was_asked_for_and_who_holds_the_rest(
     assert gpu.memory_words(RuntimeError(message), CUDA) == words + USED
 
 
+def test_a_driver_that_answers_nothing_leaves_torchs_own_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def dead(_: torch.device) -> None:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", dead)
+    assert gpu.memory_words(RuntimeError(f"{UNASKED}\nmore"), CUDA) == UNASKED
+
+
 def test_a_share_of_the_card_to_which_torch_is_held_is_said(
     card: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,6 +86,24 @@ def test_the_drivers_version_is_read_from_the_kernels_own_file(
     assert gpu.driver(file) is None
     file.write_text(f"{line}\nGCC version: gcc 12\n")
     assert gpu.driver(file) == version
+
+
+def test_the_same_bits_every_time_are_asked_of_all_libraries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("init", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: None)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    try:
+        gpu.prepare(torch.device("cpu"), deterministic=True)
+        assert not torch.are_deterministic_algorithms_enabled()
+        gpu.prepare(CUDA, deterministic=True)
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.utils.deterministic.fill_uninitialized_memory = True
+        torch.backends.cudnn.allow_tf32 = True
 
 
 def test_torch_lets_no_convolution_round_to_tf32_once_a_gpu_is_prepared(

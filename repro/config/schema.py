@@ -283,6 +283,7 @@ class Resources(NotIdentity):
     data_workers: NonNegativeInt = 0  # processes that decode images (folders, torchvision)
     path: CodePath = CodePath.fast
     compile: bool = False  # the ViT's blocks by torch.compile; a minute at every start
+    deterministic: bool = False  # on a GPU: the same bits every time, slower
     recompute: bool = False  # activations in the backward pass: less memory, a third more work
 
 

@@ -104,7 +104,7 @@ def _make(folder: RunFolder, request: Request) -> None:
     config = folder.config()
     # One process, whatever number trained.
     config = replace(config, resources=replace(config.resources, ranks=1, accumulate=1))
-    device = open_device(config.resources.device.value)
+    device = open_device(config.resources.device.value, config.resources.deterministic)
     weights = loaded(folder, kernels=choose_kernels(config, device))
     cache = None if config.data.made_here else folder.path.parents[1] / "features"
     subject = Subject(weights.backbone.to(device), config, device, cache)

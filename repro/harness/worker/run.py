@@ -170,7 +170,7 @@ def _train(folder: RunFolder, config: RunConfig, stop: StopRequest) -> int:
     if threads := config.resources.threads or variables.THREADS.read():
         torch.set_num_threads(max(1, threads // ranks))
     with distributed.joined(ranks, choose_device(config.resources.device.value).type):
-        device = open_device(config.resources.device.value)
+        device = open_device(config.resources.device.value, config.resources.deterministic)
         dataset = open_dataset(config.data, config.paths.data, config.resources, device)
         with naming_what_fits(config, dataset, device):
             return _train_on(dataset, device, folder, config, stop, begun)
