@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test test-fast test-slurm test-browser smoke lint bench bench-gpu install clean
+.PHONY: help demo test test-fast test-slurm test-browser smoke lint bench bench-gpu gpu gpu-wheels install clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,20 @@ bench: $(READY)  ## our code against plain baselines and the hardware: results/b
 bench-gpu: $(READY)  ## steps, views, k-NN and shared cards on a CUDA GPU, in three minutes; BENCH_AUTHORS=checkout of theirs
 	BENCH_DEVICE=cuda BENCH_SIZE=full $(BIN)/python -m tests.benchmarks.gpu results/benchmarks/cuda.jsonl
 	$(BIN)/python -m analysis.benchmarks results/benchmarks/cuda.jsonl
+
+# A Python that already has torch is used as it is: PYTHON where it is given, .venv where there is one.
+# docs/gpu.md: WHEELS AUTHORS GPU_OUT GPU_STEPS GPU_MINUTES GPU_REHEARSAL; GPU_PYTHON GPU_PACKAGES.
+ifeq ($(origin PYTHON),file)
+HERE := $(firstword $(wildcard $(BIN)/python) $(PYTHON))
+else
+HERE := $(PYTHON)
+endif
+
+gpu:  ## all that a CUDA GPU can show, in eight minutes; GPU_REHEARSAL=cpu: the same without one
+	$(HERE) -m tests.gpu.session
+
+gpu-wheels:  ## what a machine with a GPU and without an index lacks, into the folder WHEELS=
+	$(HERE) -m tests.gpu.wheels
 
 install: $(READY)  ## the virtual environment .venv with all that is needed
 

@@ -19,11 +19,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from repro.cli.machine.card_findings import examine_card
     from repro.cli.machine.machine_findings import examine, print_findings
     from repro.harness.experiments.folders import results_dir
     from repro.terminal import print_json
 
     findings = examine(results_dir())
+    of_card, gpu = examine_card()
+    findings += of_card
     if arguments.cluster:
         from repro.cli.machine.cluster_findings import examine_cluster
         from repro.harness.experiments.clusters import SlurmCluster, load_cluster
@@ -32,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         if isinstance(cluster, SlurmCluster):
             findings += examine_cluster(cluster, results_dir())
     if arguments.json:
-        print_json({"findings": [asdict(finding) for finding in findings]})
+        print_json({"findings": [asdict(finding) for finding in findings], "gpu": gpu})
     else:
         print_findings(findings)
     return NEGATIVE if any(finding.level == "fail" for finding in findings) else FINE

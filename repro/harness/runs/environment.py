@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -44,16 +45,36 @@ def environment(device: str) -> dict[str, Any]:
 
 @cache
 def code_version() -> dict[str, Any]:
-    """{git_sha, dirty, diff} of this code; of a submission's snapshot, as it was when copied.
+    """{git_sha, dirty, diff} of this code; of a copy without git, what its code.json says.
 
-    Asked once a process: what was imported stays, whatever is edited or committed since.
+    Asked once a process: what was imported stays, whatever is edited or committed since. Where
+    code.json has a digest and the code is another, nothing is known.
     """
     copied = read_json(_code_folder() / "code.json")
-    return copied or {
+    if copied is not None:
+        digest = copied.pop("digest", None)
+        known = digest is None or digest == digest_of(package_contents())
+        return copied if known else {"git_sha": None, "dirty": False, "diff": None}
+    return {
         "git_sha": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain", "--", "repro")),
         "diff": _git("diff", "HEAD", "--", "repro"),
     }
+
+
+def package_contents() -> dict[str, bytes]:
+    """The files of this package, by their paths below the folder it is imported from."""
+    package = Path(repro.__file__).resolve().parent
+    files = [p for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    names = {file.relative_to(package.parent).as_posix(): file for file in files}
+    return {name: names[name].read_bytes() for name in sorted(names)}
+
+
+def digest_of(contents: dict[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for name, content in contents.items():
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def _code_folder() -> Path:

@@ -6,27 +6,20 @@ the same code share it; `code.json` beside it keeps the commit and the uncommitt
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from pathlib import Path
 
-import repro
 from repro.files import write_json
-from repro.harness.runs.environment import code_version
+from repro.harness.runs.environment import code_version, digest_of, package_contents
 
 DIGITS = 12
 
 
 def snapshot(results: Path) -> Path:
     """The folder to import `repro` from, made if this code was never submitted before."""
-    package = Path(repro.__file__).resolve().parent
-    files = sorted(p for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    contents = {str(file.relative_to(package.parent)): file.read_bytes() for file in files}
-    digest = hashlib.sha256()
-    for name, content in contents.items():
-        digest.update(f"{name} {len(content)}\n".encode() + content)
-    folder = results / "code" / digest.hexdigest()[:DIGITS]
+    contents = package_contents()
+    folder = results / "code" / digest_of(contents)[:DIGITS]
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
