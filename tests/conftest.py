@@ -28,7 +28,7 @@ MakeConfig = Callable[..., RunConfig]
 SLOW = (
     "analysis/figures/", "analysis/report/", "analysis/test_benchmarks.py",
     "analysis/test_publish.py", "analysis/verdicts/test_calibration.py", "benchmarks/", "browser/",
-    "dino/test_algorithm1.py", "dino/test_methods.py", "fidelity/", "harness/evaluation/",
+    "dino/test_algorithm1.py", "dino/test_methods.py", "fidelity/", "gpu/", "harness/evaluation/",
     "harness/local/", "harness/worker/test_ranks.py", "harness/worker/test_run.py", "slurm/",
 )  # fmt: skip
 

@@ -28,9 +28,10 @@ def python_path(wheels: Path | None, site: Path) -> tuple[str, list[str]]:
     Raises UserError: something is missing here and in `wheels`, or torch is too old.
     """
     wanted = requirements()
-    torch = importlib.metadata.version("torch") if installed("torch") else None
-    if torch and numbers(torch) < numbers(wanted["torch"]):
-        raise UserError(f"torch {torch} is here, {wanted['torch']} or newer is needed")
+    torch = importlib.metadata.version("torch") if installed("torch") else "none"
+    if numbers(torch) < numbers(wanted["torch"]):
+        told = f"{sys.executable} has torch {torch}, {wanted['torch']} or newer is needed"
+        raise UserError(f"{told}; make gpu PYTHON=python3 uses the Python that you name")
     missing = [name for name in wanted if not installed(name)]
     if not missing:
         return str(ROOT), []

@@ -115,14 +115,14 @@ def _triton() -> Finding:
     header = Path(sysconfig.get_path("include")) / "Python.h"
     found = {
         "triton": find_spec("triton") is not None,
-        "a C compiler": any(map(shutil.which, ("cc", "gcc", "clang"))),
+        "C compiler": any(map(shutil.which, ("cc", "gcc", "clang"))),
         "Python.h": header.exists(),
     }
     missing = [name for name, there in found.items() if not there]
     if missing:
         meaning = "kernels of our own and torch.compile are off: slower"
         return Finding("warn", f"no {', no '.join(missing)}", meaning, "install them")
-    return Finding("ok", "triton, a C compiler", "kernels are compiled at their first use")
+    return Finding("ok", "Triton, C compiler", "kernels are compiled at their first use")
 
 
 def measure(device: torch.device, sizes: Sizes) -> Rates:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from repro.cli.machine import card_findings
 from repro.cli.machine.machine_findings import OLDEST, OLDEST_PYTHON
 from repro.cli.parser import main
 
@@ -31,3 +34,49 @@ def test_the_oldest_versions_are_those_that_the_package_asks_for(repository: Pat
     for name, oldest in OLDEST.items():
         assert tuple(map(int, asked[name].split(".")[:2])) == oldest
     assert project["requires-python"] == ">=" + ".".join(map(str, OLDEST_PYTHON))
+
+
+CARD = {
+    "name": "a card", "memory_gib": 80.0, "free_gib": 79.0, "capability": "9.0", "cuda": "13.0",
+    "driver": "580.1", "compute_mode": "Default", "bf16": True,
+}  # fmt: skip
+
+
+def warned(**changed: Any) -> list[str]:
+    findings = list(card_findings._card(CARD | changed))
+    assert all(bool(finding.fix) == (finding.level != "ok") for finding in findings)
+    return [finding.what for finding in findings if finding.level == "warn"]
+
+
+def test_what_will_bite_on_a_card_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(card_findings.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(card_findings, "find_spec", lambda name: name)
+    monkeypatch.setattr(card_findings.Path, "exists", lambda path: True)
+    assert warned() == []
+    assert warned(free_gib=40.0) == ["40.0 of 80.0 GiB of the card free"]
+    assert warned(compute_mode="Exclusive_Process") == ["Exclusive_Process"]
+    assert warned(bf16=False) == ["no bfloat16"]
+    monkeypatch.setattr(card_findings, "find_spec", lambda name: None)
+    monkeypatch.setattr(card_findings.shutil, "which", lambda name: None)
+    assert warned() == ["no triton, no C compiler"]
+
+
+def test_a_card_that_does_not_compute_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> dict[str, Any]:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(card_findings, "identify", fail)
+    (finding,), figures = card_findings.examine_card()
+    assert (finding.level, finding.meaning) == ("fail", "CUDA out of memory.")
+    assert figures is None
+
+
+def test_rates_are_those_of_products_and_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(card_findings, "seconds_of", lambda call, cuda: call() is None or 0.001)
+    rates = card_findings.measure(torch.device("cpu"), (100, 10**6))
+    assert rates == card_findings.Rates(
+        bf16_tflops=pytest.approx(0.002), tf32_tflops=None, fp32_tflops=pytest.approx(0.002),
+        copy_gb_s=pytest.approx(2.0), from_pinned_gb_s=None,
+    )  # fmt: skip
+    assert card_findings.in_words(rates) == "bf16 0.002, fp32 0.002 TFLOP/s; copying 2 GB/s"
