@@ -176,3 +176,10 @@ def test_class_means_are_means_and_close_classes_stay_close(tmp_path: Path) -> N
     assert torch.equal(points, torch.from_numpy(embed(features)))
     with pytest.raises(UserError, match="t-SNE: 2 points; it takes at least 3"):
         draw_space(features[:2], labels[:2], [str(i) for i in range(9)], "two", tmp_path)
+
+
+def test_features_that_are_all_the_same_stand_on_one_spot(tmp_path: Path) -> None:
+    features, labels = torch.ones(6, 32), torch.arange(6) % 3
+    assert not embed(features).any()
+    assert not embed(features + 1e-7 * torch.eye(6, 32)).any()
+    assert draw_space(features, labels, ["crow", "gull", "wren"], "collapsed", tmp_path)

@@ -22,6 +22,7 @@ from repro.errors import UserError
 
 PERPLEXITY = 30.0  # scikit-learn's default; less for few points
 MOST_IMAGES = 3000  # in a picture
+SAME = 1e-5  # the largest difference of unit features that is rounding alone
 NAMED = 40  # classes, beyond which names would cover the picture
 Points = NDArray[np.float32]
 
@@ -36,6 +37,8 @@ def class_means(features_ND: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
 def embed(features_ND: Tensor) -> Points:
     """Two dimensions by t-SNE of unit features, the same every time, [N, 2].
 
+    Features that are all the same, but for rounding, are all on one spot.
+
     Raises:
         UserError: fewer than three points, or features that are not finite.
     """
@@ -43,9 +46,12 @@ def embed(features_ND: Tensor) -> Points:
         raise UserError("t-SNE: features that are not finite; the training diverged")
     if len(features_ND) < 3:
         raise UserError(f"t-SNE: {len(features_ND)} points; it takes at least 3")
+    units_ND = normalize(features_ND, dim=1)
+    if float((units_ND - units_ND[0]).abs().max()) < SAME:  # of which scikit-learn crashes
+        return np.zeros((len(units_ND), 2), np.float32)
     perplexity = min(PERPLEXITY, (len(features_ND) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
-    points: Points = tsne.fit_transform(normalize(features_ND, dim=1).numpy())
+    points: Points = tsne.fit_transform(units_ND.numpy())
     return points
 
 
