@@ -11,6 +11,7 @@ in LINES as soon as they are there.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ import time
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 # Whether there is a GPU is then asked without a call of CUDA, which no fork survives.
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
@@ -70,8 +71,8 @@ PARTS = (
 )
 
 
-def run(part: Part, seconds: float) -> None:
-    """The part in a process group of its own, ended after some seconds."""
+def run(part: Part, seconds: float) -> bool:
+    """The part in a process group of its own, ended after some seconds; whether it was well."""
     sys.stdout.flush()
     start = time.monotonic()
     child = os.fork()
@@ -94,6 +95,7 @@ def run(part: Part, seconds: float) -> None:
     took = time.monotonic() - start
     outcome = "ok" if ended and not status else "FAILED" if ended else "ended at its limit"
     print(f"benchmarks: {part.name}: {outcome}, {took:.1f} s", flush=True)
+    return outcome == "ok"
 
 
 def _be(part: Part) -> NoReturn:
@@ -120,7 +122,8 @@ def _note_failure(part: Part, why: str) -> None:
     os.waitpid(child, 0)
 
 
-def main() -> None:
+def main() -> int:
+    """1 if a part did not come to its end."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.gpu", description=__doc__)
     parser.add_argument("lines", type=Path, help="file to which results are appended")
     parser.add_argument("--seconds", type=float, default=180, help="of all parts; 180")
@@ -135,15 +138,33 @@ def main() -> None:
     arguments.lines.unlink(missing_ok=True)
     for name in IMPORTED_ONCE:
         import_module(name)
+    bad: list[str] = []
     for part in PARTS:
         left = until - time.monotonic()
         if arguments.parts and part.name not in arguments.parts:
             continue
         if left < LEAST:
             print(f"benchmarks: {part.name}: no time left", flush=True)
-            continue
-        run(part, min(part.limit, left))
+            bad.append(part.name)
+        elif not run(part, min(part.limit, left)):
+            bad.append(part.name)
+    print(decisive(arguments.lines) + (f"; not in order: {', '.join(bad)}" if bad else ""))
+    return int(bool(bad))
+
+
+def decisive(lines: Path) -> str:
+    """The steps' figures in a line."""
+    entries: dict[str, dict[str, Any]] = {}
+    for line in lines.read_text().splitlines() if lines.exists() else []:
+        entry = json.loads(line)
+        entries[entry.get("name", "")] = entry
+    return "; ".join(
+        f"{entry['title']}: {entry['speedup']:.2f} times {entry['baseline']}, "
+        f"{entry['model_share']:.0%} of the matrix rate"
+        for name, entry in entries.items()
+        if name.startswith("test_step") and "speedup" in entry
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

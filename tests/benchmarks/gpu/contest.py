@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -54,6 +55,7 @@ class Contest:
         except Exception as error:  # whatever breaks this one, others are measured
             if needed:
                 raise
+            traceback.print_exc()
             self.failed[name] = one_line(error)
             return
         peak = torch.cuda.max_memory_allocated() if DEVICE.type == "cuda" else 0

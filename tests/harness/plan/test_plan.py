@@ -193,6 +193,19 @@ def test_without_finished_runs_the_benchmark_of_a_step_tells_the_cost(tmp_path: 
     assert (on_gpus.cpu_hours, on_gpus.basis) == (0, "the benchmark of a training step")
 
 
+def test_a_scale_that_was_benchmarked_itself_is_not_told_by_the_laptops(tmp_path: Path) -> None:
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    entries = [{"scale": "laptop", "work_rate": 2e9}, {"scale": "gpu", "work_rate": 7e12}, {}]
+    (folder / "cuda.json").write_text(json.dumps({"hardware": {}, "benchmarks": entries}))
+    for scale, rate in (("gpu", 7e12), ("smoke", 2e9)):
+        planned = plan(["F7:both"], scale, 1, tmp_path).cost
+        done = work(load_config("F7", "both", scale))
+        assert planned is not None
+        assert done is not None
+        assert planned.gpu_hours == pytest.approx(done / rate / 3600)
+
+
 def test_nothing_to_do_costs_nothing(tmp_path: Path) -> None:
     finish(make(tmp_path, plan(["F7:both"], "smoke", 1, tmp_path).runs[0]), 10)
     planned = plan(["F7:both"], "smoke", 1, tmp_path)
