@@ -7,8 +7,10 @@ large matrix product: the same operations for everybody, whatever a step leaves 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from repro.config.schema import CodePath, Resources, RunConfig
 from repro.data.datasets import open_dataset
+from repro.dino.fast import choice, loss
 from repro.train import Trainer
 from tests.benchmarks.gpu.authors import AuthorsStep, checkout, crops_of
 from tests.benchmarks.gpu.contest import Contest, Step
@@ -49,8 +52,10 @@ PLAIN = "Algorithm 1 written plainly, bf16"
 AUTHORS = "the authors' code, fp16"
 SMALL_TILES = {"data.train_tiles": 8, "data.test_tiles": 2}
 FULL_TILES = {"data.train_tiles": 64, "data.test_tiles": 2}  # fewer are made sooner
-# Switches of `resources` beside the usual step; compiling takes a minute.
-VARIANTS: dict[str, Any] = {"recompute": True, "path": CodePath.reference}
+# Beside the usual step: without Triton's kernels, and switches of `resources`. Compiling takes a
+# minute.
+NO_TRITON = "triton"
+VARIANTS: dict[str, Any] = {NO_TRITON: False, "recompute": True, "path": CodePath.reference}
 VARIANTS |= {"compile": True} if FULL else {}
 
 
@@ -119,6 +124,29 @@ def our_step(config: RunConfig, views: list[Tensor]) -> Callable[[], Step]:
     return lambda: stepper(trainer_of(config), views)
 
 
+def our_step_without_triton(config: RunConfig, views: list[Tensor]) -> Callable[[], Step]:
+    """As on a machine that has none: blocks and loss by torch's own kernels."""
+
+    @contextmanager
+    def missing() -> Iterator[None]:
+        with ExitStack() as stack:
+            for module in (choice, loss):
+                stack.enter_context(mock.patch.object(module, "find_spec", return_value=None))
+            yield
+
+    def build() -> Step:
+        with missing():
+            usual = stepper(trainer_of(config), views)
+
+        def step() -> None:
+            with missing():
+                usual()
+
+        return step
+
+    return build
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_step_on_a_card(benchmark: BenchmarkFixture, model: str) -> None:
     use_threads()
@@ -128,7 +156,11 @@ def test_step_on_a_card(benchmark: BenchmarkFixture, model: str) -> None:
     title = f"training step, {MODELS[model]}, bf16"
     compared = Comparison(f"test_step_on_a_card[{model}]", title, config, "paper")
     contest = compared.contest
-    contest.enter("ours", our_step(config, views), needed=True)
+    contest.enter("ours", our_step(config, views))
+    if "ours" in contest.failed:
+        note(f"{compared.name}, with Triton", {"error": contest.failed["ours"]})
+        compared.title += ", without Triton"
+        contest.enter("ours", our_step_without_triton(config, views), needed=True)
     contest.round()  # the profile wants its seconds, and a cut-off run its result
     compared.profile("ours")
     compared.result()
@@ -233,19 +265,22 @@ def views_and_step(config: RunConfig) -> Step:
 
 @pytest.mark.parametrize("key", VARIANTS)
 def test_variant_on_a_card(benchmark: BenchmarkFixture, key: str) -> None:
-    """The step with one switch of `resources` turned, against the usual one."""
+    """The step with one thing changed, against the usual one."""
     use_threads()
     usual = vit_config("vit_small", "bf16")
     views = random_views(usual)
-    turned = copy.deepcopy(usual)
-    assert hasattr(Resources(), key)
-    setattr(turned.resources, key, VARIANTS[key])
-    value = VARIANTS[key]
-    words = f"resources.{key}={value.value if isinstance(value, CodePath) else 'true'}"
-    compared = Comparison(f"test_variant_on_a_card[{key}]", f"ViT-S/16, bf16, {words}", turned, "")
+    changed, value = copy.deepcopy(usual), VARIANTS[key]
+    if key == NO_TRITON:
+        build, words = our_step_without_triton(usual, views), "without Triton"
+    else:
+        assert hasattr(Resources(), key)
+        setattr(changed.resources, key, value)
+        build = our_step(changed, views)
+        words = f"resources.{key}={value.value if isinstance(value, CodePath) else 'true'}"
+    compared = Comparison(f"test_variant_on_a_card[{key}]", f"ViT-S/16, bf16, {words}", changed, "")
     contest = compared.contest
     contest.enter("usual", our_step(usual, views))
-    contest.enter("ours", our_step(turned, views), needed=True)
+    contest.enter("ours", build, needed=True)
     contest.begin()
     for _ in range(ROUNDS):
         contest.round()
