@@ -78,13 +78,8 @@ def visible_gpus() -> list[str]:
         return list(takewhile(GPU_NAME.fullmatch, names))
     if shutil.which("nvidia-smi") is None:
         return _device_files()
-    asked = subprocess.Popen(
-        ["nvidia-smi", "-L"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    try:
-        listing, _ = asked.communicate(timeout=SECONDS_TO_ANSWER)
-    except subprocess.TimeoutExpired:
-        asked.kill()  # and not waited for: inside a hanging driver it does not die
+    listing = _ask_driver("-L")
+    if listing is None:
         return _device_files()
     cards: list[list[str]] = []
     for line in listing.splitlines():
@@ -93,6 +88,27 @@ def visible_gpus() -> list[str]:
                 cards.append([])
             cards[-1].append(found[1])
     return [name for card in cards for name in card[1:] or card]
+
+
+def free_gpu_memory(name: str) -> float | None:
+    """Bytes that nobody has on this GPU, named as in CUDA_VISIBLE_DEVICES; None if not known."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    query = ("--query-gpu=memory.free", "--format=csv,noheader,nounits")
+    words = (_ask_driver("-i", name, *query) or "").split()
+    return float(words[0]) * 2**20 if words and words[0].isdecimal() else None
+
+
+def _ask_driver(*words: str) -> str | None:
+    """What nvidia-smi prints; None if it does not answer."""
+    asked = subprocess.Popen(
+        ["nvidia-smi", *words], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        return asked.communicate(timeout=SECONDS_TO_ANSWER)[0]
+    except subprocess.TimeoutExpired:
+        asked.kill()  # and not waited for: inside a hanging driver it does not die
+        return None
 
 
 def _device_files(folder: Path = Path("/dev")) -> list[str]:

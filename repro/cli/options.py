@@ -41,8 +41,8 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
-    text = "runs at a time (default: one a GPU, or as many as there are cores)"
-    parser.add_argument("--workers", type=positive, metavar="N", help=text)
+    text = "runs at a time, or auto: as many as keep GPUs or cores busy (default: the profile's)"
+    parser.add_argument("--workers", type=number_or_auto, metavar="N", help=text)
 
 
 def add_budget(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +76,11 @@ def add_yes(parser: argparse.ArgumentParser, text: str) -> None:
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document, nothing else")
+
+
+def number_or_auto(text: str) -> int:
+    """A whole number from 1 on; 0 for auto, as in the profile of a cluster."""
+    return 0 if text == "auto" else positive(text)
 
 
 def positive(text: str) -> int:

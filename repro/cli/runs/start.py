@@ -107,11 +107,15 @@ def _wait_for(ids: set[str], results: Path) -> bool:
 def _start_here(runs: Sequence[PlannedRun], cluster: LocalCluster, workers: int | None) -> int:
     from repro.harness.experiments.folders import results_dir
     from repro.harness.local.pool import dispatch
+    from repro.harness.plan.plan import to_do, to_evaluate
+    from repro.harness.plan.room import workers_here
 
+    placed = [replace(run, config=cluster.placed(run.config)) for run in runs]
+    todo = [run.config for run in placed if to_do(run) or to_evaluate(run)]
     outcome = dispatch(
-        [replace(run, config=cluster.placed(run.config)) for run in runs],
+        placed,
         results_dir() / "runs",
-        workers or cluster.workers or None,
+        workers_here(cluster, todo, workers),
         cluster.threads or None,
         gpus=cluster.visible or None,
     )

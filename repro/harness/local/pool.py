@@ -2,8 +2,9 @@
 
 One process a run, in a session of its own, so that Ctrl-C in a terminal reaches the pool alone; the
 pool passes it on as SIGTERM and waits for the checkpoints. Where a pool trains several runs, a warm
-process forks them (`warm.py`), so that torch is imported once. A worker that notices that its pool
-is gone saves a checkpoint and stops, so a killed pool leaves no process behind.
+process forks them (`warm.py`), so that torch is imported once; several on one GPU share it
+(`card.py`). A worker that notices that its pool is gone saves a checkpoint and stops, so a killed
+pool leaves no process behind.
 
 Two pools may be given the same runs at the same moment: a run's lock decides who trains it, and
 the other waits for the result.
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from repro.errors import UserError
 from repro.hardware import available_cores, visible_gpus
 from repro.harness.evaluation import stage as evaluation
 from repro.harness.evaluation.requests import ask
+from repro.harness.local.card import shared_cards
 from repro.harness.local.display import Display
 from repro.harness.local.warm import Adopted, WarmProcess
 from repro.harness.runs import variables
@@ -92,8 +94,8 @@ def dispatch(
 
     Args:
         runs: the folder of run folders.
-        workers: runs at a time; by default one a GPU (as many GPUs as ranks), or as many as there
-            are cores and runs.
+        workers: runs at a time, which share GPUs where there are fewer of these; by default one a
+            GPU (as many GPUs as ranks), or as many as there are cores and runs.
         threads: CPU threads of a worker; by default the cores are divided.
         console: where to show progress; by default standard output.
         gpus: which to use, as CUDA_VISIBLE_DEVICES names them; by default all.
@@ -126,9 +128,11 @@ def dispatch(
         pool = Pool(queue, slots, display, outcome)
         try:
             with _signals(pool):
-                if len(queue) > 1 and ranks == 1 and not gpus:
-                    pool.warm_up()
-                pool.work()
+                if len(queue) > 1 and ranks == 1:
+                    pool.warm_up()  # it imports while the GPUs are made ready for sharing
+                with shared_cards(runs_a_gpu(slots), display.say) as shared:
+                    pool.shared = shared
+                    pool.work()
         except OSError as error:  # e.g. a full disk; the workers have been stopped
             raise UserError(f"{error.filename or runs}: {error.strerror}") from None
     return outcome
@@ -143,6 +147,7 @@ class Pool:
     display: Display
     outcome: Outcome
     warm: WarmProcess | None = None  # None: every run starts by itself
+    shared: Mapping[str, str] = field(default_factory=dict)  # environment of runs that share a GPU
     jobs: list[Job] = field(default_factory=list)
     elsewhere: list[RunFolder] = field(default_factory=list)
     patient: bool = False  # further signals do not kill: a batch system sends several
@@ -203,6 +208,7 @@ class Pool:
             else:
                 slot = self.free.pop(0)
                 environment = slot.environment() | variables.POOL_PID.holding(os.getpid())
+                environment |= self.shared
                 self.jobs.append(Job(folder, slot, *self._start_worker(folder, environment)))
                 self.display.started(folder)
 
@@ -302,6 +308,11 @@ def make_slots(
     number = workers or len(gpus) or min(count, cores)
     share = threads or max(1, cores // number)
     return [Slot(share, gpus[i % len(gpus)] if gpus else None) for i in range(number)]
+
+
+def runs_a_gpu(slots: Sequence[Slot]) -> int:
+    """The most runs that one GPU trains at a time; 1 without GPUs."""
+    return max(Counter(slot.gpu for slot in slots if slot.gpu is not None).values(), default=1)
 
 
 def group_gpus(gpus: Sequence[str], ranks: int) -> list[str]:

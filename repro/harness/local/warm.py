@@ -5,9 +5,11 @@ once (`python -m repro.harness.local.warm`) and writes it a line a run. A worker
 and the pool adopts it (Linux: PR_SET_CHILD_SUBREAPER): it is the pool's own child with session,
 log, environment and exit code as if it had been started, and outlives the warm process.
 
-Forking is safe since nothing has happened here but imports: no CUDA, no parallel operation of
-torch, no thread but OpenBLAS's, which end before a fork by themselves. Runs on GPUs or of several
-ranks, the only run of a pool, other systems and pools inside SLURM jobs start plainly.
+Forking is safe since nothing has happened here but imports: no parallel operation of torch, no
+thread but OpenBLAS's, which end before a fork by themselves, and no call of CUDA, which no fork
+survives: torch knows whether there was one, and then this process is done without. A worker is the
+first to call CUDA, with its own CUDA_VISIBLE_DEVICES. Runs of several ranks, the only run of a
+pool, other systems and pools inside SLURM jobs start plainly.
 """
 
 from __future__ import annotations
@@ -92,7 +94,8 @@ class WarmProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env=environment,
+            # Whether there is a GPU is then asked without a call of CUDA.
+            env={**environment, "PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
             start_new_session=True,
         )
         self.ready = False
@@ -135,9 +138,21 @@ def main() -> None:
     from repro.harness.runs.environment import code_version
 
     code_version()  # kept from now on: a worker runs what was imported here, whatever is edited
+    if not a_fork_may_use_cuda():
+        return
     print(READY)
     while line := sys.stdin.readline():
         print(_fork(**json.loads(line)))
+
+
+def a_fork_may_use_cuda() -> bool:
+    """Whether torch has not called CUDA in this process, which it tells only after a fork."""
+    import torch
+
+    child = os.fork()
+    if child == 0:
+        os._exit(int(torch.cuda._is_in_bad_fork()))
+    return os.waitpid(child, 0)[1] == 0
 
 
 def _fork(folder: str, environment: Mapping[str, str], log: str) -> int:

@@ -69,7 +69,7 @@ def estimate(todo: Mapping[str, RunConfig], scale: str, results: Path) -> Cost |
 
 def hours_left(unfinished: Sequence[tuple[RunFolder, str, float]], results: Path) -> str:
     """In words, what (folder, scale, share still to do) will take; empty where nothing is known."""
-    unknown = sum(f"run {folder.id}" not in _answers() for folder, _, _ in unfinished)
+    unknown = sum(f"run {folder.id}" not in answers() for folder, _, _ in unfinished)
     if unknown > MOST_UNKNOWN:
         return ""
     hours: dict[str, float] = {}
@@ -133,7 +133,7 @@ def _backbone(model: ModelConfig, global_size: int, size: int) -> tuple[int, int
         return int(counter.get_total_flops()), feature_dim(backbone), weights
 
     key = f"backbone {model} {global_size} {size}"
-    return _answers().get(key, tuple[int, int, int], count)
+    return answers().get(key, tuple[int, int, int], count)
 
 
 def _head(dim: int, head: HeadConfig) -> tuple[int, int]:
@@ -150,12 +150,12 @@ def _head(dim: int, head: HeadConfig) -> tuple[int, int]:
             layers(torch.empty(1, dim))
         return int(counter.get_total_flops()), sum(p.numel() for p in layers.parameters())
 
-    return _answers().get(f"head {dim} {head}", tuple[int, int], count)
+    return answers().get(f"head {dim} {head}", tuple[int, int], count)
 
 
 @cache
-def _answers() -> Answers:
-    """Counting operations takes seconds, and they are those of the networks' code."""
+def answers() -> Answers:
+    """Counting operations and bytes takes seconds, and they are those of the networks' code."""
     return Answers("costs", digest([], ("dino", "harness/plan/cost.py"), ("torch", "timm")))
 
 
@@ -165,7 +165,8 @@ def _rates_of_finished(scale: str, results: Path) -> Rates | None:
     gpus: list[float] = []
     for done, seconds, hardware in _finished(scale, results):
         if done and seconds:
-            processes = (hardware.ranks or 1) if hardware.gpu else hardware.threads
+            cards = (hardware.ranks or 1) / (hardware.runs_a_gpu or 1)
+            processes = cards if hardware.gpu else hardware.threads
             (gpus if hardware.gpu else cores).append(3600 * done / (seconds * processes))
     if not cores and not gpus:
         return None
@@ -200,7 +201,7 @@ def _work_of_run(name: str, config: Callable[[], RunConfig]) -> float | None:
 
 
 def _work_of(name: str, count: Callable[[], float | None]) -> float | None:
-    return _answers().get(f"run {name}", float | None, count)
+    return answers().get(f"run {name}", float | None, count)
 
 
 def _rates_of_benchmarks(scale: str, results: Path) -> Rates | None:

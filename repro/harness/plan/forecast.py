@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
+from repro.config.schema import RunConfig
 from repro.hardware import available_cores, visible_gpus
 from repro.harness.experiments.clusters import Cluster, LocalCluster, SlurmCluster
 from repro.harness.plan.plan import Plan
+from repro.harness.plan.room import workers_here
 
 
 @dataclass(frozen=True)
@@ -38,13 +41,14 @@ class Room:
 
 def forecast(planned: Plan, cluster: Cluster, results: Path, workers: int | None) -> Forecast:
     """For what is still to do of `planned`; `workers` as `repro submit` takes it."""
-    ranks = Counter(cluster.placed(run.config).resources.ranks for run in planned.todo)
+    configs = [cluster.placed(run.config) for run in planned.todo]
+    ranks = Counter(config.resources.ranks for config in configs)
     if isinstance(cluster, SlurmCluster):
         room = _room_on_slurm(cluster, ranks)
         jobs = _jobs(cluster, ranks, len(planned.to_evaluate))
         place = "SLURM" + (f", partition {cluster.partition}" if cluster.partition else "")
     else:
-        room = _room_here(cluster, ranks.total(), workers)
+        room = _room_here(cluster, configs, workers)
         jobs = ranks.total()
         place = "this machine"
     cost = planned.cost
@@ -75,10 +79,9 @@ def _room_on_slurm(cluster: SlurmCluster, ranks: Counter[int]) -> Room:
     return Room(at_a_time, cluster.gpus > 0, max(1.0, processes * each))
 
 
-def _room_here(cluster: LocalCluster, runs: int, workers: int | None) -> Room:
+def _room_here(cluster: LocalCluster, configs: Sequence[RunConfig], workers: int | None) -> Room:
     gpus = cluster.visible or visible_gpus()
-    fitting = len(gpus) or available_cores()
-    at_a_time = workers or cluster.workers or min(max(1, runs), fitting)
+    at_a_time = workers_here(cluster, configs, workers)
     return Room(at_a_time, bool(gpus), len(gpus) or available_cores())
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import repro
 from repro.files import read_json
 from repro.hardware import cpu_model
+from repro.harness.runs import variables
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
 
@@ -38,9 +39,17 @@ def environment(device: str) -> dict[str, Any]:
             "cores": os.cpu_count(),
             "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
             "threads": torch.get_num_threads(),
+            **(_shared_gpu() if device == "cuda" else {}),
         },
         **({"cuda": gpu.description(torch.device(device))} if device == "cuda" else {}),
     }
+
+
+def _shared_gpu() -> dict[str, Any]:
+    """How many runs shared the GPU, which speeds depend on; nothing where one had it alone."""
+    runs = variables.RUNS_A_GPU.read()
+    mps = bool(os.environ.get("CUDA_MPS_PIPE_DIRECTORY"))
+    return {"runs_a_gpu": runs, "mps": mps} if runs > 1 else {}
 
 
 @cache

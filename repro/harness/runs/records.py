@@ -64,9 +64,13 @@ class Hardware(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cores: Annotated[int | None, holds("of the machine")]
     cpu: Annotated[str | None, holds("name of the processor")]
     gpu: Annotated[str | None, holds("name of the GPU; null on a CPU")]
+    mps: Annotated[
+        bool | None, holds("where runs shared it: side by side through MPS, or in turns")
+    ] = None
     ranks: Annotated[int | None, holds("processes that shared each batch, where several did")] = (
         None
     )
+    runs_a_gpu: Annotated[int | None, holds("runs that shared the GPU, where several did")] = None
     threads: Annotated[int, holds("of a process")]
 
 

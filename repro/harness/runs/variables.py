@@ -29,6 +29,7 @@ class Number:
 POOL_PID = Number("REPRO_POOL_PID")  # by the pool: stop when that process is gone
 TRAIN_ONLY = Number("REPRO_TRAIN_ONLY")  # 1 by a SLURM job: evaluations are jobs of their own
 THREADS = Number("REPRO_THREADS")  # by pool or job: this run's share of the cores, all its ranks
+RUNS_A_GPU = Number("REPRO_RUNS_A_GPU", 1)  # by the pool: how many may share this run's GPU
 
 # Of a SLURM job, by the submission.
 REQUEUES = Number("REPRO_REQUEUES")  # starts after the first that a job may ask for

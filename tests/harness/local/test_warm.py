@@ -6,6 +6,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -195,3 +197,20 @@ def test_a_warm_process_that_does_not_start_is_done_without(
     outcome = dispatch(planned(*seeds(smoke, 2)), runs, workers=2, threads=1, console=console)
     assert len(outcome.done) == 2
     assert "no warm process" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+TOUCHED = """
+import sys, torch
+from repro.harness.local.warm import a_fork_may_use_cuda
+before = a_fork_may_use_cuda()
+torch.cuda.is_available()
+print(before, a_fork_may_use_cuda())
+"""
+
+
+def test_a_process_that_has_called_cuda_knows_that_its_forks_may_not() -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "PYTORCH_NVML_BASED_CUDA_CHECK"}
+    done = subprocess.run(
+        [sys.executable, "-c", TOUCHED], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["True", "False"]
