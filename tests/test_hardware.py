@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from repro import hardware
-from repro.hardware import visible_gpus
+from repro.hardware import free_gpu_memory, visible_gpus
 
 WHOLE = "GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77"
 DIVIDED = "GPU-d5daf6d5-1f1f-4b9f-9a3c-1d0c1f0f6a11"
@@ -83,3 +83,9 @@ def test_a_choice_made_outside_is_read_as_cuda_reads_it(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
     assert visible_gpus() == names
+
+
+def test_free_memory_of_a_gpu_is_what_the_driver_says_or_not_known(program: Path) -> None:
+    program.write_text('#!/bin/sh\ntest "$2" = GPU-a && echo 143000 || echo "[N/A]"\n')
+    assert free_gpu_memory("GPU-a") == 143000 * 2**20
+    assert free_gpu_memory("MIG-b") is None
