@@ -10,11 +10,12 @@ from __future__ import annotations
 import atexit
 import fcntl
 import hashlib
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import msgspec
 
@@ -24,6 +25,7 @@ from repro.hardware import cache_folder
 
 T = TypeVar("T")
 KEPT = 4  # files of one name, of as many states of what they rest on
+PATIENCE = 60.0  # seconds to wait for a lock
 
 
 class Answers:
@@ -38,6 +40,7 @@ class Answers:
         self.stem = f"{name}-{state}" if state else name
         self._known: dict[str, msgspec.Raw] | None = None
         self._learned: dict[str, msgspec.Raw] = {}
+        self._patience = PATIENCE
         atexit.register(self.save)
 
     def __contains__(self, key: str) -> bool:
@@ -55,21 +58,50 @@ class Answers:
         answer: T = msgspec.json.decode(made, type=kind)
         return answer
 
-    def get_for_good(self, key: str, kind: Any, make: Callable[[], T]) -> T:
+    def get_for_good(
+        self,
+        key: str,
+        kind: Any,
+        make: Callable[[T | None], T],
+        settled: Callable[[T], bool] = lambda _: True,
+    ) -> T:
         """As `get`, for answers that another call might not give again: one process makes it while
         others wait, and it is written before it is used.
+
+        A process that cannot have the lock for `PATIENCE` seconds (on a shared home it may hang)
+        uses what is kept, else what it makes, and keeps nothing.
+
+        Args:
+            make: the answer; it is given the kept one, if that is not settled.
+            settled: whether a kept answer stays.
         """
-        with self._locked():
-            self._known = None
-            answer = self.get(key, kind, make)
-            self._write()
+        kept: T | None = self._kept(key, kind)  # most often it is there, and nobody need wait
+        if kept is not None and settled(kept):
+            return kept
+        with self._locked() as locked:
+            kept = self._kept(key, kind)
+            if kept is not None and (settled(kept) or not locked):
+                return kept
+            made = msgspec.Raw(msgspec.json.encode(make(kept)))
+            if locked:
+                self._learned[key] = made
+                self._write()
+        answer: T = msgspec.json.decode(made, type=kind)
         return answer
+
+    def _kept(self, key: str, kind: Any) -> Any:
+        """What lies in the file now."""
+        self._known = None
+        with suppress(KeyError, msgspec.MsgspecError):
+            return msgspec.json.decode(self._all()[key], type=kind)
+        return None
 
     def save(self) -> None:
         """Join what was learned to what others may have written meanwhile."""
         if self._learned:
-            with self._locked():
-                self._write()
+            with self._locked() as locked:
+                if locked:
+                    self._write()
 
     def _write(self) -> None:
         if not self._learned:
@@ -98,13 +130,52 @@ class Answers:
         return cache_folder() / f"{self.stem}.json"
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[bool]:
+        """Whether the lock is ours; where there is no folder, or there are no locks, each works for
+        itself.
+        """
         with ExitStack() as stack:
-            with suppress(OSError):  # no folder, or no locks there: each for itself
+            locked = True
+            with suppress(OSError):
                 cache_folder().mkdir(parents=True, exist_ok=True)
-                file = stack.enter_context((cache_folder() / f".{self.name}.lock").open("a"))
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+                file = (cache_folder() / f".{self.name}.lock").open("a")
+                locked = _lock(file, self._patience)
+                if locked:
+                    stack.enter_context(file)
+            if not locked:
+                self._patience = 0.0  # once is enough
+            yield locked
+
+
+def _lock(file: IO[str], patience: float) -> bool:
+    """Whether the lock was to be had. A thread asks for it, which can be left behind if the file
+    system never answers; a lock that comes too late is given back.
+    """
+    answers: list[OSError | None] = []
+    deciding, left = threading.Lock(), threading.Event()
+
+    def ask() -> None:
+        answer = None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            answer = error
+        with deciding:
+            answers.append(answer)
+            if left.is_set():
+                file.close()
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(patience)
+    with deciding:
+        if not answers:
+            left.set()
+            return False
+    if answers[0] is not None:
+        file.close()
+        raise answers[0]
+    return True
 
 
 def digest(files: Iterable[Path], code: Iterable[str], packages: Iterable[str]) -> str:

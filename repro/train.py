@@ -32,7 +32,7 @@ from repro.data.dataset import Dataset
 from repro.data.views.kinds import to_pixels
 from repro.dino import schedules
 from repro.dino.diagnostics import FeatureStatistics, to_floats
-from repro.dino.fast.choice import choose_kernels
+from repro.dino.fast.choice import choose_kernels, named_kernels
 from repro.dino.method import Method, Targets
 from repro.dino.networks import Network, Outputs, build_student, build_teacher
 from repro.dino.optimiser import build_optimiser, clip_gradients, freeze_last_layer, set_rates
@@ -58,7 +58,14 @@ class Diverged(RuntimeError):
 class Trainer:
     """Student, teacher, method and optimiser of one run; `run()` yields its events."""
 
-    def __init__(self, config: RunConfig, dataset: Dataset, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        device: torch.device,
+        earlier: dict[str, Any] | None = None,
+    ) -> None:
+        """`earlier`: the state that will be loaded, whose kernels go on."""
         if config.target.operation is Operation.labels:
             config = replace(config, head=replace(config.head, prototypes=len(dataset.classes)))
         self.config, self.dataset, self.device = config, dataset, device
@@ -78,7 +85,7 @@ class Trainer:
         self.step = 0
 
         self.outputs = config.head.prototypes
-        self.kernels = choose_kernels(config, device)
+        self.kernels = choose_kernels(config, device, (earlier or {}).get("kernels"))
         self.student = build_student(config, self.kernels).to(device)
         self.teacher = build_teacher(config, self.student, self.kernels).to(device)
         if config.train.sync_batch_norm:
@@ -302,6 +309,7 @@ class Trainer:
         return {
             "step": self.step,
             "heads": self.config.model.heads,  # which no tensor tells, for evaluations elsewhere
+            "kernels": named_kernels(self.kernels, self.device),
             "student": self.student.state_dict(),
             "teacher": self.teacher.state_dict(),
             "method": self.method.state_dict(),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "repro-dino"
 
 
-def never() -> Any:
+def never(*_: object) -> Any:
     raise AssertionError("this is known already")
 
 
@@ -59,7 +60,7 @@ def test_a_spoilt_file_is_neither_believed_nor_an_error(content: bytes, folder: 
     (folder / "numbers.json").write_bytes(content)
     assert Answers("numbers").get("a", Literal[3, 4], lambda: 4) == 4
     kept = Answers("numbers")
-    assert kept.get_for_good("a", Literal[3, 4], lambda: 4) == 4
+    assert kept.get_for_good("a", Literal[3, 4], lambda _: 4) == 4
     assert Answers("numbers").get("a", Literal[3, 4], never) == 4
 
 
@@ -84,14 +85,14 @@ def test_a_folder_that_cannot_be_written_is_no_mistake(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/nowhere")
     kept = Answers("nowhere")
-    assert ask(kept, "a", int, lambda: 1) == 1
+    assert ask(kept, "a", int, lambda *_: 1) == 1
     kept.save()
 
 
 def test_of_several_processes_one_makes_what_is_for_good() -> None:
     program = (
         "import os, time\nfrom repro.kept import Answers\n"
-        "def make(): time.sleep(0.5); return os.getpid()\n"
+        "def make(_): time.sleep(0.5); return os.getpid()\n"
         "print(Answers('who').get_for_good('a', int, make))"
     )
     command = [sys.executable, "-c", program]
@@ -99,8 +100,60 @@ def test_of_several_processes_one_makes_what_is_for_good() -> None:
     assert len({process.communicate()[0] for process in running}) == 1
 
 
+def test_an_answer_that_is_not_settled_is_made_anew_from_the_kept_one() -> None:
+    kept = Answers("better")
+    assert kept.get_for_good("a", int, lambda earlier: 1 if earlier is None else 9) == 1
+    for answer in (2, 3, 3):
+        assert Answers("better").get_for_good("a", int, lambda a: a + 1, lambda a: a == 3) == answer
+
+
+@pytest.fixture
+def holder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lock of the answers "stuck", while nobody waits for long."""
+    monkeypatch.setattr("repro.kept.PATIENCE", 0.2)
+    folder.mkdir()
+    program = (
+        "import fcntl, sys, time\nfile = open(sys.argv[1], 'a')\n"
+        "fcntl.flock(file, fcntl.LOCK_EX)\nprint('held', flush=True)\ntime.sleep(60)"
+    )
+    command = [sys.executable, "-c", program, str(folder / ".stuck.lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+@pytest.mark.usefixtures("holder")
+def test_a_lock_that_is_not_to_be_had_holds_nobody_up_and_nothing_is_kept(folder: Path) -> None:
+    kept = Answers("stuck")
+    begun = time.monotonic()
+    for answer in range(100):
+        assert kept.get_for_good("a", int, lambda _, answer=answer: answer) == answer
+    assert kept.get("b", int, lambda: 7) == 7
+    kept.save()
+    assert not (folder / "stuck.json").exists()
+    assert time.monotonic() - begun < 100 * 0.2  # waited once, not for each
+
+
+@pytest.mark.usefixtures("holder")
+def test_without_the_lock_what_is_kept_serves_though_it_is_not_settled(folder: Path) -> None:
+    (folder / "stuck.json").write_text('{"a": 3}')
+    assert Answers("stuck").get_for_good("a", int, never, lambda _: False) == 3
+
+
+def test_a_lock_that_comes_too_late_is_given_back(
+    holder: subprocess.Popen[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Answers("stuck").get_for_good("a", int, lambda _: 1) == 1
+    holder.kill()
+    monkeypatch.setattr("repro.kept.PATIENCE", 60.0)
+    assert Answers("stuck").get_for_good("a", int, lambda _: 2) == 2
+    assert json.loads((folder / "stuck.json").read_text()) == {"a": 2}
+
+
 def test_a_mistake_while_answering_is_raised_and_not_kept(folder: Path) -> None:
-    def mistake() -> int:
+    def mistake(*_: object) -> int:
         raise UserError("no such row")
 
     kept = Answers("mistakes")

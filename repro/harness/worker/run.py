@@ -187,8 +187,8 @@ def _train_on(
     from repro.harness.runs import checkpoint
     from repro.train import Trainer
 
-    trainer = Trainer(config, dataset, device)
     state = checkpoint.load(folder.path / "checkpoints")
+    trainer = Trainer(config, dataset, device, state)
     earlier_seconds = state.pop("wall_seconds") if state is not None else 0.0
     if state is not None:
         trainer.load_state_dict(state)
