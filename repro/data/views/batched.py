@@ -23,7 +23,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from repro.config.schema import GLOBAL_VIEWS, ViewsConfig
-from repro.data.views.draws import ROUNDS, Parameters, Plan, draw_view, plan
+from repro.data.views.draws import ROUNDS, Parameters, Plan, draw, plan
 from repro.data.views.kinds import normalise_, view_kinds
 from repro.data.views.transfer import constant, moved_together
 
@@ -39,10 +39,11 @@ def make_views(images: Tensor, config: ViewsConfig, random: Generator) -> list[T
         random: a CPU generator; every parameter is drawn from it, whatever the device.
     """
     batch, _, height, width = images.shape
-    draws = [draw_view(batch, height, width, k, config, random) for k in view_kinds(config)]
-    plans = [plan(draws[:GLOBAL_VIEWS], config.global_size, config)]
-    if config.local_number:
-        plans.append(plan(draws[GLOBAL_VIEWS:], config.local_size, config))
+    kinds = view_kinds(config)
+    plans = []
+    for same in filter(None, (kinds[:GLOBAL_VIEWS], kinds[GLOBAL_VIEWS:])):
+        drawn = draw(same, batch, height, width, config, random)
+        plans.append(plan(drawn, same[0].size, config.blur_sigma[1]))
     pixels = images.float() / 255
     return [render(pixels, ready) for ready in _on_device(plans, images.device)]
 
@@ -57,22 +58,22 @@ def render(pixels: Tensor, plan: Plan) -> Tensor:
     """Views of one size: pixels in [0, 1], [B, 3, H, W] -> normalised [M, 3, S, S]."""
     parameters = plan.parameters
     views = crop_and_resize(pixels, parameters.box_VB4, parameters.flip_VB, plan.size)
-    arrangements = iter(parameters.rearrange_RM)
+    origins = iter(parameters.origin_RM)
     for number, (ends, factor_M) in enumerate(zip(plan.ends, parameters.factor_RM, strict=True)):
         if number == ROUNDS:
             turn_hue_(views[: plan.jittered], parameters.turn_J)
-        views = views.index_select(0, next(arrangements))
+        views = views.index_select(0, next(origins))
         colour_round_(views, ends, factor_M)
     if plan.grey.stop or len(parameters.kernel_SW):
-        views = views.index_select(0, next(arrangements))
+        views = views.index_select(0, next(origins))
         if plan.grey.stop:
             views[plan.grey] = grey(views[plan.grey])
         if len(parameters.kernel_SW):
             views[plan.blurred] = blur(views[plan.blurred], parameters.kernel_SW)
     if plan.solarised:
-        views = views.index_select(0, next(arrangements))
+        views = views.index_select(0, next(origins))
         solarise_(views[: plan.solarised])
-    return normalise_(views.index_select(0, next(arrangements)))
+    return normalise_(views.index_select(0, next(origins)))
 
 
 def crop_and_resize(pixels: Tensor, box_VB4: Tensor, flip_VB: Tensor, size: int) -> Tensor:
