@@ -23,7 +23,7 @@ LONG = {"train.epochs": 15, "eval.every_epochs": 6}
 LONG_STEPS = 60  # of about 20 ms
 WAIT = 300.0  # seconds; only a broken worker takes that long
 
-IMPORTED_ONCE = [*NEEDED, "kornia.augmentation", "cv2"]
+IMPORTED_ONCE = [*NEEDED, "cv2"]
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(IMPORTED_ONCE)
 
