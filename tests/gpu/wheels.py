@@ -19,8 +19,7 @@ from repro.harness.runs.environment import code_version, digest_of, package_cont
 from tests.gpu.carried import CODE, ROOT, canonical
 
 PACKAGES = (
-    "antlr4-python3-runtime", "hydra-core", "kornia", "kornia-rs", "msgspec", "omegaconf",
-    "pylatexenc", "submitit",
+    "antlr4-python3-runtime", "hydra-core", "msgspec", "omegaconf", "pylatexenc", "submitit",
 )  # fmt: skip
 PLATFORMS = ("2_28", "2_27", "2_17", "2014")  # of manylinux, which pip matches to the letter
 PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
