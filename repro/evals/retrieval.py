@@ -93,13 +93,15 @@ def mean_average_precision(
 
 @torch.no_grad()
 def describe(backbone: nn.Module, image: Tensor, setting: Setting, device: torch.device) -> Tensor:
-    """The unit feature of an image, uint8 [3, H, W]: [D]; the sum over scales, normalised."""
+    """The unit feature of an image, uint8 [3, H, W]: [D] on the device; the normalised sum over
+    scales.
+    """
     pixels = normalise(fitted(image, setting.side)[None].to(device).float() / 255)
     total: Tensor = sum(
         (backbone(_scaled(pixels, scale, backbone)).float() for scale in setting.scales),
         start=torch.zeros((), device=device),
     )
-    return normalize(total, dim=1)[0].cpu()
+    return normalize(total, dim=1)[0]
 
 
 def fitted(image: Tensor, side: int) -> Tensor:
@@ -131,7 +133,7 @@ def retrieval_protocol(
             made.append(describe(backbone, image, setting, device))
             if len(made) % 1000 == 0:
                 say(f"retrieval: {len(made):,} {what}")
-        return torch.stack(made)
+        return torch.stack(made).cpu()  # only now: a GPU works while further images are read
 
     database_ND = features(landmarks.database, "database images")
     scores = {}

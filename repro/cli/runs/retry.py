@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from repro.cli.exit_codes import FINE
@@ -12,6 +13,7 @@ from repro.cli.runs.start import start
 from repro.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from repro.config.schema import RunConfig
     from repro.harness.runs.store import RunFolder
     from repro.harness.status.overview import View
 
@@ -62,9 +64,23 @@ def run(arguments: argparse.Namespace) -> int:
     codes = []
     for name, group in by_cluster.items():
         known = {folder.id: folder for folder in group}
-        runs = [with_view(planned_run(folder.config(), known), seen) for folder in group]
+        runs = [with_view(planned_run(_with_what_fits(folder), known), seen) for folder in group]
         codes.append(start(runs, load_cluster(name), arguments.workers, more=more))
     return max(codes)
+
+
+def _with_what_fits(folder: RunFolder) -> RunConfig:
+    """The run's config, with its batch in as many parts as its last failure found to fit a GPU."""
+    from repro.harness.runs.store import refresh_resources
+
+    config, failure = folder.config(), folder.failure()
+    for override in failure.fits if failure else ():
+        key, _, count = override.partition("=")
+        if key == "resources.accumulate":
+            print(f"{folder.path.name}: {override}, which fits")
+            config = replace(config, resources=replace(config.resources, accumulate=int(count)))
+            refresh_resources(folder, config)
+    return config
 
 
 def _ended_badly(view: View) -> bool:

@@ -27,6 +27,29 @@ def test_submit_and_retry_refuse_to_start_when_nobody_can_confirm(
     assert queued.state(0) == "failed"
 
 
+def test_a_run_that_found_what_fits_a_gpu_is_retried_so(
+    queued: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = "out of memory: on H200; resources.accumulate=2 fits, the same batch in parts"
+    queued.fail(Failure(FailureKind.out_of_memory, line, fits=["resources.accumulate=2"]))
+    assert main(["status"]) == 0
+    assert f"1 x out of memory (--only oom): {line}" in capsys.readouterr().out
+    assert main(["retry", "--only", "oom", "--yes"]) == 0
+    assert "resources.accumulate=2, which fits" in capsys.readouterr().out
+    assert queued.config().resources.accumulate == 2
+    assert queued.state(0) == "done"
+
+
+def test_a_smaller_batch_is_another_run_and_left_to_people(
+    queued: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = queued.config().train.batch_size
+    queued.fail(Failure(FailureKind.out_of_memory, "no room", fits=["train.batch_size=1"]))
+    monkeypatch.setattr("repro.cli.runs.retry.start", lambda *_, **__: 0)
+    assert main(["retry", "--only", "oom", "--yes"]) == 0
+    assert queued.config().train.batch_size == batch
+
+
 def test_an_evaluation_that_failed_is_on_the_board_in_the_logs_and_retried_by_its_cause(
     scripted: Scripted, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
