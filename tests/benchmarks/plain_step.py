@@ -19,8 +19,9 @@ class PlainStep:
 
     def __init__(self, config: RunConfig, device: torch.device) -> None:
         self.config, self.device = config, device
-        self.student = build_student(config).to(device)
-        self.teacher = build_teacher(config, self.student).to(device)
+        with device:  # where weights are drawn sooner
+            self.student = build_student(config).to(device)
+            self.teacher = build_teacher(config, self.student).to(device)
         self.centre_K = torch.zeros(config.head.prototypes, device=device)
         groups = build_optimiser(self.student).param_groups
         self.optimiser = torch.optim.AdamW(groups, lr=1e-5, foreach=False, fused=False)

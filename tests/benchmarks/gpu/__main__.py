@@ -62,12 +62,12 @@ PARTS = (
     Part("ViT-S/16", 50, (f"{CARD}::test_step_on_a_card[vit_small]",)),
     Part("gpu scale", 25, (f"{CARD}::test_gpu_scale_on_a_card",)),
     Part("ViT-B/16", 60, (f"{CARD}::test_step_on_a_card[vit_base]",)),
-    Part("packed", 45, (f"{FED}::test_runs_share_a_card",)),
-    Part("compiled", 50, (f"{CARD}::test_variant_on_a_card",), "compile"),
-    Part("from JPEGs", 35, (f"{FED}::test_jpegs_into_a_step",)),
-    Part("variants", 25, (f"{CARD}::test_variant_on_a_card",), "not compile"),
     Part("k-NN", 20, (EVALS,), "knn"),
+    Part("variants", 30, (f"{CARD}::test_variant_on_a_card",), "not compile"),
+    Part("from JPEGs", 35, (f"{FED}::test_jpegs_into_a_step",)),
+    Part("packed", 60, (f"{FED}::test_runs_share_a_card",)),
     Part("kernels", 30, (KERNELS,), "not machine"),
+    Part("compiled", 60, (f"{CARD}::test_variant_on_a_card",), "compile"),
 )
 
 
@@ -148,7 +148,7 @@ def main() -> int:
             bad.append(part.name)
         elif not run(part, min(part.limit, left)):
             bad.append(part.name)
-    print(decisive(arguments.lines) + (f"; not in order: {', '.join(bad)}" if bad else ""))
+    print((f"not in order: {', '.join(bad)}; " if bad else "") + decisive(arguments.lines))
     return int(bool(bad))
 
 
@@ -159,8 +159,8 @@ def decisive(lines: Path) -> str:
         entry = json.loads(line)
         entries[entry.get("name", "")] = entry
     return "; ".join(
-        f"{entry['title']}: {entry['speedup']:.2f} times {entry['baseline']}, "
-        f"{entry['model_share']:.0%} of the matrix rate"
+        f"{entry['title'].removeprefix('training step, ')}: {entry['speedup']:.2f} x "
+        f"{entry['baseline']}, {entry['model_share']:.0%} of the matrix rate"
         for name, entry in entries.items()
         if name.startswith("test_step") and "speedup" in entry
     )

@@ -91,8 +91,8 @@ class AuthorsStep:
             hidden_dim=head.hidden_dim,
             bottleneck_dim=head.bottleneck_dim,
         )
-        wrapped: nn.Module = utils.MultiCropWrapper(backbone, projection).to(self.device)
-        return wrapped
+        wrapped: nn.Module = utils.MultiCropWrapper(backbone, projection)
+        return wrapped.to(self.device)
 
     def __call__(self, crops: list[Tensor]) -> float:
         for group in self.optimiser.param_groups:
