@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,24 @@ from repro.config.schema import PHOTOGRAPHS, RunConfig
 from repro.data.from_files import FileSplit, file_split
 from repro.data.photographs import load_photograph
 from repro.data.views.kinds import to_pixels
-from tests.benchmarks.measure import DEVICE, FULL, fastest, note, use_threads, wait_for_device
+from repro.harness.local.card import Mps
+from tests.benchmarks.measure import (
+    DEVICE,
+    FULL,
+    fastest,
+    note,
+    one_line,
+    use_threads,
+    wait_for_device,
+)
 from tests.benchmarks.test_bench_step import EPOCH, random_views, stepper, trainer_of, vit_config
 
 PICTURES = 192 if FULL else 4
 SIZE = (500, 375)  # ImageNet's usual
 SECONDS = 4.0 if FULL else 0.0
+# Runs side by side, each having its turns on the card, and then through MPS.
 PACKED = {"gpu": (1, 8, 16), "laptop": (1, 8, 16, 32)} if FULL else {"laptop": (1, 2)}
+PACKED_BY_MPS = {"gpu": (8, 16), "laptop": (8, 32)}
 
 
 def jpegs(folder: Path) -> list[Path]:
@@ -105,28 +116,51 @@ def test_jpegs_into_a_step(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
     benchmark.pedantic(lambda: None, rounds=1)
 
 
+@pytest.fixture(scope="module")
+def mps() -> Iterator[Mps | None]:
+    """None on a CPU and where it does not work."""
+    if DEVICE.type == "cpu":
+        yield None
+        return
+    try:
+        working = Mps()
+    except (OSError, subprocess.SubprocessError) as error:
+        note("MPS", {"error": one_line(error)})
+        yield None
+        return
+    yield working
+    working.close()
+
+
 @pytest.mark.parametrize("scale", PACKED)
-def test_runs_share_a_card(benchmark: BenchmarkFixture, scale: str) -> None:
+def test_runs_share_a_card(benchmark: BenchmarkFixture, mps: Mps | None, scale: str) -> None:
     """Of each count a line, as soon as it is there."""
-    counts = [str(count) for count in PACKED[scale]]
-    command = [sys.executable, "-m", "tests.benchmarks.gpu.packed", scale, *counts]
-    rates: dict[int, float] = {}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            told = json.loads(line)
-            runs, together = told["runs"], told["images_per_second"]
-            rates[runs] = together
-            alone = rates[min(rates)]
-            found = {
-                "title": f"{scale} scale: 1,000 images, {runs} runs side by side on one device",
-                "seconds": {"ours": 1000 / together, "baseline": 1000 / alone},
-                "baseline": "one run alone",
-                "speedup": together / alone,
-                "images_per_second": together,
-                "seconds_with_start": told["whole"],
-            }
-            note(f"test_runs_share_a_card[{scale}], {runs}", found)
-    assert process.returncode == 0
+    rates: dict[str, float] = {}
+
+    def measure(counts: Sequence[int], how: str, environment: Mapping[str, str]) -> None:
+        command = [sys.executable, "-m", "tests.benchmarks.gpu.packed", scale, *map(str, counts)]
+        whole = os.environ | environment
+        with subprocess.Popen(command, env=whole, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                told = json.loads(line)
+                together = told["images_per_second"]
+                what = f"{told['runs']} runs side by side{how}" if told["runs"] > 1 else "one run"
+                rates[what] = together
+                alone = rates["one run"]
+                found = {
+                    "title": f"{scale} scale: 1,000 images, {what}",
+                    "seconds": {"ours": 1000 / together, "baseline": 1000 / alone},
+                    "baseline": "one run alone",
+                    "speedup": together / alone,
+                    "images_per_second": together,
+                    "seconds_with_start": told["whole"],
+                }
+                note(f"test_runs_share_a_card[{scale}], {what}", found)
+        assert process.returncode == 0
+
+    measure(PACKED[scale], "", {})
+    if mps is not None:
+        measure(PACKED_BY_MPS[scale], " through MPS", mps.environment)
     benchmark.extra_info.update(side_by_side=rates)
     benchmark.pedantic(lambda: None, rounds=1)
