@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test test-fast test-slurm test-browser smoke lint bench bench-gpu gpu gpu-wheels install clean
+.PHONY: help demo test test-fast test-slurm test-browser smoke lint bench bench-gpu gpu gpu-wheels gpu-unpack install clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ gpu:  ## all that a CUDA GPU can show, in eight minutes; GPU_REHEARSAL=cpu: the 
 
 gpu-wheels:  ## what a machine with a GPU and without an index lacks, into the folder WHEELS=
 	$(HERE) -m tests.gpu.wheels
+
+gpu-unpack: $(READY)  ## the runs that a session on a GPU left in GPU_OUT=, into results/runs
+	$(BIN)/python -m tests.gpu.evidence --unpack '$(GPU_OUT)'
 
 install: $(READY)  ## the virtual environment .venv with all that is needed
 

@@ -216,11 +216,16 @@ def _draw_growth(axes: Axes, entry: Entry) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m analysis.benchmarks", description=__doc__)
     parser.add_argument("json", type=Path, help="what make bench or make bench-gpu wrote")
-    path = parser.parse_args().json
+    parser.add_argument("--into", type=Path, help="another folder than that of the JSON")
+    arguments = parser.parse_args()
+    path = arguments.json
     try:
         content = load(path)
     except UserError as error:
         parser.error(str(error))
+    if arguments.into:
+        arguments.into.mkdir(parents=True, exist_ok=True)
+        path = arguments.into / path.name
     if path.suffix == ".jsonl":
         path.with_suffix(".json").write_text(json.dumps(content, indent=4) + "\n")
     told, ceilings = page(content), machine(content)

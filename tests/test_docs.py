@@ -194,8 +194,10 @@ def parse(words: list[str]) -> None:
 
 def assert_targets(words: Sequence[str]) -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in words:
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target}"
+    for word in words:
+        name, setting, _ = word.partition("=")
+        known = rf"\b{name}\b" if setting else rf"^{name}:"
+        assert re.search(known, makefile, re.MULTILINE), f"make {word}"
 
 
 @pytest.mark.slow
@@ -274,6 +276,7 @@ def test_the_keys_of_a_profile_that_a_page_shows_are_known(page: Page, tmp_path:
         "repro explain T7:r2:knm",
         "repro train trian.epochs=3",
         "make no-such-target",
+        "make gpu NO_SUCH_SETTING=1",
         "python -m repro.no_such_module",
         "curl example.org",
     ],

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 Outcome = tuple[str, dict[str, Any]]  # a line for the terminal, and more for the summary
@@ -37,6 +38,27 @@ def of_pytest(output: str) -> Outcome:
     if bad:
         line += ": " + ", ".join(name.rpartition("::")[2] for name in bad)
     return line or last_line(output)[0], {"tests": dict(counts), "failed": bad}
+
+
+def of_correctness(figures: Path) -> Reader:
+    """And what the tests have measured, which they append to a file as they go."""
+
+    def read(output: str) -> Outcome:
+        line, more = of_pytest(output)
+        return line, more | {"figures": json_lines(figures)}
+
+    return read
+
+
+def of_tables(output: str) -> Outcome:
+    rows = [line for line in output.splitlines() if line.startswith("| ")]
+    return (f"{len(rows) - 1} rows", {}) if rows else last_line(output)
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a file that may still be written, or missing."""
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 def of_doctor(output: str) -> Outcome:

@@ -85,7 +85,11 @@ def main() -> int:
     }
     asked.out.mkdir(parents=True, exist_ok=True)
     bounded.adopt_orphans()
-    return run_all(steps, asked, summary, begun)
+    code = run_all(steps, asked, summary, begun)
+    files = [file for file in asked.out.iterdir() if file.is_file()]
+    size = sum(file.stat().st_size for file in files) / 2**20
+    print(f"{asked.out}: {len(files)} files, {size:.1f} MiB", flush=True)
+    return code
 
 
 def read_environment() -> Asked:
@@ -97,7 +101,9 @@ def read_environment() -> Asked:
         minutes = float(given["GPU_MINUTES"]) if "GPU_MINUTES" in given else None
     except ValueError:
         raise UserError(f"GPU_MINUTES={given['GPU_MINUTES']}: not a number") from None
-    wheels, authors = (Path(given[n]).resolve() if n in given else None for n in PATHS)
+    wheels, authors = (
+        Path(given[name]).resolve() if name in given else None for name in ("WHEELS", "AUTHORS")
+    )
     if authors and not authors.is_dir():
         raise UserError(f"AUTHORS={authors}: no such folder")
     default = ROOT / "results/gpu" / time.strftime("%Y%m%d-%H%M%S")
@@ -111,14 +117,12 @@ def read_environment() -> Asked:
     )
 
 
-PATHS = ("WHEELS", "AUTHORS")
-
-
 def all_steps(asked: Asked) -> list[Step]:
     out, small = asked.out, asked.rehearsal
-    lines, processes = out / "speed.jsonl", min(4, len(os.sched_getaffinity(0)))
+    figures, lines = out / "figures.jsonl", out / f"{asked.device}.jsonl"
+    tables = out / "tables" if small else ROOT / "results/benchmarks"
+    processes = min(4, len(os.sched_getaffinity(0)))
     speed = {"BENCH_DEVICE": asked.device, "BENCH_SIZE": "small" if small else "full"}
-    speed |= {"BENCH_LINES": str(lines)}
     speed |= {"BENCH_AUTHORS": str(asked.authors)} if asked.authors else {}
     return [
         Step("doctor", 30, ["-m", "repro.cli", "doctor", "--json"], {}, outcomes.of_doctor),
@@ -126,22 +130,27 @@ def all_steps(asked: Asked) -> list[Step]:
             "correctness",
             120,
             [*OF_PYTEST, "-m", "gpu", "-n", str(processes), "--maxschedchunk=1", "tests/gpu"],
-            {"REPRO_TEST_DEVICE": asked.device, "GPU_FIGURES": str(out / "figures.jsonl")},
-            outcomes.of_pytest,
+            {"REPRO_TEST_DEVICE": asked.device, "GPU_FIGURES": str(figures)},
+            outcomes.of_correctness(figures),
             signal.SIGINT,  # on which pytest tells what failed so far
         ),
         Step(
             "speed",
-            160,
-            [*OF_PYTEST, "--benchmark-only", "tests/benchmarks/gpu"],
+            180,
+            ["-m", "tests.benchmarks.gpu", str(lines), "--seconds={seconds}"],
             speed,
-            outcomes.of_pytest,
-            signal.SIGINT,
+            outcomes.last_line,
         ),
-        Step("tables", 20, ["-m", "analysis.benchmarks", str(lines)], speed, outcomes.last_line),
+        Step(
+            "tables",
+            15,
+            ["-m", "analysis.benchmarks", str(lines), f"--into={tables}"],
+            {},
+            outcomes.of_tables,
+        ),
         Step(
             "evidence",
-            60 if small else 150,
+            75 if small else 135,
             ["-m", "tests.gpu.evidence", "--seconds={seconds}", f"--out={out}",
              f"--device={asked.device}", f"--scale={'smoke' if small else 'gpu'}"],
             {"REPRO_RESULTS": str(out / "runs")} if small else {},
