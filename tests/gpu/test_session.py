@@ -26,7 +26,7 @@ from tests.gpu.session import Asked, Step, all_steps, chosen
 
 ROOT = Path(__file__).parents[2]
 MOST_CARRIED = 64 * 2**20  # bytes
-FOR_WHEELS = 16 * 2**20  # of them; those of wheels.PACKAGES take half of it
+FOR_WHEELS = 16 * 2**20  # of them; those of wheels.PACKAGES take much less
 # A session whose steps are the lines of SCRIPT, each a name, its seconds and a program.
 DRIVER = """
 import json, os, sys
