@@ -26,6 +26,7 @@ import torch
 from msgspec import Struct
 
 from repro.config.schema import GLOBAL_VIEWS, CodePath, Family, Precision, RunConfig
+from repro.dino.fast.checked import why_not_fused
 from repro.dino.fast.kernels import ATTENTION, LINEAR, REFERENCE, Attention, Kernels, Linear
 from repro.hardware import available_cores, cpu_model
 from repro.kept import Answers
@@ -90,6 +91,7 @@ def choose_kernels(
         linear_name = _known(known.get("linear"), LINEAR) or faster_linear(model.dim)
     compiled, recompute = resources.compile, resources.recompute
     other_blocks = compiled or recompute or find_spec("triton") is None
+    other_blocks |= bool(known) and not known.get("row_attention")  # as the attempts before
     attention, row_attention = {}, {}
     if model.family is Family.vit:
         for (dtype, tokens), samples in sorted(_attended(config).items(), key=str):
@@ -100,7 +102,14 @@ def choose_kernels(
             if dtype is torch.bfloat16 and device.type == "cuda" and not other_blocks:
                 name = _known(known.get("row_attention", {}).get(f"{tokens} tokens"), ROW_ATTENTION)
                 row_attention[tokens] = name or faster_row_attention(tokens, model.heads, model.dim)
-    return Kernels(CodePath.fast, linear_name, attention, row_attention, compiled, recompute)
+    not_fused = ""
+    if row_attention:
+        not_fused = why_not_fused(model.dim, model.heads, row_attention, device)
+    if not_fused:
+        row_attention = {}
+    return Kernels(
+        CodePath.fast, linear_name, attention, row_attention, not_fused, compiled, recompute
+    )
 
 
 def named_kernels(kernels: Kernels, device: torch.device) -> dict[str, Any]:

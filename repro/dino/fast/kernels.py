@@ -89,6 +89,7 @@ class Kernels:
     attention_names: Mapping[tuple[torch.dtype, int], str] = field(default_factory=dict)
     # Where blocks are fused (bfloat16 on CUDA): attention on rows by tokens, "rows" or "flash".
     row_attention: Mapping[int, str] = field(default_factory=dict)
+    not_fused: str = ""  # why blocks are not, where they might be
     compiled: bool = False
     recompute: bool = False  # activations in the backward pass: less memory, a third more work
 
@@ -120,6 +121,7 @@ class Kernels:
             "linear": self.linear_name,
             "attention": attention,
             "row_attention": {f"{n} tokens": name for n, name in self.row_attention.items()},
+            "not_fused": self.not_fused,
             "compiled": self.compiled,
             "recompute": self.recompute,
         }

@@ -15,6 +15,8 @@ Shapes: G global views, V student views, B images, C images of a block, K protot
 
 from __future__ import annotations
 
+import warnings
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -22,6 +24,7 @@ import torch
 from torch import Tensor
 
 from repro.dino.diagnostics import OutputSums, summarise
+from repro.dino.fast.checked import why_losses_differ
 from repro.dino.losses import pair_count
 
 BLOCK = {"cpu": 2**20, "cuda": 2**24}  # numbers of a block: what a cache holds; what fills a GPU
@@ -45,7 +48,7 @@ class _FusedCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, student_VBK: Tensor, targets_GBK: Tensor, logs_GBK: Tensor, temperature: float
     ) -> tuple[Tensor, ...]:
-        walk = _on_gpu if _has_kernel(student_VBK, targets_GBK) else _block_by_block
+        walk = on_gpu if _has_kernel(student_VBK, targets_GBK) else block_by_block
         needed = ctx.needs_input_grad[0]
         ctx.gradient_VBK, loss, sums = walk(student_VBK, targets_GBK, logs_GBK, temperature, needed)
         statistics = sums.means(targets_GBK[..., 0].numel())
@@ -62,7 +65,7 @@ class _FusedCrossEntropy(torch.autograd.Function):
 Walk = tuple[Tensor | None, Tensor, OutputSums]  # gradient, loss, sums over views and images
 
 
-def _block_by_block(
+def block_by_block(
     student_VBK: Tensor, targets_GBK: Tensor, logs_GBK: Tensor, temperature: float, needed: bool
 ) -> Walk:
     v, b, k = student_VBK.shape
@@ -93,10 +96,19 @@ def _block_by_block(
 
 def _has_kernel(student_VBK: Tensor, targets_GBK: Tensor) -> bool:
     """Whether `triton_loss` can: CUDA alone has Triton, and the kernel is written for two."""
-    return student_VBK.is_cuda and len(targets_GBK) == 2 and find_spec("triton") is not None
+    known = student_VBK.is_cuda and len(targets_GBK) == 2 and find_spec("triton") is not None
+    return known and _kernel_agrees(student_VBK.device)
 
 
-def _on_gpu(
+@cache
+def _kernel_agrees(device: torch.device) -> bool:
+    """Whether it runs here and says what the walk over blocks does; warns where not."""
+    if why := why_losses_differ(block_by_block, on_gpu, device):
+        warnings.warn(f"the loss runs without its GPU kernel ({why})", stacklevel=2)
+    return not why
+
+
+def on_gpu(
     student_VBK: Tensor, targets_GBK: Tensor, logs_GBK: Tensor, temperature: float, needed: bool
 ) -> Walk:
     from repro.dino.fast.triton_loss import loss_and_gradient
