@@ -102,18 +102,23 @@ class Comparison:
             note(self.name, found)
         return found
 
-    def profile(self, name: str) -> None:
-        """What the card and the host do in a step of this contender; written out."""
-        if name not in self.contest.contenders:
-            return
+    def profiles(self, *names: str) -> None:
+        """Of these contenders' steps, once all have been timed: a profiler leaves launches slower
+        than they were.
+        """
+        for name in names:
+            if name in self.contest.contenders:
+                self._profile(name)
+
+    def _profile(self, name: str) -> None:
+        """What the card and the host do in a step; written out."""
         contender = self.contest.contenders[name]
         try:
             measured = profile_step(contender.step)
         except Exception as error:  # noqa: BLE001 - a profiler that fails costs only its figures
             note(f"{self.name}, profile of {name}", {"error": one_line(error)})
             return
-        seconds = min(contender.rounds, default=0.0)
-        measured["busy_share"] = measured["busy_seconds"] / seconds if seconds else None
+        measured["busy_share"] = measured["busy_seconds"] / contender.seconds
         if name == "ours" and measured["kernels"]:
             keys = ("kernels", "launches", "copies", "synchronisations", "busy_share")
             self.more |= {key: measured[key] for key in keys}
@@ -161,9 +166,8 @@ def test_step_on_a_card(benchmark: BenchmarkFixture, model: str) -> None:
         note(f"{compared.name}, with Triton", {"error": contest.failed["ours"]})
         compared.title += ", without Triton"
         contest.enter("ours", our_step_without_triton(config, views), needed=True)
-    contest.round()  # the profile wants its seconds, and a cut-off run its result
-    compared.profile("ours")
-    compared.result()
+    contest.round()
+    compared.result()  # what a cut-off run has
 
     plain = copy.deepcopy(config)
 
@@ -189,8 +193,8 @@ def test_step_on_a_card(benchmark: BenchmarkFixture, model: str) -> None:
     compared.rate = max(compared.rate, matrix_rate(torch.bfloat16))  # of a card that is warm
     if checkout() is not None:
         compared.result("authors", AUTHORS)
+    compared.profiles("ours", "authors")
     compared.result("plain", PLAIN)
-    compared.profile("authors")
     bare = BareProducts(config, DEVICE)
     limit = fastest({"bare": bare}, 2)["bare"]
     ours = contest.contenders["ours"].seconds
@@ -220,7 +224,6 @@ def test_gpu_scale_on_a_card(benchmark: BenchmarkFixture) -> None:
     contest = compared.contest
     contest.enter("ours", lambda: views_and_step(config), needed=True)
     contest.round()
-    compared.profile("ours")
     compared.result()
 
     def plain_step() -> Step:
@@ -233,6 +236,7 @@ def test_gpu_scale_on_a_card(benchmark: BenchmarkFixture) -> None:
     contest.begin()
     for _ in range(ROUNDS):
         contest.round()
+    compared.profiles("ours")
     seconds = {name: one.seconds for name, one in contest.contenders.items()}
     if "step" in seconds:
         compared.more["views_share"] = max(0.0, 1 - seconds["step"] / seconds["ours"])

@@ -49,7 +49,7 @@ def profile_step(step: Callable[[], object]) -> dict[str, Any]:
         file = Path(folder) / "trace.json"
         with profile(
             activities=activities,
-            schedule=schedule(wait=0, warmup=1, active=1),
+            schedule=schedule(wait=0, warmup=1, active=1, repeat=1),
             on_trace_ready=lambda done: done.export_chrome_trace(str(file)),
             acc_events=True,
         ) as profiler:
