@@ -1,8 +1,9 @@
 """Multi-crop views with BYOL's augmentations (Sec. 3.1, App. C), for images held in memory.
 
 Two global and several local crops; each crop is flipped, colour-jittered, turned grey, blurred and
-solarised with parameters of its own (`draws.py`), a whole batch at a time. Images that are decoded
-one by one have theirs from `reference.py` or `fast.py`.
+solarised with parameters of its own (`draws.py`), a whole batch at a time. On CUDA GPUs views of up
+to 64 pixels are made by `triton_views.py`. Images that are decoded one by one have theirs from
+`reference.py` or `fast.py`.
 
 Shapes: B images of H x W pixels, V views of one size S, M = V x B crops, J of them jittered.
 
@@ -14,8 +15,11 @@ enlarged, or shrunk by less than 1.3), the blur is a true Gaussian.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
+from importlib.util import find_spec
 from itertools import islice
 
 import torch
@@ -23,12 +27,13 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from repro.config.schema import GLOBAL_VIEWS, ViewsConfig
-from repro.data.views.draws import ROUNDS, Parameters, Plan, draw, plan
+from repro.data.views.draws import ROUNDS, Draws, Parameters, Plan, draw, plan
 from repro.data.views.kinds import normalise_, view_kinds
-from repro.data.views.transfer import constant, moved_together
+from repro.data.views.transfer import constant, moved, moved_together
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL's and torchvision's
 SOLARISE_FROM = 128 / 255
+LARGEST_FUSED = 64  # pixels across, whose crops fit into the registers of a GPU's program
 
 
 def make_views(images: Tensor, config: ViewsConfig, random: Generator) -> list[Tensor]:
@@ -40,12 +45,48 @@ def make_views(images: Tensor, config: ViewsConfig, random: Generator) -> list[T
     """
     batch, _, height, width = images.shape
     kinds = view_kinds(config)
-    plans = []
+    sizes, drawn = [], []
     for same in filter(None, (kinds[:GLOBAL_VIEWS], kinds[GLOBAL_VIEWS:])):
-        drawn = draw(same, batch, height, width, config, random)
-        plans.append(plan(drawn, same[0].size, config.blur_sigma[1]))
+        sizes.append(same[0].size)
+        drawn.append(draw(same, batch, height, width, config, random))
+    widest_sigma = config.blur_sigma[1]
+    if max(sizes) <= LARGEST_FUSED and _fuses(images.device):
+        return _fused(images, drawn, sizes, widest_sigma)
+    plans = [plan(of, size, widest_sigma) for of, size in zip(drawn, sizes, strict=True)]
     pixels = images.float() / 255
     return [render(pixels, ready) for ready in _on_device(plans, images.device)]
+
+
+def _fused(
+    images: Tensor, drawn: list[Draws], sizes: list[int], widest_sigma: float
+) -> list[Tensor]:
+    from repro.data.views import triton_views
+
+    of_M = [triton_views.parameters(draws) for draws in drawn]
+    there = torch.split(moved(torch.cat(of_M), images.device), [len(of) for of in of_M])
+    return [
+        triton_views.render(images, of, size, widest_sigma)
+        for of, size in zip(there, sizes, strict=True)
+    ]
+
+
+@cache
+def _fuses(device: torch.device) -> bool:
+    """Whether `triton_views` works there: it needs CUDA, Triton and a C compiler."""
+    if device.type != "cuda" or find_spec("triton") is None:
+        return False
+    from repro.data.views import triton_views
+
+    try:
+        image = torch.zeros(1, 3, 8, 8, dtype=torch.uint8, device=device)
+        of_M = torch.zeros(1, triton_views.COLUMNS, device=device)
+        triton_views.render(image, of_M, size=8, widest_sigma=1.0)
+    except Exception as error:  # noqa: BLE001 - compilers fail in many ways, and torch can do it
+        reason = " ".join(str(error).split())[:200]
+        message = f"views are made by torch, Triton failed ({type(error).__name__}: {reason})"
+        print(message, file=sys.stderr)
+        return False
+    return True
 
 
 def _on_device(plans: list[Plan], device: torch.device) -> list[Plan]:

@@ -1,0 +1,103 @@
+"""Views in two kernels against those of many operations, from the same draws.
+
+Without a GPU they run in Triton's interpreter (tests/conftest.py), and are compiled for one.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from unittest import mock
+
+import pytest
+import torch
+
+from repro.config.schema import ViewsConfig
+from repro.data.views import batched
+from repro.randomness import generator
+
+triton_views = pytest.importorskip("repro.data.views.triton_views", exc_type=ImportError)
+
+SMALL = ViewsConfig(global_size=16, local_size=8, local_number=2, blur_sigma=(0.1, 0.7))
+ODD = {"global_size": 13, "local_size": 7}
+EVERYTHING = {"jitter": 1.0, "grey": 0.5, "blur": (0.6, 1.0, 0.5), "solarise": 0.6}
+NOTHING = {"jitter": 0.0, "grey": 0.0, "blur": (0.0, 0.0, 0.0), "solarise": 0.0, "flip": 0.0}
+pytestmark = pytest.mark.slow  # an interpreter, and a compiler
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def photographs(count: int, height: int, width: int) -> torch.Tensor:
+    coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(1))
+    fine = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")
+    return (fine.clamp(0, 1) * 255).to(DEVICE, torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("count", "sides", "changes"),
+    [
+        (4, (16, 16), {}),
+        (3, (20, 14), EVERYTHING),
+        (1, (16, 16), ODD | EVERYTHING),
+        (2, (16, 24), NOTHING),
+        (2, (16, 16), {"local_number": 0}),
+    ],
+)
+def test_two_kernels_make_the_views_that_many_operations_make(count, sides, changes) -> None:  # noqa: ANN001
+    config = replace(SMALL, **changes)
+    images = photographs(count, *sides)
+    made = []
+    for fuses in (True, False):
+        with mock.patch.object(batched, "_fuses", return_value=fuses):
+            made.append(batched.make_views(images, config, generator(0, "views", 0)))
+    for ours, theirs in zip(*made, strict=True):
+        # Solarising jumps where a level is within rounding of the threshold.
+        assert ours.shape == theirs.shape
+        assert float(((ours - theirs).abs() > 1e-4).float().mean()) < 2e-3
+
+
+def test_large_views_are_made_by_torch() -> None:
+    large = replace(SMALL, global_size=batched.LARGEST_FUSED + 1)
+    with mock.patch.object(batched, "_fuses", side_effect=AssertionError):
+        batched.make_views(photographs(1, 16, 16), large, generator(0, "views", 0))
+
+
+def test_where_triton_fails_views_are_made_by_torch(capsys: pytest.CaptureFixture[str]) -> None:
+    broken = mock.Mock(side_effect=RuntimeError("Failed to find C compiler"))
+    card = torch.device("cuda", 0)
+    batched._fuses.cache_clear()
+    with mock.patch.object(torch, "zeros", broken):
+        assert not batched._fuses(card)
+    assert "made by torch, Triton failed (RuntimeError: Failed to find C" in capsys.readouterr().err
+    batched._fuses.cache_clear()
+    assert not batched._fuses(torch.device("cpu"))
+
+
+COMPILE = """
+from triton import compile
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from repro.data.views import triton_views as t
+
+floats, sides = {"of_ptr": "*fp32", "out_ptr": "*fp32"}, {"S": 64, "BLOCK": 4096, "COLUMNS": 16}
+sides["REACH"] = 3
+first = {"images_ptr": "*u8", **floats, "batch": "i32", "height": "i32", "width": "i32"}
+second = {"coloured_ptr": "*fp32", **floats}
+for kernel, types in ((t._crop_and_colour, first), (t._blur_and_normalise, second)):
+    types = {name: types.get(name, "constexpr") for name in kernel.arg_names}
+    constants = {name: sides[name] for name in kernel.arg_names if name in sides}
+    source = ASTSource(fn=kernel, signature=types, constexprs=constants)
+    made = compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 16})
+    print(len(made.asm["cubin"]))
+"""
+
+
+def test_both_kernels_compile_for_a_gpu_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    made = subprocess.run(
+        [sys.executable, "-c", COMPILE], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    assert all(int(size) > 1000 for size in made.stdout.split())
