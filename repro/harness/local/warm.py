@@ -146,13 +146,17 @@ def main() -> None:
 
 
 def a_fork_may_use_cuda() -> bool:
-    """Whether torch has not called CUDA in this process, which it tells only after a fork."""
+    """Whether nothing in this process has called CUDA: torch, which tells after a fork, or others,
+    of which the driver's open file tells.
+    """
     import torch
 
     child = os.fork()
     if child == 0:
         os._exit(int(torch.cuda._is_in_bad_fork()))
-    return os.waitpid(child, 0)[1] == 0
+    files = Path("/proc/self/fd").iterdir()
+    in_use = any(os.path.realpath(file).startswith("/dev/nvidia-uvm") for file in files)
+    return os.waitpid(child, 0)[1] == 0 and not in_use
 
 
 def _fork(folder: str, environment: Mapping[str, str], log: str) -> int:

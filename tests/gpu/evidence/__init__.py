@@ -1,0 +1,1 @@
+"""Runs that a GPU's time buys, and their way home."""
