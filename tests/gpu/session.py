@@ -125,7 +125,7 @@ def all_steps(asked: Asked) -> list[Step]:
     speed = {"BENCH_DEVICE": asked.device, "BENCH_SIZE": "small" if small else "full"}
     speed |= {"BENCH_AUTHORS": str(asked.authors)} if asked.authors else {}
     return [
-        Step("doctor", 30, ["-m", "repro.cli", "doctor", "--json"], {}, outcomes.of_doctor),
+        Step("doctor", 45, ["-m", "repro.cli", "doctor", "--json"], {}, outcomes.of_doctor),
         Step(
             "correctness",
             120,
@@ -143,14 +143,14 @@ def all_steps(asked: Asked) -> list[Step]:
         ),
         Step(
             "tables",
-            15,
+            20,
             ["-m", "analysis.benchmarks", str(lines), f"--into={tables}"],
             {},
             outcomes.of_tables,
         ),
         Step(
             "evidence",
-            75 if small else 135,
+            75 if small else 115,
             ["-m", "tests.gpu.evidence", "--seconds={seconds}", f"--out={out}",
              f"--device={asked.device}", f"--scale={'smoke' if small else 'gpu'}"],
             {"REPRO_RESULTS": str(out / "runs")} if small else {},

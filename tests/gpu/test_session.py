@@ -89,6 +89,12 @@ def run(copy: Path, script: Script, **variables: str) -> tuple[int, str]:
     return process.returncode, printed
 
 
+def told(printed: str, step: str) -> str:
+    """What a step's line on the terminal ends with."""
+    (line,) = (line for line in printed.splitlines() if line.startswith(f"{step} "))
+    return line.rpartition("  ")[2].strip()
+
+
 def states(copy: Path) -> dict[str, str]:
     summary = json.loads((copy / "out" / "summary.json").read_text())
     return {name: step["state"] for name, step in summary["steps"].items()}
@@ -113,8 +119,7 @@ def test_a_step_that_overruns_is_killed_with_its_children_and_the_next_one_runs(
     assert code == 1
     assert not alive(sleeper(copy))
     assert states(copy) == {"hangs": "timed out", "next": "done"}
-    told = [line.split("  ")[-1].strip() for line in printed.splitlines()[-2:]]
-    assert told == ["asleep", "it is fine"]
+    assert [told(printed, name) for name in ("hangs", "next")] == ["asleep", "it is fine"]
     log = (copy / "out" / "session.log").read_text()
     assert log.index("asleep") < log.index("it is fine")
 
@@ -170,7 +175,7 @@ def test_a_session_takes_no_more_than_its_minutes(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "words"),
     [
         ({"GPU_STEPS": "correctnes"}, "did you mean correctness?"),
         ({"GPU_MINUTES": "eight"}, "GPU_MINUTES=eight: not a number"),
@@ -179,12 +184,12 @@ def test_a_session_takes_no_more_than_its_minutes(copy: Path) -> None:
         ({"GPU_REHEARSAL": "", "CUDA_VISIBLE_DEVICES": ""}, "GPU_REHEARSAL=cpu rehearses"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(copy: Path, variables: dict[str, str], told: str) -> None:
+def test_a_mistake_is_told_in_one_line(copy: Path, variables: dict[str, str], words: str) -> None:
     if Path("/dev/nvidiactl").exists() and "CUDA_VISIBLE_DEVICES" in variables:
         pytest.skip("there is a GPU here")
     code, printed = run(copy, [("correctness", 5, "")], **variables)
     assert code == 2
-    assert told in printed
+    assert words in printed
     assert len(printed.splitlines()) == 1
 
 
@@ -269,7 +274,7 @@ def test_a_copy_without_git_knows_its_commit(copy: Path, full_wheels: Path) -> N
     assert code == 0, printed
     sha = code_version()["git_sha"]
     assert printed.startswith(f"commit {sha[:12]}")
-    assert printed.splitlines()[-1].endswith(sha)
+    assert told(printed, "step") == sha
 
 
 def test_the_commit_of_other_code_is_not_taken(copy: Path, full_wheels: Path) -> None:
@@ -278,7 +283,7 @@ def test_the_commit_of_other_code_is_not_taken(copy: Path, full_wheels: Path) ->
     code, printed = run(copy, [("step", 5, KNOWN)], WHEELS=str(full_wheels))
     assert code == 0, printed
     assert printed.startswith("version unknown: ")
-    assert printed.splitlines()[-1].endswith("None")
+    assert told(printed, "step") == "None"
 
 
 def test_a_wheel_that_is_not_there_is_fetched_in_the_tested_version(
