@@ -291,7 +291,25 @@ def test_a_resumed_run_on_a_gpu_has_the_attention_of_its_fused_blocks(
         row_attention=dict(zip(tokens, ("rows", "flash"), strict=True)),
     )
     gpu = torch.device("cuda")
+    monkeypatch.setattr(choice, "why_not_fused", lambda *_: "")
     assert choose_kernels(smoke_config, gpu, named_kernels(first, gpu)) == first
+
+
+def test_a_run_whose_blocks_were_not_fused_goes_on_without(
+    smoke_config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "find_spec", lambda _: "there")
+    monkeypatch.setattr(choice, "fastest", lambda *_: "plain")
+    monkeypatch.setattr(choice, "faster_row_attention", lambda *_: "rows")
+    smoke_config.train.precision = Precision.bf16
+    gpu = torch.device("cuda")
+    monkeypatch.setattr(choice, "why_not_fused", lambda *_: "RuntimeError: no compiler")
+    first = choose_kernels(smoke_config, gpu)
+    assert first.not_fused == "RuntimeError: no compiler"
+    assert not first.row_attention
+    monkeypatch.setattr(choice, "why_not_fused", lambda *_: "")
+    assert not choose_kernels(smoke_config, gpu, named_kernels(first, gpu)).row_attention
+    assert choose_kernels(smoke_config, gpu).row_attention
 
 
 def test_a_choice_reads_as_it_was_written() -> None:
