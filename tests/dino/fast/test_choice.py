@@ -299,7 +299,7 @@ def test_a_run_whose_blocks_were_not_fused_goes_on_without(
     smoke_config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choice, "find_spec", lambda _: "there")
-    monkeypatch.setattr(choice, "fastest", lambda *_: "plain")
+    monkeypatch.setattr(choice, "faster_attention", lambda *_: "plain")
     monkeypatch.setattr(choice, "faster_row_attention", lambda *_: "rows")
     smoke_config.train.precision = Precision.bf16
     gpu = torch.device("cuda")
