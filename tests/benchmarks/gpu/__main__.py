@@ -125,7 +125,7 @@ def _note_failure(part: Part, why: str) -> None:
 def main() -> int:
     """1 if a part did not come to its end."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.gpu", description=__doc__)
-    parser.add_argument("lines", type=Path, help="file to which results are appended")
+    parser.add_argument("lines", type=Path, help="file of results; parts are appended to it")
     parser.add_argument("--seconds", type=float, default=180, help="of all parts; 180")
     parser.add_argument(
         "--parts", nargs="*", help="only these: " + ", ".join(p.name for p in PARTS)
@@ -135,7 +135,8 @@ def main() -> int:
     until = time.monotonic() + arguments.seconds
     os.environ["BENCH_LINES"] = str(arguments.lines.absolute())
     arguments.lines.parent.mkdir(parents=True, exist_ok=True)
-    arguments.lines.unlink(missing_ok=True)
+    if not arguments.parts:
+        arguments.lines.unlink(missing_ok=True)
     for name in IMPORTED_ONCE:
         import_module(name)
     bad: list[str] = []
@@ -148,16 +149,37 @@ def main() -> int:
             bad.append(part.name)
         elif not run(part, min(part.limit, left)):
             bad.append(part.name)
-    print((f"not in order: {', '.join(bad)}; " if bad else "") + decisive(arguments.lines))
+    entries = results(arguments.lines)
+    tell_profiles(entries)
+    print((f"not in order: {', '.join(bad)}; " if bad else "") + decisive(entries))
     return int(bool(bad))
 
 
-def decisive(lines: Path) -> str:
-    """The steps' figures in a line."""
-    entries: dict[str, dict[str, Any]] = {}
+def results(lines: Path) -> dict[str, dict[str, Any]]:
+    found = {}
     for line in lines.read_text().splitlines() if lines.exists() else []:
         entry = json.loads(line)
-        entries[entry.get("name", "")] = entry
+        found[entry.get("name", "")] = entry
+    return found
+
+
+def tell_profiles(entries: dict[str, dict[str, Any]]) -> None:
+    """Where a step's time goes, for who would make it faster."""
+    for name, entry in entries.items():
+        if not (profile := entry.get("profile")) or not profile["kernels"]:
+            continue
+        print(
+            f"{name}: {profile['kernels']:.0f} kernels, {profile['launches']:.0f} launches, "
+            f"{profile['copies']:.0f} copies, {profile['synchronisations']:.1f} waits "
+            f"{profile['waiting_lines']}, busy {1e3 * profile['busy_seconds']:.2f} ms, "
+            f"{profile['busy_share']:.0%}"
+        )
+        for kernel, count, milliseconds in profile["costliest"]:
+            print(f"{milliseconds:9.3f} ms {count:6.0f} x {kernel}")
+
+
+def decisive(entries: dict[str, dict[str, Any]]) -> str:
+    """The steps' figures in a line."""
     return "; ".join(
         f"{entry['title'].removeprefix('training step, ')}: {entry['speedup']:.2f} x "
         f"{entry['baseline']}, {entry['model_share']:.0%} of the matrix rate"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.benchmarks.gpu.__main__ import tell_profiles
 from tests.benchmarks.gpu.trace import MARK, read_trace
 
 PARTS = """
@@ -82,3 +83,17 @@ def test_a_part_that_hangs_costs_only_itself(tmp_path: Path, repository: Path) -
     assert hanging == {"name": "part one that hangs", "error": "ended after 6 s"}
     assert failing["name"] == "part one that fails"
     assert not Path(f"/proc/{child.read_text()}").exists()  # nor what it had started
+
+
+def test_where_a_steps_time_goes_is_told_in_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    measured = {
+        "kernels": 2.0, "launches": 1.0, "copies": 1.0, "synchronisations": 1.0,
+        "busy_seconds": 0.02, "busy_share": 0.8, "costliest": [("gemm", 2.0, 19.5)],
+        "waiting_lines": {"dino/diagnostics.py:7": 1},
+    }  # fmt: skip
+    elsewhere = measured | {"kernels": 0.0}  # where the profiler saw no card
+    tell_profiles({"ours": {"profile": measured}, "x": {"profile": elsewhere}, "y": {"error": ""}})
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.startswith("ours: 2 kernels, 1 launches, 1 copies, 1.0 waits")
+    assert head.endswith("busy 20.00 ms, 80%")
+    assert row.split() == ["19.500", "ms", "2", "x", "gemm"]
