@@ -9,7 +9,9 @@ people, is left alone.
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,8 +20,8 @@ from typing import TypeVar
 from analysis.evidence.evidence import (
     Evidence,
     load_evidence,
+    published,
     published_dir,
-    published_records,
 )
 from analysis.evidence.side_by_side import side_by_side
 from analysis.figures.draw import save, save_parity, save_scorecard
@@ -27,12 +29,22 @@ from analysis.tables import formats
 from analysis.tables.table import Printed, build
 from analysis.verdicts.checklist import summary
 from repro.errors import UserError
-from repro.files import append_lines, replace_text
+from repro.files import replace_text
 from repro.harness.experiments.experiment import Experiment, experiment_ids
 from repro.harness.experiments.folders import results_dir
-from repro.harness.runs.records import PublishedEvaluation, Record, as_line, evaluations_of, record
+from repro.harness.runs import seal
+from repro.harness.runs.records import (
+    PublishedEvaluation,
+    Record,
+    as_line,
+    evaluations_of,
+    read_records,
+    record,
+)
 from repro.harness.runs.store import find_runs
+from repro.terminal import count
 
+LINES = ("records.jsonl", "evaluations.jsonl")
 TABLES = ("md", "csv", "tex")
 FIGURES = ("png", "svg")
 Line = TypeVar("Line", Record, PublishedEvaluation)
@@ -76,24 +88,25 @@ def append(ids: Sequence[str], scale: str) -> Publication:
         for run in row.all_runs
     }
     if not finished:
+        faulty = [refusal for refusal in evidence.refused if not refusal.expected]
+        why = f" ({len(faulty)} refused: {faulty[0]})" if faulty else ""
         raise UserError(
-            f"no finished run of {', '.join(ids)} at scale {scale}; "
+            f"no finished run of {', '.join(ids)} at scale {scale}{why}; "
             f"repro run {ids[0]} --scale {scale}"
         )
     in_order = sorted(finished.values(), key=lambda run: (run.slug, run.seed))
     ordered = [run.id for run in in_order]
     folders = {one.id: one for one in find_runs(results_dir() / "runs")}
     folder.mkdir(parents=True, exist_ok=True)
-    file, later = folder / "records.jsonl", folder / "evaluations.jsonl"
-    with file.open("a") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
+    file, later = (folder / name for name in LINES)
+    with _held(file):
         for one in (file, later):
             _drop_torn_line(one)
-        there = published_records(scale)
+        there = {run.id for run in read_records(file)}
         fresh = [record(folders[i]) for i in ordered if i not in there]
         runs, refused = _clean(fresh, "its run")
-        append_lines(file, [as_line(run) for run in runs])
-        known = {**there, **{run.id: run for run in runs}}
+        seal.append(file, [as_line(run) for run in runs])
+        known = {**published(scale).records, **{run.id: run for run in runs}}
         lines = [
             line
             for identity in ordered
@@ -102,8 +115,19 @@ def append(ids: Sequence[str], scale: str) -> Publication:
             if not _is_published(line, known[identity])
         ]
         evaluations, dirty = _clean(lines, "its evaluation")
-        append_lines(later, [as_line(one) for one in evaluations])
+        seal.append(later, [as_line(one) for one in evaluations])
         return Publication([file, later], refused + dirty)
+
+
+@contextmanager
+def _held(file: Path) -> Iterator[None]:
+    """Hold a file, made if there is none, against others who publish; sealing it replaces it."""
+    while True:
+        with file.open("a") as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            if file.exists() and os.fstat(guard.fileno()).st_ino == file.stat().st_ino:
+                yield
+                return
 
 
 def _clean(lines: list[Line], what: str) -> tuple[list[Line], list[str]]:
@@ -135,8 +159,12 @@ def _is_published(evaluation: PublishedEvaluation, run: Record) -> bool:
 
 def rebuild(scale: str) -> list[Path]:
     """Tables, figures and README.md of a scale from its published records alone."""
+    return write_from_records(scale, published_dir(scale))
+
+
+def write_from_records(scale: str, folder: Path, figures: Sequence[str] = FIGURES) -> list[Path]:
+    """The same, into any folder, with figures in these formats."""
     evidence = load_evidence(scale, published_only=True)
-    folder = published_dir(scale)
     written: list[Path] = []
     shown: list[tuple[Experiment, Printed]] = []
     for experiment in map(evidence.experiment, experiment_ids()):
@@ -148,9 +176,10 @@ def rebuild(scale: str) -> list[Path]:
             path = folder / f"{experiment.id}.{name}"
             replace_text(path, formats.write(printed, name))
             written.append(path)
-    figures = [partial(save, experiment, evidence, FIGURES, folder) for experiment, _ in shown]
-    figures += [partial(one, evidence, FIGURES, folder) for one in (save_scorecard, save_parity)]
-    written += [path for paths in side_by_side(figures) for path in paths]
+    if figures:
+        drawn = [partial(save, experiment, evidence, figures, folder) for experiment, _ in shown]
+        drawn += [partial(one, evidence, figures, folder) for one in (save_scorecard, save_parity)]
+        written += [path for paths in side_by_side(drawn) for path in paths]
     readme = folder / "README.md"
     replace_text(readme, _readme(shown, evidence))
     return [*written, readme]
@@ -159,9 +188,12 @@ def rebuild(scale: str) -> list[Path]:
 def _readme(shown: Sequence[tuple[Experiment, Printed]], evidence: Evidence) -> str:
     """Figure, table and verdicts of every experiment; notes and evidence stand in its own file."""
     claims = [claim for _, printed in shown for claim in printed.claims]
+    pilots = sum(refusal.expected for refusal in evidence.refused)
+    left_out = f"; {count(pilots, 'pilot')} left out" if pilots else ""
     made = (
         f"Made from the {len(evidence.records)} runs in [records.jsonl](records.jsonl) "
-        "([schema](../SCHEMA.md)) by `repro publish`; nothing here is typed in by hand. "
+        f"([schema](../SCHEMA.md){left_out}) by `repro publish`; nothing here is typed in by "
+        "hand, which `repro verify` checks. "
         f"`repro report --scale {evidence.scale}` makes one page of it in which every number opens "
         "to its runs."
     )
@@ -172,7 +204,14 @@ def _readme(shown: Sequence[tuple[Experiment, Printed]], evidence: Evidence) -> 
         "![Scorecard of all claims](scorecard.png)",
         "![Reported against measured accuracies](parity.png)",
     ]
-    if (published_dir(evidence.scale) / "NOTES.md").is_file():
+    folder = published_dir(evidence.scale)
+    if ends := [
+        f"{file} `{digest}`"
+        for file in LINES
+        if (digest := seal.last_digest(seal.lines_of(folder / file)))
+    ]:
+        parts.insert(2, f"The last digests: {', '.join(ends)}.")
+    if (folder / "NOTES.md").is_file():
         parts.insert(2, "How these runs were made, and what was tried: [NOTES.md](NOTES.md).")
     for experiment, printed in shown:
         parts.append(f"## {experiment.id}\n\n*{experiment.question}*")

@@ -40,8 +40,12 @@ def json_line(value: dict[str, Any]) -> str:
 
 
 def append_lines(path: Path, lines: list[dict[str, Any]]) -> None:
+    append_text(path, "".join(json_line(line) for line in lines))
+
+
+def append_text(path: Path, text: str) -> None:
     with path.open("a") as file:
-        file.write("".join(json_line(line) for line in lines))
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
 

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from analysis.evidence.believed import Believed, believe, found_in_files, found_in_runs
 from analysis.evidence.rows import Cell, MeasuredRow, once
 from repro.errors import UserError, nearest
 from repro.harness.experiments.address import Address
 from repro.harness.experiments.experiment import Experiment, Metric, Row, load
 from repro.harness.experiments.folders import experiments_dir, results_dir
-from repro.harness.runs.records import (
-    PublishedEvaluation,
-    Record,
-    evaluations_of,
-    read_evaluations,
-    read_records,
-    record,
-    with_evaluations,
-)
-from repro.harness.runs.store import find_runs
+from repro.harness.runs.published import Refusal
+from repro.harness.runs.records import Record, with_evaluations
 
 
 def published_dir(scale: str) -> Path:
@@ -31,10 +23,11 @@ def published_dir(scale: str) -> Path:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """All records of one scale, by run id."""
+    """All records of one scale that are believed, by run id, and what was refused."""
 
     scale: str
     records: Mapping[str, Record]
+    refused: tuple[Refusal, ...] = field(default=(), kw_only=True)
 
     @cached_property
     def seeds(self) -> list[int]:
@@ -103,22 +96,17 @@ def load_evidence(scale: str, published_only: bool = False) -> Evidence:
             f"--scale {scale}: no such file in {experiments_dir() / 'scales'}; "
             f"nearest: {nearest(scale, scales)}"
         )
-    records = published_records(scale)
+    believed = published(scale)
+    records, refused = dict(believed.records), list(believed.refused)
     if not published_only:
-        for folder in find_runs(results_dir() / "runs"):
-            if folder.result() is None:
-                continue
-            known = records.get(folder.id) or record(folder)
-            if known.scale == scale:
-                records[folder.id] = with_evaluations(known, evaluations_of(folder))
-    return Evidence(scale, records)
+        own = believe(found_in_runs(results_dir() / "runs", scale), scale)
+        refused += own.refused
+        for identity, run in own.records.items():
+            known = records.get(identity, run)
+            records[identity] = with_evaluations(known, run.evaluations.values())
+    return Evidence(scale, records, refused=tuple(refused))
 
 
-def published_records(scale: str) -> dict[str, Record]:
-    """The records of published/<scale>/, with the evaluations published since, by run id."""
-    folder = published_dir(scale)
-    records = {run.id: run for run in read_records(folder / "records.jsonl")}
-    later: dict[str, list[PublishedEvaluation]] = defaultdict(list)
-    for one in read_evaluations(folder / "evaluations.jsonl"):
-        later[one.run].append(one)
-    return records | {i: with_evaluations(records[i], later[i]) for i in later if i in records}
+def published(scale: str) -> Believed:
+    """What is believed of published/<scale>/."""
+    return believe(found_in_files(published_dir(scale)), scale)

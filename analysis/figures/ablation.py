@@ -255,8 +255,9 @@ def _axis(
 
 def _floor(axes: Axes, experiment: Experiment, evidence: Evidence) -> None:
     """k-NN of the networks before training, over all runs of the table."""
-    runs = [run for row in evidence.rows(experiment) for run in row.all_runs]
-    axes.axhline(float(np.mean([run.metric("knn_random") for run in runs])), **FLOOR, zorder=0)
+    random = [accuracy for row in evidence.rows(experiment) for accuracy in row.random_knn]
+    if random:
+        axes.axhline(float(np.mean(random)), **FLOOR, zorder=0)
 
 
 def _legend(styles: Mapping[str, Any]) -> list[Line2D]:

@@ -68,9 +68,8 @@ def draw_collapse(experiment: Experiment, evidence: Evidence) -> Figure:
 
 def onset(run: Record) -> tuple[str, float] | None:
     """What the sentinel last reported of a run and the share of training at which it set in."""
-    if run.sentinel.healthy:
+    if run.sentinel.healthy or not run.counts.steps:
         return None
-    assert run.counts.steps, f"run {run.id} has no number of steps"
     return run.sentinel.state, run.sentinel.since_step / run.counts.steps
 
 
@@ -86,6 +85,8 @@ def mark_onsets(
                 continue
             state, share = began
             own = measured[(measured["row"] == row.name) & (measured["seed"] == seed)]
+            if own.empty:
+                continue
             height = np.interp(share, own["fraction"], own["value"])
             how: dict[str, Any] = {"ms": 7, "mec": "black", "mew": 0.8, "clip_on": False}
             axes.plot(

@@ -77,9 +77,10 @@ def _draw_metric(
             say(left, f"{reported:.{printed.decimals}f}", (reported, line), (6, 0), path_effects=())
         _draw_seeds(right, line, row, metric)
     if metric.measured == "knn":
-        runs = [run for row in rows for run in row.all_runs]
-        floor = float(np.mean([run.metric("knn_random") for run in runs]))
-        right.axvline(floor, color=GREY, lw=1.2, ls=(0, (1, 2)), zorder=0)
+        random = [accuracy for row in rows for accuracy in row.random_knn]
+        if random:
+            floor = float(np.mean(random))
+            right.axvline(floor, color=GREY, lw=1.2, ls=(0, (1, 2)), zorder=0)
     left.set_yticks(range(len(rows)), [row.row.label for row in rows])
     right.sharey(left)
     left.set_ylim(len(rows) - 0.5, -0.5)

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.evidence.evidence import Evidence, published_records
+from analysis.evidence.evidence import Evidence, published
 from analysis.figures.style import GREY, ONSETS, Look, looks, panels, say
 from repro.dino.sentinel import Sentinel
 from repro.errors import UserError
@@ -131,7 +131,7 @@ def _published(word: str) -> Iterator[Record]:
     is_row = word.partition(":")[0] in experiment_ids()
     for file in sorted((results_dir() / "published").glob("*/records.jsonl")):
         scale = file.parent.name
-        records = published_records(scale)
+        records = published(scale).records
         if is_row:
             evidence = Evidence(scale, records)
             for experiment, rows in select([word]):

@@ -36,7 +36,7 @@ def notes_of(experiment: Experiment, evidence: Evidence, borrowed: bool) -> list
         notes.append("Ours: mean ± half-width of its 95 % interval over seeds (number of seeds).")
         notes += _spreads(experiment, evidence) if borrowed else []
         notes += _difference(scale)
-        notes.append(_floors(list(runs.values())))
+        notes += _floors(list(runs.values()))
         notes += _clean_tiers(experiment, evidence)
     notes += _of_the_paper(experiment)
     if scale != PAPER:
@@ -68,14 +68,15 @@ def _difference(scale: str) -> list[str]:
     return [f"Δ: ours minus the paper's; {why}."]
 
 
-def _floors(runs: list[Record]) -> str:
-    random, pixels = (
-        np.mean([run.metric(key) for run in runs]) for key in ("knn_random", "knn_pixels")
-    )
-    return (
-        f"k-NN floors on this data: random initialisation {random:.1f} %, "
-        f"raw pixels {pixels:.1f} % (mean of {len(runs)} runs)."
-    )
+def _floors(runs: list[Record]) -> list[str]:
+    keys = ("knn_random", "knn_pixels")
+    pairs = [[run.metrics.get(key) for key in keys] for run in runs]
+    measured = [pair for pair in pairs if None not in pair]
+    if not measured:
+        return []
+    random, pixels = np.mean(np.array(measured, dtype=float), axis=0)
+    random_pixels = f"random initialisation {random:.1f} %, raw pixels {pixels:.1f} %"
+    return [f"k-NN floors on this data: {random_pixels} (mean of {len(measured)} runs)."]
 
 
 def _clean_tiers(experiment: Experiment, evidence: Evidence) -> list[str]:

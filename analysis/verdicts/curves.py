@@ -21,8 +21,8 @@ from repro.harness.experiments.claims import (
     PeakAndDecline,
     RiseAndFall,
 )
-from repro.harness.experiments.missing import NOT_RUN
-from repro.harness.runs.records import Record
+from repro.harness.experiments.missing import NOT_MEASURED, NOT_RUN
+from repro.harness.runs.records import NotMeasured, Record
 
 START_HIGH = 0.9  # of ln K: where the entropy of a healthy run begins
 NO_CURVE = Judgement(None, "no curve is printed")
@@ -52,7 +52,7 @@ def crosses(gaps: Sequence[float]) -> bool:
 
 
 def _rise_and_fall(_body: RiseAndFall, run: Record) -> Observation:
-    entropy, kl = ([value for _, value in run.curves.points(key)] for key in ("entropy", "kl"))
+    entropy, kl = (_values(run, key) for key in ("entropy", "kl"))
     log_K = run.metric("log_K")
     numbers = {
         "h/ln K first": f"{entropy[0] / log_K:.2f}",
@@ -62,6 +62,14 @@ def _rise_and_fall(_body: RiseAndFall, run: Record) -> Observation:
         "end": f"{kl[-1]:.2f}",
     }
     return Observation(rises_and_falls(entropy, kl, log_K), numbers)
+
+
+def _values(run: Record, curve: str) -> list[float]:
+    """Raises: NotMeasured: no point of the curve is finite."""
+    values = [value for _, value in run.curves.points(curve)]
+    if not values:
+        raise NotMeasured(curve)
+    return values
 
 
 def _printed_rise_and_fall(_body: RiseAndFall, line: MeasuredRow) -> Judgement:
@@ -78,7 +86,8 @@ def _printed_rise_and_fall(_body: RiseAndFall, line: MeasuredRow) -> Judgement:
 
 def _curve_above(body: CurveAbove, run: Record) -> Observation:
     gaps = list(_gaps(body, run).values())
-    assert gaps, f"run {run.id} has no evaluation after {body.after} of training"
+    if not gaps:
+        raise NotMeasured(f"an evaluation after {body.after} of training")
     numbers = {f"smallest gap over {len(gaps)} evaluations": f"{min(gaps):+.2g}"}
     return Observation(min(gaps) > 0, numbers)
 
@@ -107,7 +116,7 @@ def _printed_curve_above(body: CurveAbove, line: MeasuredRow) -> Judgement:
 
 
 def _peak_and_decline(body: PeakAndDecline, run: Record) -> Observation:
-    values = [value for _, value in run.curves.points(body.curve)]
+    values = _values(run, body.curve)
     numbers = {"peak": f"{max(values):.1f}", "end": f"{values[-1]:.1f}"}
     return Observation(peaks_and_declines(values), numbers)
 
@@ -134,8 +143,13 @@ def _crossing(body: CurveCrosses, evidence: Evidence) -> list[Part]:
             dict(runs[address][seed].curves.points(body.curve)) for address in body.row_addresses()
         )
         gaps = [second[epoch] - first[epoch] for epoch in sorted(first.keys() & second.keys())][1:]
+        if not gaps:
+            continue
         numbers = {"gap at first": f"{gaps[0]:+.1f}", "at last": f"{gaps[-1]:+.1f}"}
         observed[seed] = Observation(crosses(gaps), numbers)
+    if not observed:
+        unmeasured = dict.fromkeys(rows, NOT_MEASURED)
+        return [Part(Status.NOT_RUN, name=name, missing=unmeasured)]
     return [unanimous(name, observed)]
 
 

@@ -224,7 +224,5 @@ MEANINGS: Mapping[type[Body], Meaning[Any]] = {
         by_seed(_works, turns=_accuracy_turns),
         by_row(_printed_work),
     ),
-    Tokens: Meaning(
-        "(resolution / patch)^2 + 1", by_seed(_tokens, needs="tokens"), by_row(_printed_tokens)
-    ),
+    Tokens: Meaning("(resolution / patch)^2 + 1", by_seed(_tokens), by_row(_printed_tokens)),
 }

@@ -7,6 +7,7 @@ variants each variant is judged.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ from analysis.evidence.rows import MeasuredRow
 from analysis.verdicts.verdict import SEEDS_NEEDED, Judgement, Part, Status, all_of
 from repro.harness.experiments.claims import OfRows
 from repro.harness.experiments.missing import NOT_MEASURED, NOT_RUN
-from repro.harness.runs.records import Record
+from repro.harness.runs.records import NotMeasured, Record
 
 B = TypeVar("B", bound=OfRows)
 
@@ -33,19 +34,18 @@ def by_seed(
     *,
     turns: Callable[[B, Sequence[Record]], str] | None = None,
     unless: Callable[[B, Sequence[Record]], bool] | None = None,
-    needs: str = "",
 ) -> Callable[[B, Evidence], list[Part]]:
     """How our records are judged.
 
     Args:
         turns: what would turn the verdict, in words.
         unless: seeds that all say no contradict the claim unless this is so.
-        needs: a metric that older records lack; they say nothing of it, for or against.
     """
 
-    def judged(body: B, name: str, runs: Mapping[int, Record]) -> Part:
-        records = list(runs.values())
-        observed = {seed: observe(body, run) for seed, run in runs.items()}
+    def judged(
+        body: B, name: str, runs: Mapping[int, Record], observed: Mapping[int, Observation]
+    ) -> Part:
+        records = [runs[seed] for seed in observed]
         part = unanimous(name, observed, undecided=unless is not None and unless(body, records))
         return replace(part, flips=turns(body, records)) if turns else part
 
@@ -56,15 +56,26 @@ def by_seed(
             for variant in row.experiment.runs_a_row:
                 name = f"{address}.{variant}" if variant else address
                 made = row.runs(variant)
-                runs = {s: r for s, r in made.items() if not needs or needs in r.metrics}
-                if runs:
-                    parts.append(judged(body, name, runs))
+                observed = observations(body, made, observe)
+                if observed:
+                    parts.append(judged(body, name, made, observed))
                 else:
                     why = NOT_MEASURED if made else row.missing or NOT_RUN
                     parts.append(Part(Status.NOT_RUN, name=name, missing={name: why}))
         return parts
 
     return ours
+
+
+def observations(
+    body: B, runs: Mapping[int, Record], observe: Callable[[B, Record], Observation]
+) -> dict[int, Observation]:
+    """By seed; a run without the number says nothing, for or against."""
+    observed = {}
+    for seed, run in runs.items():
+        with suppress(NotMeasured):
+            observed[seed] = observe(body, run)
+    return observed
 
 
 def by_row(

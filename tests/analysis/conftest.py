@@ -42,7 +42,8 @@ def make_record(
     config = replace(row.config(variant), seed=seed)
     log_K = math.log(config.head.prototypes)
     epochs = [config.train.epochs * (i + 1) / 20 for i in range(20)]
-    points = [0.0, *(config.train.epochs * (i + 1) / 5 for i in range(5))]
+    last, every = config.train.epochs, config.eval.every_epochs
+    points = [0.0, *(float(epoch) for epoch in range(every, last, every)), float(last)]
     default_metrics = {
         **HEALTHY,
         "knn": 75.0 + seed / 10,
@@ -53,14 +54,19 @@ def make_record(
         "log_K": log_K,
         "im_s": 5000.0,
     }
+    ends = {k: metrics.get(k) or default_metrics[k] for k in ("knn", "student_knn", "knn_random")}
+    begin = ends.pop("knn_random")
     default_curves = {
         "epoch": epochs,
         "entropy": [max(1.9, (0.98 - 0.08 * i) * log_K) for i in range(20)],
         "kl": [0.1 + 0.08 * min(i, 20 - i) for i in range(20)],
+        "loss": [4.0 - 0.1 * i - 0.001 * seed for i in range(20)],
         "eval": {
             "epoch": points,
-            "knn": [60.0 + 3 * i for i in range(6)],
-            "student_knn": [60.0 + 2.5 * i for i in range(6)],
+            **{
+                k: [*(begin + (end - begin) * epoch / last for epoch in points[:-1]), end]
+                for k, end in ends.items()
+            },
         },
     }
     return {

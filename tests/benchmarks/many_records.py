@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.evidence.evidence import Evidence, published_records
+from analysis.evidence.evidence import Evidence, published
 from repro.config.identity import canonical, run_ids
 from repro.config.schema import RunConfig
 from repro.harness.experiments.experiment import experiment_ids, load
@@ -40,8 +40,8 @@ def write_records(results: Path, number: int) -> None:
 
 def _templates() -> list[tuple[RunConfig, Record]]:
     """Every distinct config of a row with the published record that looks most like it."""
-    published = published_records(SCALE)
-    any_record = next(iter(published.values()))
+    known = published(SCALE).records
+    any_record = next(iter(known.values()))
     found = {}
     evidence = Evidence(SCALE, {})
     for experiment in map(load, experiment_ids()):
@@ -51,5 +51,5 @@ def _templates() -> list[tuple[RunConfig, Record]]:
             for variant in experiment.runs_a_row:
                 config = row.config(variant)
                 identity = run_ids(config, [0])[0]
-                found[identity] = (config, published.get(identity, any_record))
+                found[identity] = (config, known.get(identity, any_record))
     return list(found.values())

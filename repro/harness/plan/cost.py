@@ -18,7 +18,8 @@ from statistics import median
 
 from repro.config.schema import GLOBAL_VIEWS, HeadConfig, ModelConfig, OptimiserName, RunConfig
 from repro.harness.experiments.experiment import Row, load, row_config
-from repro.harness.runs.records import Hardware, environment_of, read_records
+from repro.harness.runs.published import readable
+from repro.harness.runs.records import Hardware, environment_of
 from repro.harness.runs.store import RunFolder, find_runs
 from repro.kept import Answers, digest
 from repro.terminal import duration
@@ -180,7 +181,7 @@ def _finished(scale: str, results: Path) -> Iterable[tuple[float | None, float |
 
     seen = set()
     published = results / "published" / scale / "records.jsonl"
-    for record in read_records(published):
+    for record in readable(published):
         seen.add(record.id)
         if record.env.hardware is None:
             continue

@@ -7,8 +7,7 @@ is said beside them, from where `published_schema` writes results/published/SCHE
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
@@ -20,11 +19,16 @@ from repro.config.identity import SCHEMA, canonical
 from repro.errors import UserError
 from repro.files import read_json
 from repro.harness.runs.curves import Curves, Values, curves_of
+from repro.harness.runs.seal import lines_of
 from repro.harness.runs.store import RunFolder
 
 Metrics = dict[str, int | float | None]
 Line = TypeVar("Line", "Record", "PublishedEvaluation")
 T = TypeVar("T")
+
+
+class NotMeasured(Exception):
+    """A run has no such number."""
 
 
 def holds(what: str) -> Meta:
@@ -169,9 +173,14 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     ] = {}  # those that joined `metrics`; no part of a line
 
     def metric(self, name: str) -> float:
-        """One of `metrics` that every healthy run of its kind has."""
-        value = self.metrics[name]
-        assert value is not None, f"run {self.id} has no finite {name}"
+        """One of `metrics`.
+
+        Raises:
+            NotMeasured: it is not there, or was not finite.
+        """
+        value = self.metrics.get(name)
+        if value is None:
+            raise NotMeasured(name)
         return value
 
     @cached_property
@@ -284,21 +293,25 @@ def read_evaluations(path: Path) -> list[PublishedEvaluation]:
     return _read(path, PublishedEvaluation)
 
 
-def _read(path: Path, kind: type[Line]) -> list[Line]:
-    # A last line without its newline is still being written, or torn, and does not count.
-    content = b""
-    with suppress(FileNotFoundError):
-        content = path.read_bytes()
+def decoded(lines: Iterable[bytes], kind: type[Line]) -> Iterator[Line | str]:
+    """Each line as what it should be, or why it is not."""
     decoder = msgspec.json.Decoder(kind)
-    lines = []
-    for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), 1):
+    noun = "record" if kind is Record else "evaluation"
+    for line in lines:
         try:
-            lines.append(decoder.decode(line))
+            yield decoder.decode(line)
         except msgspec.ValidationError as error:
-            what = f"no {'record' if kind is Record else 'evaluation'}: {error}"
-            raise UserError(f"{path}: line {number} is {what}") from None
-        except msgspec.DecodeError as error:
-            raise UserError(f"{path}: line {number} is not valid JSON ({error})") from None
+            yield f"is no {noun}: {error}"
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            yield f"is not valid JSON ({error})"
+
+
+def _read(path: Path, kind: type[Line]) -> list[Line]:
+    lines = []
+    for number, line in enumerate(decoded(lines_of(path), kind), 1):
+        if isinstance(line, str):
+            raise UserError(f"{path}: line {number} {line}")
+        lines.append(line)
     return lines
 
 

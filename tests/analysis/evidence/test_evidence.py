@@ -124,8 +124,9 @@ def test_evaluations_published_later_join_their_runs(
     folder = results / "published" / "laptop"
     folder.mkdir(parents=True)
     (folder / "records.jsonl").write_text(json.dumps(record) + "\n")
+    request = {"protocol": "linear", "data": "", "source": "", "settings": {"linear_epochs": 30}}
     lines = [
-        {"schema": 1, "run": run, "slug": "a", "name": "linear", "request": {}, "step": 640}
+        {"schema": 1, "run": run, "slug": "a", "name": "linear", "request": request, "step": 640}
         | {"metrics": {"linear": value}, "env": {}, "wall_seconds": 1.0}
         for run, value in ((record["id"], 1.0), (record["id"], 2.0), ("no such run", 9.0))
     ]

@@ -15,6 +15,7 @@ from repro.config.identity import canonical
 from repro.config.schema import RunConfig
 from repro.errors import UserError
 from repro.files import append_lines, write_json
+from repro.harness.runs import seal
 from repro.harness.runs.curves import BINS, curves_of
 from repro.harness.runs.environment import environment
 from repro.harness.runs.published_schema import EVALUATED, MEASURED, page
@@ -86,13 +87,13 @@ def test_a_record_holds_the_evidence_and_only_a_finished_run_has_one(tmp_path: P
 PUBLISHED = Path(__file__).parents[3] / "results" / "published"
 
 
-def test_published_lines_are_read_as_types_and_written_as_the_same_bytes(tmp_path: Path) -> None:
+def test_published_lines_are_read_as_types_and_written_as_the_same_bytes() -> None:
     for folder in (file.parent for file in PUBLISHED.glob("*/records.jsonl")):
         runs = read_records(folder / "records.jsonl")
         evaluations = read_evaluations(folder / "evaluations.jsonl")
         for name, lines in (("records.jsonl", runs), ("evaluations.jsonl", evaluations)):
-            append_lines(tmp_path / name, [as_line(line) for line in lines])
-            assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+            written = "".join(seal.sealed([as_line(line) for line in lines], ""))
+            assert written == (folder / name).read_text()
 
 
 @pytest.mark.parametrize(
