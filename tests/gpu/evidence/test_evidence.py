@@ -19,7 +19,7 @@ from tests.conftest import MakeConfig
 from tests.gpu.evidence import archive, training
 from tests.gpu.evidence.__main__ import collect
 from tests.gpu.evidence.archive import ARCHIVE, LAST, pack, parts_in, unpack
-from tests.gpu.evidence.training import ROWS, runs_of, that_end_within
+from tests.gpu.evidence.training import ALL, GRIDS, runs_of, that_end_within
 from tests.harness.processes import train, wait_for
 
 MIB = 2**20
@@ -127,10 +127,13 @@ def test_fewer_runs_share_the_card_where_so_many_would_not_end_in_time() -> None
 
 
 def test_what_decides_most_is_planned_first_and_every_row_once(tmp_path: Path) -> None:
-    planned = plan(list(ROWS), "gpu", 1, tmp_path).runs
+    planned = plan(list(ALL), "gpu", 1, tmp_path).runs
     assert [run.row for run in planned[:6]] == [
         "both", "centering", "sharpening", "student_copy", "prev_iter", "prev_epoch"
     ]  # fmt: skip
+    assert [run.id for run in plan(list(GRIDS[0][0]), "gpu", 1, tmp_path).runs] == [
+        run.id for run in planned[:6]
+    ]
     served = {row for run in planned for row in run.serves}
     assert {("T7", f"r{number}") for number in range(1, 10)} <= served
     assert len({run.id for run in planned}) == len(planned) == 13
@@ -141,7 +144,7 @@ def test_what_decides_most_is_planned_first_and_every_row_once(tmp_path: Path) -
 def test_runs_that_time_does_not_suffice_for_are_stopped_with_a_checkpoint_and_packed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(training, "ROWS", ("F7:both",))
+    monkeypatch.setattr(training, "GRIDS", ((("F7:both",), 1),))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     out = tmp_path / "out"
     asked = argparse.Namespace(
