@@ -8,7 +8,6 @@ more parts, which is the same computation, then smaller batches, which are anoth
 
 from __future__ import annotations
 
-import gc
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -51,6 +50,7 @@ def naming_what_fits(config: RunConfig, dataset: Dataset, device: torch.device) 
         if evaluating:
             found = "it was evaluating, whose memory does not depend on the batch"
         elif config.resources.ranks == 1:  # other ranks wait in a collective
+            print(f"out of memory: {words}; trying what fits", flush=True)
             with suppress(Exception):  # the first error is the one to tell
                 fits, found = search(config, lambda c: steps_fit(c, dataset, device))
         line = f"out of memory: {words}{'; ' if found else ''}{found}"
@@ -108,6 +108,7 @@ def candidates(config: RunConfig) -> Iterator[tuple[str, int, RunConfig]]:
 
 def steps_fit(config: RunConfig, dataset: Dataset, device: torch.device) -> bool:
     """Whether a few steps of a new run find room; leaves nothing behind."""
+    from repro.gpu import give_back
     from repro.train import Trainer
 
     # Evaluations are left out: the one before the first step, and those at ends of epochs.
@@ -128,7 +129,7 @@ def steps_fit(config: RunConfig, dataset: Dataset, device: torch.device) -> bool
         return False
     finally:
         trainer = made = None  # type: ignore[assignment]
-        _give_back()
+        give_back()
 
 
 def comes_from(package: str, error: BaseException) -> bool:
@@ -139,16 +140,10 @@ def comes_from(package: str, error: BaseException) -> bool:
 
 def let_go(error: BaseException) -> None:
     """What the functions that the error ended still hold, networks and activations above all."""
+    from repro.gpu import give_back
+
     behind: BaseException | None = error
     while behind is not None:
         traceback.clear_frames(behind.__traceback__)
         behind = behind.__cause__ or behind.__context__
-    _give_back()
-
-
-def _give_back() -> None:
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    give_back()

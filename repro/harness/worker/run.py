@@ -120,6 +120,9 @@ def work(path: Path) -> int:
         print(busy)
         return BUSY
     if code == DONE and not trains_only() and evaluation.missing(folder):
+        from repro.gpu import give_back
+
+        give_back()  # networks and activations of the training
         evaluation.evaluate(folder)
     return code
 
