@@ -15,7 +15,7 @@ enlarged, or shrunk by less than 1.3), the blur is a true Gaussian.
 from __future__ import annotations
 
 import math
-import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -28,12 +28,14 @@ from torch.nn import functional as F
 
 from repro.config.schema import GLOBAL_VIEWS, ViewsConfig
 from repro.data.views.draws import ROUNDS, Draws, Parameters, Plan, draw, plan
-from repro.data.views.kinds import normalise_, view_kinds
+from repro.data.views.kinds import View, normalise_, view_kinds
 from repro.data.views.transfer import constant, moved, moved_together
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL's and torchvision's
 SOLARISE_FROM = 128 / 255
 LARGEST_FUSED = 64  # pixels across, whose crops fit into the registers of a GPU's program
+SAMPLES = 16  # images on which Triton's kernels must agree with torch
+FAR = 1e-3  # of pixels that ought to be the same
 
 
 def make_views(images: Tensor, config: ViewsConfig, random: Generator) -> list[Tensor]:
@@ -50,17 +52,22 @@ def make_views(images: Tensor, config: ViewsConfig, random: Generator) -> list[T
         sizes.append(same[0].size)
         drawn.append(draw(same, batch, height, width, config, random))
     widest_sigma = config.blur_sigma[1]
-    if max(sizes) <= LARGEST_FUSED and _fuses(images.device):
-        return _fused(images, drawn, sizes, widest_sigma)
+    make = _by_triton if _fuses(images.device, tuple(sizes), widest_sigma) else _by_torch
+    return make(images, drawn, sizes, widest_sigma)
+
+
+def _by_torch(
+    images: Tensor, drawn: list[Draws], sizes: list[int], widest_sigma: float
+) -> list[Tensor]:
     plans = [plan(of, size, widest_sigma) for of, size in zip(drawn, sizes, strict=True)]
     pixels = images.float() / 255
     return [render(pixels, ready) for ready in _on_device(plans, images.device)]
 
 
-def _fused(
+def _by_triton(
     images: Tensor, drawn: list[Draws], sizes: list[int], widest_sigma: float
 ) -> list[Tensor]:
-    from repro.data.views import triton_views
+    from repro.data.views import triton_views  # Triton, which only CUDA machines have
 
     of_M = [triton_views.parameters(draws) for draws in drawn]
     there = torch.split(moved(torch.cat(of_M), images.device), [len(of) for of in of_M])
@@ -71,22 +78,32 @@ def _fused(
 
 
 @cache
-def _fuses(device: torch.device) -> bool:
-    """Whether `triton_views` works there: it needs CUDA, Triton and a C compiler."""
-    if device.type != "cuda" or find_spec("triton") is None:
+def _fuses(device: torch.device, sizes: tuple[int, ...], widest_sigma: float) -> bool:
+    if device.type != "cuda" or max(sizes) > LARGEST_FUSED or find_spec("triton") is None:
         return False
-    from repro.data.views import triton_views
-
-    try:
-        image = torch.zeros(1, 3, 8, 8, dtype=torch.uint8, device=device)
-        of_M = torch.zeros(1, triton_views.COLUMNS, device=device)
-        triton_views.render(image, of_M, size=8, widest_sigma=1.0)
-    except Exception as error:  # noqa: BLE001 - compilers fail in many ways, and torch can do it
-        reason = " ".join(str(error).split())[:200]
-        message = f"views are made by torch, Triton failed ({type(error).__name__}: {reason})"
-        print(message, file=sys.stderr)
-        return False
+    for size in sizes:
+        if reason := why_not_fused(device, size, widest_sigma):
+            warnings.warn(f"views of {size} pixels are made by torch: {reason}", stacklevel=2)
+            return False
     return True
+
+
+def why_not_fused(device: torch.device, size: int, widest_sigma: float) -> str:
+    """Why `triton_views` cannot be used here; empty where it makes the views that torch makes."""
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (SAMPLES, 3, size, size), generator=random)
+    every = View(size, scale=(0.4, 1.0), blur=0.5, solarise=0.5)
+    config = ViewsConfig(blur_sigma=(widest_sigma / 10, widest_sigma))
+    drawn = draw([every], SAMPLES, size, size, config, random)
+    given = images.to(device, torch.uint8), [drawn], [size], widest_sigma
+    try:
+        (ours,) = _by_triton(*given)
+    except Exception as error:  # noqa: BLE001 - whatever a compiler or a driver raises
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    (theirs,) = _by_torch(*given)
+    # A level within rounding of the threshold of solarisation may be on either side of it.
+    same = ((ours - theirs).abs() < FAR).float().mean()
+    return "" if float(same) > 0.99 else f"{1 - float(same):.1%} of its pixels are others"
 
 
 def _on_device(plans: list[Plan], device: torch.device) -> list[Plan]:

@@ -56,21 +56,28 @@ def test_two_kernels_make_the_views_that_many_operations_make(count, sides, chan
         assert float(((ours - theirs).abs() > 1e-4).float().mean()) < 2e-3
 
 
-def test_large_views_are_made_by_torch() -> None:
-    large = replace(SMALL, global_size=batched.LARGEST_FUSED + 1)
-    with mock.patch.object(batched, "_fuses", side_effect=AssertionError):
-        batched.make_views(photographs(1, 16, 16), large, generator(0, "views", 0))
+@pytest.mark.skipif(DEVICE.type == "cuda", reason="needs no GPU")
+def test_kernels_are_used_on_gpus_for_small_views_alone() -> None:
+    with mock.patch.object(batched, "why_not_fused", return_value=""):
+        fuses, card = batched._fuses.__wrapped__, torch.device("cuda", 0)
+        assert fuses(card, (64, 32), 1.0)
+        assert not fuses(card, (batched.LARGEST_FUSED + 1, 32), 1.0)
+        assert not fuses(torch.device("cpu"), (64, 32), 1.0)
 
 
-def test_where_triton_fails_views_are_made_by_torch(capsys: pytest.CaptureFixture[str]) -> None:
-    broken = mock.Mock(side_effect=RuntimeError("Failed to find C compiler"))
-    card = torch.device("cuda", 0)
-    batched._fuses.cache_clear()
-    with mock.patch.object(torch, "zeros", broken):
-        assert not batched._fuses(card)
-    assert "made by torch, Triton failed (RuntimeError: Failed to find C" in capsys.readouterr().err
-    batched._fuses.cache_clear()
-    assert not batched._fuses(torch.device("cpu"))
+def test_kernels_are_believed_where_they_make_the_views_that_torch_makes() -> None:
+    assert batched.why_not_fused(DEVICE, 8, 0.5) == ""
+    with mock.patch.object(triton_views, "render", return_value=torch.zeros((), device=DEVICE)):
+        assert "of its pixels are others" in batched.why_not_fused(DEVICE, 8, 0.5)
+    broken = RuntimeError("Failed to find C compiler.\nPlease specify one")
+    with mock.patch.object(triton_views, "render", side_effect=broken):
+        reason = batched.why_not_fused(DEVICE, 8, 0.5)
+        assert reason == "RuntimeError: Failed to find C compiler."
+    with (
+        mock.patch.object(batched, "why_not_fused", side_effect=["", reason]),
+        pytest.warns(UserWarning, match="views of 8 pixels are made by torch: RuntimeError"),
+    ):
+        assert not batched._fuses.__wrapped__(torch.device("cuda", 0), (16, 8), 0.5)
 
 
 COMPILE = """
