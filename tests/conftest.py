@@ -37,7 +37,7 @@ def pytest_configure() -> None:
     # Before torch is imported, here and in the processes that tests start.
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = "1"
-    if shutil.which("nvidia-smi") is None:
+    if shutil.which("nvidia-smi") is None and os.environ.get("REPRO_TEST_DEVICE") != "cuda":
         os.environ["TRITON_INTERPRET"] = "1"  # kernels of a GPU run here too, slowly
     assert all((Path(__file__).parent / name).exists() for name in SLOW), "SLOW names a lost file"
     settings.register_profile("shared cores", deadline=None)  # a busy machine is no mistake

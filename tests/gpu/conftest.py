@@ -31,7 +31,7 @@ if CHOSEN:
 
 
 # The most telling first, in case that time runs out.
-ORDER = ("golden", "steps", "parts", "evaluations", "one_rank", "runs", "compiled")
+ORDER = ("golden", "kernels", "steps", "parts", "evaluations", "one_rank", "runs", "compiled")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

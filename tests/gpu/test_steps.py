@@ -130,9 +130,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
             break
     checkpoint.save(tmp_path, first.state_dict())
     torch.manual_seed(12345)  # nothing may lean on the process's random state
-    second = Trainer(config, dataset, device)
     state = checkpoint.load(tmp_path)
     assert state is not None
+    second = Trainer(config, dataset, device, state)
     second.load_state_dict(state)
     seen += [without_time(event) for event in second.run()]
 
