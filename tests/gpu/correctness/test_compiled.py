@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from repro.config.schema import CodePath, Precision
-from tests.gpu.conftest import Figures
-from tests.gpu.test_parts import crops, distances, features_and_gradients, small_vit
+from tests.gpu.correctness.conftest import Figures
+from tests.gpu.correctness.test_parts import crops, distances, features_and_gradients, small_vit
 
 pytestmark = pytest.mark.gpu
 

@@ -19,7 +19,7 @@ from repro.harness.runs.failures import FailureKind, read_failure
 from repro.harness.runs.store import RunFolder, create_run
 from repro.train import Trainer
 from tests.conftest import MakeConfig
-from tests.gpu.conftest import Figures
+from tests.gpu.correctness.conftest import Figures
 from tests.harness.processes import train_command
 
 pytestmark = pytest.mark.gpu

@@ -7,7 +7,7 @@ import torch
 
 from repro.config.schema import CodePath, Precision
 from tests.fidelity.trajectory import GOLDEN, apart, losses_of, trainer_at_the_start
-from tests.gpu.conftest import Figures, allow_tf32
+from tests.gpu.correctness.conftest import Figures, allow_tf32
 
 pytestmark = pytest.mark.gpu
 

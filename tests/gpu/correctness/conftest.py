@@ -1,6 +1,6 @@
 """What a GPU computes, held to the CPU; run by `make gpu`, or with
 
-    REPRO_TEST_DEVICE=cuda pytest -m gpu -n 4 tests/gpu
+    REPRO_TEST_DEVICE=cuda pytest -m gpu -n 4 tests/gpu/correctness
 
 With REPRO_TEST_DEVICE=cpu the CPU is held to itself, which proves these tests where there is no
 GPU. Without the variable they are left out. What they measure is appended to the file that

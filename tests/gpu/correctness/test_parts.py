@@ -36,7 +36,7 @@ from repro.dino.queues import Queue
 from repro.dino.targets import Centre, sinkhorn_knopp
 from repro.dino.teachers import move_towards, relative_distance
 from repro.dino.vit import DinoViT
-from tests.gpu.conftest import Figures, far
+from tests.gpu.correctness.conftest import Figures, far
 
 pytestmark = pytest.mark.gpu
 

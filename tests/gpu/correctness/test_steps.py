@@ -21,7 +21,7 @@ from repro.harness.runs import checkpoint
 from repro.train import Event, Trainer
 from tests.conftest import MakeConfig
 from tests.fidelity.trajectory import trainer_at_the_start
-from tests.gpu.conftest import Figures
+from tests.gpu.correctness.conftest import Figures
 
 pytestmark = pytest.mark.gpu
 

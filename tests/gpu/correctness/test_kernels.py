@@ -17,8 +17,8 @@ from tests.dino.fast.test_fused_blocks import (  # noqa: F401  tests and their f
     test_the_loss_of_one_pass_is_that_of_the_walk_over_blocks,
     test_without_gradients_fused_blocks_keep_nothing_and_say_the_same,
 )
-from tests.gpu.conftest import Figures
-from tests.gpu.test_parts import (
+from tests.gpu.correctness.conftest import Figures
+from tests.gpu.correctness.test_parts import (
     assert_close,
     crops,
     distances,

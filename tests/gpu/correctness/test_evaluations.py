@@ -32,7 +32,7 @@ from repro.evals.linear import LinearSettings, linear_probe
 from repro.evals.logistic import logistic_accuracies
 from repro.evals.retrieval import THREE_SCALES, Setting, retrieval_protocol
 from repro.evals.video import Context, propagate, video_protocol
-from tests.gpu.conftest import Figures, far
+from tests.gpu.correctness.conftest import Figures, far
 
 pytestmark = pytest.mark.gpu
 

@@ -24,11 +24,11 @@ from repro.data.datasets import open_dataset
 from repro.errors import UserError
 from repro.harness.worker.ranks import free_port
 from repro.train import Trainer
-from tests.gpu.conftest import CHOSEN, Figures, far
+from tests.gpu.correctness.conftest import CHOSEN, Figures, far
 
 pytestmark = pytest.mark.gpu
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+EXPERIMENTS = Path(__file__).parents[3] / "experiments"
 SECONDS = 100
 COMMON: dict[str, Any] = {"optim.warmup_epochs": 0, "model.drop_path": 0.0, "eval.every_epochs": 2}
 METHODS: dict[str, dict[str, Any]] = {
@@ -59,7 +59,7 @@ class OneOfSeveral(int):
 def test_every_collective_of_a_world_of_one(device: torch.device, figures: Figures) -> None:
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     child = subprocess.run(
-        [sys.executable, "-m", "tests.gpu.test_one_rank", device.type],
+        [sys.executable, "-m", "tests.gpu.correctness.test_one_rank", device.type],
         env=os.environ | address | {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"},
         capture_output=True,
         text=True,
