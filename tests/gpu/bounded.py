@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-GRACE = 10.0  # seconds between being asked to stop and being killed, within the limit
+GRACE = (
+    14.0  # seconds between being asked to stop and being killed; pytest's workers take 10 of them
+)
 LAST_ROUNDS = 50  # looks at what is still alive after being killed, a tenth of a second apart
 LOG_BYTES = 2**20  # kept of the beginning and of the end of a command's output
 

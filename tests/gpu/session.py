@@ -26,7 +26,10 @@ from tests.gpu import bounded, outcomes
 from tests.gpu.carried import ROOT, bring_code_version, python_path
 
 LEAST = 5.0  # seconds; with less left a step is not begun
-OF_PYTEST = ["-m", "pytest", "-v", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=60"]
+OF_PYTEST = [
+    "-m", "pytest", "-v", "--durations=10", "-p", "no:cacheprovider",
+    "-o", "faulthandler_timeout=60",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
