@@ -3,8 +3,8 @@
 By itself a GPU gives each process its time in turns, and kernels of two processes never run
 together. MPS makes one process of them for the card. A pool starts a control daemon of its own,
 with folders of its own, which serves its workers alone and ends with it; no setting of the card is
-touched. Whether that works is seen by a short process that uses the GPU through it: in containers
-it often does not, and a run must never fail of it.
+touched. Whether that works is seen by two short processes that use the GPU through it: in
+containers it often does not, and a run must never fail of it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ CONTROL = "nvidia-cuda-mps-control"
 START_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
 PROBE_SECONDS = 20.0
-# A context, memory and something written to it, by the driver alone: torch would take seconds.
+# A context, memory and something written to it, often enough that two processes meet, by the driver
+# alone: torch would take seconds.
 PROBE = """
 import ctypes
 cuda = ctypes.CDLL("libcuda.so.1")
@@ -36,8 +37,10 @@ for call in (
     lambda: cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device),
     lambda: cuda.cuCtxSetCurrent(context),
     lambda: cuda.cuMemAlloc_v2(ctypes.byref(memory), ctypes.c_size_t(1 << 20)),
-    lambda: cuda.cuMemsetD8_v2(memory, ctypes.c_ubyte(1), ctypes.c_size_t(1 << 20)),
-    lambda: cuda.cuCtxSynchronize(),
+    *[
+        lambda: cuda.cuMemsetD8_v2(memory, ctypes.c_ubyte(1), ctypes.c_size_t(1 << 20)),
+        lambda: cuda.cuCtxSynchronize(),
+    ] * 2000,
 ):
     if code := call():
         raise SystemExit(f"the driver says {code}")
@@ -128,21 +131,29 @@ class Mps:
             time.sleep(0.1)
 
     def _probe(self) -> None:
-        """A process uses the GPU, and the daemon then has a server: it was really used."""
-        done = subprocess.run(
-            [sys.executable, "-c", PROBE],
-            env=os.environ | self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PROBE_SECONDS,
-            check=False,
-        )
-        if done.returncode:
-            words = done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"]
-            raise OSError(f"a process that tried it: {words[-1]}")
+        """Two processes use the GPU at a time, and the daemon then has a server: it was used."""
+        probes = [
+            subprocess.Popen(
+                [sys.executable, "-c", PROBE],
+                env=os.environ | self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        try:
+            for probe in probes:
+                _, said = probe.communicate(timeout=PROBE_SECONDS)
+                if probe.returncode:
+                    words = said.strip().splitlines() or [f"it ended with {probe.returncode}"]
+                    raise OSError(f"a process that tried it: {words[-1]}")
+        finally:
+            for probe in probes:
+                probe.kill()  # and not waited for: inside a driver that hangs it does not die
         if not self._ask("get_server_list").strip():
-            raise OSError("a process that tried it used the GPU without it")
+            raise OSError("processes that tried it used the GPU without it")
 
     def _ask(self, command: str) -> str:
         """Raises: subprocess.SubprocessError, if it does not answer."""

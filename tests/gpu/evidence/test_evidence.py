@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from repro.errors import UserError
+from repro.harness.local.display import ActiveRun
 from repro.harness.plan.plan import plan
 from repro.harness.runs.states import State
 from repro.harness.runs.store import RunFolder, create_run, find_runs
@@ -19,7 +20,7 @@ from tests.conftest import MakeConfig
 from tests.gpu.evidence import archive, training
 from tests.gpu.evidence.__main__ import collect
 from tests.gpu.evidence.archive import ARCHIVE, LAST, pack, parts_in, unpack
-from tests.gpu.evidence.training import ALL, GRIDS, runs_of, that_end_within
+from tests.gpu.evidence.training import ALL, GRIDS, at_a_time, runs_of, that_end_within
 from tests.harness.processes import train, wait_for
 
 MIB = 2**20
@@ -120,10 +121,26 @@ def test_what_is_damaged_or_not_what_it_says_does_not_come_home(
 
 def test_fewer_runs_share_the_card_where_so_many_would_not_end_in_time() -> None:
     assert that_end_within(100.0, [90.0, 300.0, 300.0]) == 0  # one ends: let it
-    assert that_end_within(100.0, [150.0, 150.0, 150.0]) == 2
-    assert that_end_within(100.0, [290.0, 290.0, 290.0]) == 1
-    assert that_end_within(100.0, [301.0, 310.0, 320.0]) == 0  # not even one alone
+    assert that_end_within(108.0, [150.0, 150.0, 150.0]) == 2
+    assert that_end_within(108.0, [290.0, 290.0, 290.0]) == 1
+    assert that_end_within(108.0, [301.0, 310.0, 320.0]) == 0  # not even one alone
     assert that_end_within(100.0, []) == 0
+
+
+def test_runs_that_stand_still_or_failed_together_are_tried_one_at_a_time(
+    begun: RunFolder,
+) -> None:
+    standing, moving = ActiveRun(begun), ActiveRun(begun)
+    moving.step = {"step": 3}
+    assert at_a_time([standing], training.STALLED - 1, 100.0, False) == ""
+    assert at_a_time([standing], training.STALLED + 1, 100.0, False) == "1"
+    assert at_a_time([standing, moving], training.STALLED + 1, 100.0, False) == ""
+    assert at_a_time([standing, moving], 1.0, 100.0, True) == "1"
+    for run in (standing, moving):  # ten minutes each
+        run.step, run.total, run.rate = {"step": 40}, 640, 1.0
+    assert at_a_time([standing, moving], training.TELLS + 1, 400.0, False) == "1"
+    assert at_a_time([standing, moving], training.TELLS - 1, 400.0, False) == ""
+    assert at_a_time([standing, moving], training.TELLS + 1, 600.0, False) == ""
 
 
 def test_what_decides_most_is_planned_first_and_every_row_once(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ GRIDS = ((FIGURES, 1), (ALL, 1), (ALL, 3))
 PATIENCE = 7.0  # seconds that runs may take to save; an evaluation that takes longer is given up
 STARTING = 8.0  # seconds from one submission to the next one's first step
 TELLS = 40.0  # seconds of a submission after which its speed tells when runs will end
+STALLED = 75.0  # seconds of a submission after which at least one run should have made a step
 
 
 class Submission:
@@ -60,31 +61,48 @@ def train(
     Args:
         pack: takes the finished runs, whenever one has joined them.
     """
-    packed = focused = 0
+    packed, fewer = 0, ""
     seen: dict[Path, ActiveRun] = {}
     for rows, seeds in GRIDS:
         if time.monotonic() >= end:
             return
         submission = Submission(rows, seeds, scale, workers)
         try:
-            while not submission.over and time.monotonic() < end:
+            while time.monotonic() < end:
                 time.sleep(0.5)
+                over = submission.over
                 done, others = runs_of(scale)
-                for folder in others:
-                    seen.setdefault(folder.path, ActiveRun(folder)).update(time.monotonic())
                 if len(done) > packed:
                     packed = len(done)
                     pack(done)
-                elif not (done or focused) and time.monotonic() - submission.begun > TELLS:
-                    lefts = [run.seconds_left for run in seen.values()]
-                    left = end - time.monotonic() - STARTING
-                    focused = that_end_within(left, [one for one in lefts if one is not None])
-                    if focused:
-                        print(f"not all will end in time: {focused} at a time", flush=True)
+                for folder in others:
+                    seen.setdefault(folder.path, ActiveRun(folder)).update(time.monotonic())
+                if not (done or fewer):
+                    waited, left = time.monotonic() - submission.begun, end - time.monotonic()
+                    fewer = at_a_time(list(seen.values()), waited, left, over)
+                    if fewer:
+                        print(f"continued {fewer} at a time", flush=True)
                         submission.stop()
-                        submission = Submission(rows, seeds, scale, str(focused))
+                        submission = Submission(rows, seeds, scale, fewer)
+                        continue
+                if over:
+                    break
         finally:
             submission.stop()
+
+
+def at_a_time(runs: Sequence[ActiveRun], waited: float, left: float, over: bool) -> str:
+    """How many runs at a time to go on with, while none is done yet; empty: as it is.
+
+    Args:
+        waited, left: seconds since the submission and until the end.
+        over: the submission has ended: whatever hindered its runs, sharing a card may have.
+    """
+    if over or (waited > STALLED and not any(run.step for run in runs)):
+        return "1"
+    lefts = [run.seconds_left for run in runs]
+    number = that_end_within(left, [one for one in lefts if one is not None])
+    return str(number) if number and waited > TELLS else ""
 
 
 def runs_of(scale: str) -> tuple[list[RunFolder], list[RunFolder]]:
@@ -102,4 +120,4 @@ def that_end_within(seconds: float, left: Sequence[float]) -> int:
     """
     if not left or min(left) <= seconds:
         return 0
-    return int(len(left) * seconds / min(left))
+    return int(len(left) * (seconds - STARTING) / min(left))

@@ -54,6 +54,7 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(card, "PROBE", USES)
     monkeypatch.setattr(card, "START_SECONDS", 1.0)
     monkeypatch.setattr(card, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr(card, "PROBE_SECONDS", 5.0)
     return program
 
 
@@ -84,8 +85,9 @@ def test_runs_that_share_a_card_use_a_daemon_of_the_pool_which_ends_with_it(daem
         ("#!/bin/sh\nsleep 60\n", USES, "timed out"),
         (DAEMON, "raise SystemExit('the driver says 805')", "tried it: the driver says 805"),
         (DAEMON, "", "used the GPU without it"),
+        (DAEMON, "import time; time.sleep(60)", "timed out"),
     ],
-    ids=["refuses", "deaf", "hangs", "unusable", "unused"],
+    ids=["refuses", "deaf", "hangs", "unusable", "unused", "stuck"],
 )
 def test_where_mps_does_not_work_runs_take_turns_and_nothing_is_left(
     script: str, probe: str, why: str, daemon: Path, monkeypatch: pytest.MonkeyPatch
@@ -150,6 +152,7 @@ def test_what_a_run_notes_of_its_machine_says_who_shared_the_gpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a card")
+    monkeypatch.setattr("repro.gpu.description", lambda _: {})
     assert "runs_a_gpu" not in environment("cuda")["hardware"]
     monkeypatch.setenv(*next(iter(variables.RUNS_A_GPU.holding(4).items())))
     monkeypatch.delenv("CUDA_MPS_PIPE_DIRECTORY", raising=False)
