@@ -7,6 +7,7 @@ know no bfloat16.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any
 from unittest import mock
 
@@ -25,6 +26,13 @@ pytest.importorskip("triton")  # torch brings it on Linux alone
 from repro.dino.fast import fused_blocks, triton_attention, triton_loss, triton_rows
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+# Of the versions tried (3.6 with torch 2.11, 3.9 with 2.15) the first reads arrays of one number as
+# Python's numbers, which numpy has refused since 2.4.
+NUMPY, TRITON = (tuple(map(int, version(n).split(".")[:2])) for n in ("numpy", "triton"))
+pytestmark = pytest.mark.skipif(
+    DEVICE.type == "cpu" and TRITON < (3, 9) and NUMPY >= (2, 4),
+    reason="Triton's interpreter of this version does not work with this numpy",
+)
 
 HALF = torch.bfloat16 if DEVICE.type == "cuda" else torch.float16
 CLOSE = {"rtol": 1e-2, "atol": 1e-2} if DEVICE.type == "cuda" else {"rtol": 2e-3, "atol": 2e-3}

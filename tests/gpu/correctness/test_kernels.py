@@ -8,6 +8,7 @@ import torch
 from repro.config.schema import CodePath, Precision
 from repro.dino.fast.choice import ROW_ATTENTION
 from repro.dino.fast.kernels import Kernels
+from tests.dino.fast import test_fused_blocks
 from tests.dino.fast.test_fused_blocks import (  # noqa: F401  tests and their fixture
     halves,
     test_a_sum_and_its_norm_are_torchs_with_their_gradients,
@@ -26,7 +27,7 @@ from tests.gpu.correctness.test_parts import (
     small_vit,
 )
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, test_fused_blocks.pytestmark]
 
 
 @pytest.mark.parametrize("drop_path", [0.0, 0.5])
