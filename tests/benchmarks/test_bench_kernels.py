@@ -139,18 +139,24 @@ def test_attention_as_chosen_here(benchmark: BenchmarkFixture, tokens: int, dtyp
     )  # fmt: skip
 
 
-def test_linear_layer_as_chosen_here(benchmark: BenchmarkFixture) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_linear_layer_as_chosen_here(benchmark: BenchmarkFixture, precision: str) -> None:
     use_threads()
-    kernel = kernels.LINEAR[choice.faster_linear(384) if not GPU else "torch"]
-    x = torch.randn(2048 if FULL else 64, 384, device=DEVICE, requires_grad=True)
-    weight = torch.randn(1536, 384, device=DEVICE, requires_grad=True)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    kernel = kernels.LINEAR[choice.faster_linear(dtype, 384) if not GPU else "torch"]
+
+    def leaf(*shape: int) -> Tensor:
+        return torch.randn(shape, device=DEVICE).to(dtype).requires_grad_()
+
+    x, weight, bias = leaf(2048 if FULL else 64, 384), leaf(1536, 384), leaf(1536)
+    gradient = torch.randn(len(x), 1536, device=DEVICE).to(dtype)
 
     def run(function: kernels.Linear) -> None:
-        function(x, weight, None).sum().backward()  # type: ignore[no-untyped-call]
+        torch.autograd.grad(function(x, weight, bias), (x, weight, bias), gradient)
 
-    operations = 3 * 2 * x.shape[0] * 384 * 1536
     compare(
-        benchmark, "linear layer, fp32, forward and backward", lambda: run(kernel),
-        baseline=Against("torch's own", lambda: run(linear)), operations=operations,
-        bytes=FP32 * 3 * (x.numel() + weight.numel() + x.shape[0] * 1536),
+        benchmark, f"linear layer, {precision}, forward and backward", lambda: run(kernel),
+        baseline=Against("torch's own", lambda: run(linear)),
+        operations=3 * 2 * x.shape[0] * 384 * 1536,
+        bytes=x.element_size() * 3 * (x.numel() + weight.numel() + gradient.numel()),
     )  # fmt: skip

@@ -91,7 +91,7 @@ def _add(x: Tensor, branch: Tensor, kept: Tensor | None, rate: float) -> Tensor:
     """The residual sum; a dropped sample keeps x, a kept one has its branch scaled up for it."""
     if kept is None:
         return x + branch
-    return torch.add(x, branch * kept.to(branch.dtype), alpha=1 / (1 - rate))
+    return torch.addcmul(x, branch, kept, value=1 / (1 - rate))
 
 
 def _rows(attended_MANW: Tensor) -> Tensor:

@@ -4,12 +4,13 @@ The reference path computes as the authors' code does, a resolution at a time. T
 same mathematics with other rounding (parity class B), and takes for every shape the implementation
 that was fastest on this machine (`choice`).
 
-- Linear layers in fp32 on CPUs: torch calls MKL, which on AMD processors leaves AVX-512 unused;
-  oneDNN, which torch carries too, is then twice as fast.
+- Linear layers on CPUs: in fp32 torch calls MKL, which on AMD processors leaves AVX-512 unused;
+  oneDNN, which torch carries too, is then twice as fast. In bfloat16 torch calls oneDNN, but adds
+  the bias before and sums its gradient, which cost an eighth of the layer.
 - Attention: torch's fused kernel never stores N x N weights, which pays on GPUs and for long
   sequences; on CPUs in bfloat16 plain matrix products are 3 to 8 times faster.
 
-Shapes: B samples, A heads, N tokens, W width of a head.
+Shapes: B samples, A heads, C heads of all samples, N tokens, W width of a head.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class OneDnnLinear(torch.autograd.Function):
-    """A linear layer and its gradients by oneDNN's fp32 product; rows [M, K], weight [N, K]."""
+    """A linear layer and its gradients by oneDNN's products; rows [M, K], weight [N, K]."""
 
     @staticmethod
     def forward(
@@ -44,20 +45,46 @@ class OneDnnLinear(torch.autograd.Function):
         x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
         needed = ctx.needs_input_grad  # type: ignore[attr-defined]
         rows_MN, rows_MK = gradient.flatten(0, -2), x.flatten(0, -2)
+        ones_1M = rows_MN.new_ones(1, len(rows_MN))  # a product is twice as fast as a sum
         return (
-            _product(gradient, weight.T, None) if needed[0] else None,
-            _product(rows_MN.T, rows_MK.T, None) if needed[1] else None,
-            rows_MN.sum(dim=0) if needed[2] else None,
+            _input_gradient(gradient, weight) if needed[0] else None,
+            _weight_gradient(rows_MN, rows_MK) if needed[1] else None,
+            (ones_1M @ rows_MN).squeeze(0) if needed[2] else None,
         )
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The bias is added while the product is written; torch writes it first and reads it again."""
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return product
 
 
+def _input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
+    half = gradient.dtype is torch.bfloat16  # whose products torch leaves to oneDNN anyway
+    return gradient @ weight if half else _product(gradient, weight.T, None)
+
+
+def _weight_gradient(rows_MN: Tensor, rows_MK: Tensor) -> Tensor:
+    if rows_MN.dtype is torch.bfloat16:
+        return rows_MN.T @ rows_MK
+    if rows_MN.shape[1] <= rows_MK.shape[1]:  # the left one is copied: the narrower
+        return _product(_transposed(rows_MN), rows_MK.T, None)
+    return _product(_transposed(rows_MK), rows_MN.T, None).T
+
+
+def _transposed(rows_MN: Tensor) -> Tensor:
+    """A contiguous copy, [N, M]; of a matrix torch makes it on a single core."""
+    if torch.get_num_threads() == 1:
+        return rows_MN.T.contiguous()
+    return rows_MN.unsqueeze(2).transpose(0, 1).contiguous().squeeze(2)
+
+
 def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    if torch.is_autocast_enabled("cpu") or x.dtype is not torch.float32 or x.device.type != "cpu":
+    if torch.is_autocast_enabled("cpu") and x.dtype in (torch.float32, torch.bfloat16):
+        half = torch.get_autocast_dtype("cpu")
+        x, weight = x.to(half), weight.to(half)
+        bias = None if bias is None else bias.to(half)
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16):
         return linear(x, weight, bias)
     result: Tensor = OneDnnLinear.apply(x, weight, bias)
     return result
@@ -68,9 +95,12 @@ def fused_attention(q_BANW: Tensor, k_BANW: Tensor, v_BANW: Tensor) -> Tensor:
 
 
 def plain_attention(q_BANW: Tensor, k_BANW: Tensor, v_BANW: Tensor) -> Tensor:
-    weights_BANN = (q_BANW * q_BANW.shape[-1] ** -0.5) @ k_BANW.transpose(-2, -1)
-    attended_BANW: Tensor = weights_BANN.softmax(dim=-1) @ v_BANW
-    return attended_BANW
+    q_CNW, k_CNW, v_CNW = (t.flatten(0, 1) for t in (q_BANW, k_BANW, v_BANW))
+    nothing = q_CNW.new_empty(1, 1, 1)  # what baddbmm adds 0 times: it scales while it writes
+    scale = q_BANW.shape[-1] ** -0.5
+    weights_CNN = torch.baddbmm(nothing, q_CNW, k_CNW.transpose(1, 2), beta=0, alpha=scale)
+    attended_CNW = weights_CNN.softmax(dim=-1) @ v_CNW
+    return attended_CNW.view(q_BANW.shape)
 
 
 LINEAR: dict[str, Linear] = {"torch": linear, "onednn": onednn_linear}
@@ -86,6 +116,7 @@ class Kernels:
 
     path: CodePath = CodePath.reference
     linear_name: str = "torch"
+    half_linear_name: str = "torch"  # in bfloat16
     attention_names: Mapping[tuple[torch.dtype, int], str] = field(default_factory=dict)
     # Where blocks are fused (bfloat16 on CUDA): attention on rows by tokens, "rows" or "flash".
     row_attention: Mapping[int, str] = field(default_factory=dict)
@@ -102,9 +133,9 @@ class Kernels:
         half = torch.is_autocast_enabled(x.device.type)
         return half and bool(self.row_attention) and all(n in self.row_attention for n in tokens)
 
-    @property
-    def linear(self) -> Linear:
-        return LINEAR[self.linear_name]
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        half = x.dtype is torch.bfloat16 or torch.is_autocast_enabled(x.device.type)
+        return LINEAR[self.half_linear_name if half else self.linear_name](x, weight, bias)
 
     def attention(self, q_BANW: Tensor, k_BANW: Tensor, v_BANW: Tensor) -> Tensor:
         name = self.attention_names.get((k_BANW.dtype, k_BANW.shape[-2]), "fused")
@@ -119,6 +150,7 @@ class Kernels:
         return {
             "path": self.path.value,
             "linear": self.linear_name,
+            "half_linear": self.half_linear_name,
             "attention": attention,
             "row_attention": {f"{n} tokens": name for n, name in self.row_attention.items()},
             "not_fused": self.not_fused,

@@ -21,7 +21,7 @@ from repro.dino.vit import DinoViT, patchify
 from repro.train import Trainer
 
 CPU = torch.device("cpu")
-FAST = Kernels(CodePath.fast, "onednn", {(torch.float32, 5): "plain"})
+FAST = Kernels(CodePath.fast, "onednn", "onednn", {(torch.float32, 5): "plain"})
 
 
 def gradients(call: Callable[..., Tensor], *inputs: Tensor | None) -> list[Tensor]:
@@ -46,11 +46,45 @@ def test_onednns_linear_layer_has_torchs_values_and_gradients(
     torch.testing.assert_close(ours, theirs)
 
 
-def test_onednns_linear_layer_leaves_half_precision_to_torch() -> None:
-    x, weight = torch.randn(4, 8), torch.randn(3, 8)
+def test_onednns_linear_layer_under_autocast_is_torchs_to_the_rounding_of_sums() -> None:
+    inputs = torch.randn(3, 40, 24), torch.randn(16, 24), torch.randn(16)
     with torch.autocast("cpu", torch.bfloat16):
-        assert kernels.onednn_linear(x, weight).dtype is torch.bfloat16
+        ours, theirs = (gradients(kernels.LINEAR[name], *inputs) for name in ("onednn", "torch"))
+    assert [t.dtype for t in ours] == [t.dtype for t in theirs]
+    assert ours[0].dtype is torch.bfloat16
+    torch.testing.assert_close(ours, theirs, rtol=2**-7, atol=2**-7)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("wide", [4, 24])
+def test_onednns_gradients_do_not_depend_on_which_side_is_copied(wide: int, threads: int) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        inputs = torch.randn(30, 12), torch.randn(wide, 12), torch.randn(wide)
+        found = [gradients(kernels.LINEAR[name], *inputs) for name in ("onednn", "torch")]
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(*found)
+
+
+def test_onednns_linear_layer_leaves_other_types_to_torch() -> None:
+    x, weight = torch.randn(4, 8), torch.randn(3, 8)
     assert kernels.onednn_linear(x.double(), weight.double()).dtype is torch.float64
+    with torch.autocast("cpu", torch.float16):
+        assert kernels.onednn_linear(x, weight).dtype is torch.float16
+
+
+def test_a_layer_runs_on_the_kernel_of_its_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    for name in ("torch", "onednn"):
+        monkeypatch.setitem(kernels.LINEAR, name, lambda *_, name=name: ran.append(name))
+    x, chosen = torch.randn(2, 4), Kernels(CodePath.fast, "torch", "onednn")
+    chosen.linear(x, x, None)
+    chosen.linear(x.bfloat16(), x.bfloat16(), None)
+    with torch.autocast("cpu", torch.bfloat16):
+        chosen.linear(x, x, None)
+    assert ran == ["torch", "onednn", "onednn"]
 
 
 @pytest.mark.parametrize("queries", [1, 6])
