@@ -134,7 +134,7 @@ class Kernels:
         return half and bool(self.row_attention) and all(n in self.row_attention for n in tokens)
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        half = x.dtype is torch.bfloat16 or torch.is_autocast_enabled(x.device.type)
+        half = x.dtype is torch.bfloat16 or (x.is_cpu and torch.is_autocast_enabled("cpu"))
         return LINEAR[self.half_linear_name if half else self.linear_name](x, weight, bias)
 
     def attention(self, q_BANW: Tensor, k_BANW: Tensor, v_BANW: Tensor) -> Tensor:
