@@ -95,3 +95,11 @@ def test_the_version_is_that_of_the_package_with_the_commit_of_a_checkout(
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     expected = f"repro {repro.__version__}" + (f" ({commit})" if commit else "")
     assert done.stdout == f"{expected}\n"
+
+
+def test_workers_are_a_number_or_chosen_by_the_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = build_parser()[0]
+    told = [["submit", "T7", *more] for more in ([], ["--workers", "3"], ["--workers", "auto"])]
+    assert [parser.parse_args(words).workers for words in told] == [None, 3, 0]
+    assert main(["submit", "T7", "--workers", "0"]) == 2
+    assert "--workers: 0 must be at least 1" in capsys.readouterr().err

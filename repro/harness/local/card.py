@@ -9,6 +9,7 @@ containers it often does not, and a run must never fail of it.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -22,6 +23,8 @@ from contextlib import contextmanager, suppress
 from repro.harness.runs import variables
 
 CONTROL = "nvidia-cuda-mps-control"
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
 START_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
 PROBE_SECONDS = 20.0
@@ -71,6 +74,11 @@ def shared_cards(runs_a_gpu: int, say: Callable[[str], None]) -> Iterator[Mappin
         mps.close()
 
 
+def _end_with_parent() -> None:
+    """Also of a pool that was killed no daemon is left."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
 class Mps:
     """A control daemon that has been seen to work.
 
@@ -81,7 +89,7 @@ class Mps:
 
     def __init__(self) -> None:
         program = shutil.which(CONTROL)
-        if program is None:
+        if program is None or not sys.platform.startswith("linux"):
             raise OSError(f"no {CONTROL} here")
         self.program = program
         self.folder = tempfile.mkdtemp(prefix="repro-mps-")
@@ -99,6 +107,7 @@ class Mps:
             stderr=subprocess.DEVNULL,
             env=self.daemon_environment,
             start_new_session=True,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509  it calls the kernel once, by what is loaded
         )
         try:
             self._wait_until_it_answers()

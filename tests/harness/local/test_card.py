@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,27 @@ def test_runs_that_share_a_card_use_a_daemon_of_the_pool_which_ends_with_it(daem
     assert said == ["3 runs a GPU, side by side (MPS)"]
     wait_for(lambda: not is_alive(pid), "the daemon to end")
     assert not folder.exists()
+
+
+KILLED = """
+import os, signal
+from repro.harness.local import card
+card.PROBE = os.environ["PROBE"]
+with card.shared_cards(2, print) as shared:
+    print(shared["CUDA_MPS_PIPE_DIRECTORY"], flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_daemon_of_a_killed_pool_ends(daemon: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROBE", USES)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED], capture_output=True, text=True, check=False
+    )
+    folder = Path(done.stdout.splitlines()[-1])
+    pid = int((folder / "daemon").read_text())
+    wait_for(lambda: not is_alive(pid), "the daemon to end")
+    shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize(
