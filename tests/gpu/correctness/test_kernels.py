@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from repro.config.schema import CodePath, Precision
+from repro.data.views import batched
+from repro.dino.fast import checked, loss
 from repro.dino.fast.choice import ROW_ATTENTION
 from repro.dino.fast.kernels import Kernels
 from tests.dino.fast import test_fused_blocks
@@ -28,6 +30,39 @@ from tests.gpu.correctness.test_parts import (
 )
 
 pytestmark = [pytest.mark.gpu, test_fused_blocks.pytestmark]
+
+
+SHAPES = {  # width, heads and tokens of the scales
+    "paper, ViT-B": (768, 12, (197, 37)),
+    "paper, ViT-S": (384, 6, (197, 37)),
+    "gpu": (192, 3, (65, 17)),
+    "laptop": (128, 4, (17, 5)),
+    "smoke": (32, 2, (17, 5)),
+}
+
+
+@pytest.mark.parametrize("name", ROW_ATTENTION)
+@pytest.mark.parametrize("scale", SHAPES)
+def test_fused_blocks_are_believed_here(scale: str, name: str, cuda: torch.device) -> None:
+    width, heads, tokens = SHAPES[scale]
+    assert checked.why_not_fused(width, heads, dict.fromkeys(tokens, name), cuda) == ""
+
+
+def test_the_kernel_of_the_loss_is_believed_here(cuda: torch.device) -> None:
+    assert checked.why_losses_differ(loss.block_by_block, loss.on_gpu, cuda) == ""
+
+
+@pytest.mark.parametrize(("size", "widest_sigma"), [(64, 1.0), (32, 1.0), (32, 0.5), (16, 0.5)])
+def test_views_of_small_images_are_believed_here(
+    size: int, widest_sigma: float, cuda: torch.device
+) -> None:
+    assert batched.why_not_fused(cuda, size, widest_sigma) == ""
+
+
+def test_a_run_in_half_precision_has_fused_blocks(cuda: torch.device, figures: Figures) -> None:
+    chosen = small_vit(CodePath.fast, Precision.bf16, cuda, 0.0).kernels
+    figures |= chosen.words()
+    assert set(chosen.row_attention) == {197, 37}
 
 
 @pytest.mark.parametrize("drop_path", [0.0, 0.5])
