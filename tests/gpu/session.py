@@ -27,8 +27,8 @@ from tests.gpu.carried import ROOT, bring_code_version, python_path
 
 LEAST = 5.0  # seconds; with less left a step is not begun
 OF_PYTEST = [
-    "-m", "pytest", "-v", "--durations=10", "-p", "no:cacheprovider",
-    "-o", "faulthandler_timeout=60",
+    "-m", "pytest", "-v", "--durations=10", "-p", "no:cacheprovider", "-p", "xdist.plugin",
+    "-p", "tests.gpu.at_once", "-o", "faulthandler_timeout=60",
 ]  # fmt: skip
 
 
@@ -61,7 +61,8 @@ class Asked:
 
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: sys.exit(1))
     begun = time.monotonic()
     try:
         asked = read_environment()
@@ -133,7 +134,11 @@ def all_steps(asked: Asked) -> list[Step]:
             "correctness",
             120,
             [*OF_PYTEST, "-m", "gpu", "-n", str(processes), "--maxschedchunk=1", "tests/gpu"],
-            {"REPRO_TEST_DEVICE": asked.device, "GPU_FIGURES": str(figures)},
+            {
+                "REPRO_TEST_DEVICE": asked.device,
+                "GPU_FIGURES": str(figures),
+                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # whatever else this Python has
+            },
             outcomes.of_correctness(figures),
             signal.SIGINT,  # on which pytest tells what failed so far
         ),
