@@ -36,7 +36,6 @@ SHAPES = {  # width, heads and tokens of the scales
     "paper, ViT-B": (768, 12, (197, 37)),
     "paper, ViT-S": (384, 6, (197, 37)),
     "gpu": (192, 3, (65, 17)),
-    "laptop": (128, 4, (17, 5)),
     "smoke": (32, 2, (17, 5)),
 }
 

@@ -41,6 +41,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "parts": {"resources.accumulate": 2},
     "resnet": {"model": "resnet_laptop", "preset": "resnet_small"},
 }
+UNSTEADY = (
+    "byol",
+    "resnet",
+)  # after seven updates a millionth of the first weights is a thousandth
 EACH = pytest.mark.parametrize("name", METHODS)
 # A queue that fills and wraps within the run, a first step that already moves.
 COMMON: dict[str, Any] = {"queue.size": 96, "optim.warmup_epochs": 0, "model.drop_path": 0.0}
@@ -97,7 +101,7 @@ def test_a_method_has_the_losses_of_the_cpu_and_nearly_those_in_bfloat16(
         assert figures["first_step_in_bf16"] < 0.05
         assert all(map(math.isfinite, half))
     assert differences[0] < 1e-4
-    assert max(differences) < 1e-2  # what rounding has become after seven updates
+    assert max(differences) < (0.1 if name in UNSTEADY else 1e-3)
     assert waited.total() < 2 * 60  # nothing waits for every tensor or image
 
 
