@@ -18,7 +18,7 @@ FIGURES, ALL = (
     ("F7:both,centering,sharpening", "F6R", "T7"),
 )
 # Rows and seeds, what decides most first. Table 7 asks the runs that it shares for linear probes,
-# which take half as long as their training: not before the figures are whole.
+# which take time: not before the figures are whole.
 GRIDS = ((FIGURES, 1), (ALL, 1), (ALL, 3))
 PATIENCE = 7.0  # seconds that runs may take to save; an evaluation that takes longer is given up
 STARTING = 8.0  # seconds from one submission to the next one's first step
