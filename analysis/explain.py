@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from analysis.evidence.evidence import Evidence, load_evidence
+from analysis.evidence.evidence import Evidence, load_evidence, tell
 from analysis.evidence.rows import PAPER, MeasuredRow, once
 from analysis.evidence.stats import mean_interval
 from analysis.verdicts.cells import CellVerdict, column_spread, judge_cells
@@ -42,12 +42,12 @@ def explain(address: str, scale: str) -> dict[str, Any]:
     """
     if address.startswith(CLAIM):
         claim_named(address, Evidence(PAPER, {}))  # a mistake is said before records are read
-        return Explainer(load_evidence(scale)).claim(address)
+        return Explainer(tell(load_evidence(scale))).claim(address)
     try:
         cell = Address.of_cell(address)
     except UserError as error:
         raise UserError(f"{error} (or a claim: C.T7.1)") from None
-    return Explainer(load_evidence(scale)).cell(cell)
+    return Explainer(tell(load_evidence(scale))).cell(cell)
 
 
 def claim_named(name: str, evidence: Evidence) -> tuple[Experiment, Claim]:

@@ -97,7 +97,9 @@ def believe(found: Found, scale: str) -> Believed:
             refused.append(Refusal(candidate.where, run.id, why))
         else:
             sound.append(candidate)
-    doubtful = {one.where: why for group, why in _told_twice(sound) for one in group}
+    doubtful: dict[str, str] = {}
+    for group, why in _told_twice(sound):
+        doubtful = {one.where: why for one in group} | doubtful
     refused += [
         Refusal(one.where, one.line.id, doubtful[one.where])
         for one in sound
@@ -154,7 +156,7 @@ def _against_its_run(made: PublishedEvaluation, run: Record | None, scale: str) 
         return
     steps = run.counts.steps or _steps_seen(run)
     if made.step is None or (steps and made.step != steps):
-        yield f"it is of step {made.step}, the last one is {steps}"
+        yield f"it is of step {made.step}, the last is {steps}"
     yield from _against_request(made, scale)
     yield from of_metrics(made.metrics, run.counts.test_images)
 
@@ -185,7 +187,7 @@ def _against_request(made: PublishedEvaluation, scale: str) -> Iterator[str]:
     differ = {key: (said.get(key), value) for key, value in asked.items() if said.get(key) != value}
     differ |= {k: (settings[k], v) for k, v in wanted.items() if k in settings and settings[k] != v}
     for key, (ours, its) in differ.items():
-        yield f"{key} is {ours}, columns ask for {its}"
+        yield f"{key} is {ours or 'none'}, columns ask for {its or 'none'}"
 
 
 @cache

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+
+import msgspec
 
 from analysis.evidence.believed import Believed, believe, found_in_files, found_in_runs
 from analysis.evidence.rows import Cell, MeasuredRow, once
@@ -15,6 +18,7 @@ from repro.harness.experiments.experiment import Experiment, Metric, Row, load
 from repro.harness.experiments.folders import experiments_dir, results_dir
 from repro.harness.runs.published import Refusal
 from repro.harness.runs.records import Record, with_evaluations
+from repro.terminal import count
 
 
 def published_dir(scale: str) -> Path:
@@ -32,6 +36,48 @@ class Evidence:
     @cached_property
     def seeds(self) -> list[int]:
         return sorted({run.seed for run in self.records.values()})
+
+    @property
+    def faults(self) -> list[Refusal]:
+        """What was refused although it was meant to be evidence."""
+        return [refusal for refusal in self.refused if not refusal.expected]
+
+    @cached_property
+    def absent(self) -> list[str]:
+        """Numbers that were not finite: they have no part in any mean."""
+        return [
+            f"{key} of {run.slug}"
+            for run in self.records.values()
+            for key, value in run.metrics.items()
+            if value is None
+        ]
+
+    @cached_property
+    def committed(self) -> Evidence:
+        """What committed code has made: on nothing else can a claim rest."""
+        records = {i: _of_committed_code(run) for i, run in self.records.items()}
+        if all(records[i] is run for i, run in self.records.items()):
+            return self
+        return replace(self, records={i: run for i, run in records.items() if run})
+
+    def remarks(self, verbose: bool = False) -> list[str]:
+        """What has no part in it, for people: counted, the first named, or all."""
+        lines = []
+        if self.refused:
+            pilots = len(self.refused) - len(self.faults)
+            of_them = f", {pilots} of them pilots" if pilots else ""
+            first = "" if verbose or not self.faults else f": {self.faults[0]}"
+            lines.append(f"{count(len(self.refused), 'record')} refused{of_them}{first}")
+            lines += [f"  {refusal}" for refusal in self.refused if verbose]
+        if self.absent:
+            named = self.absent if verbose else self.absent[:1]
+            more = "" if len(named) == len(self.absent) else " and others"
+            absent = count(len(self.absent), "number")
+            lines.append(f"{absent} absent, being not finite: {', '.join(named)}{more}")
+        if uncommitted := len(self.records) - len(self.committed.records):
+            runs = count(uncommitted, "run")
+            lines.append(f"{runs} of uncommitted code: no claim rests on them")
+        return lines
 
     @cached_property
     def _rows(self) -> dict[tuple[Path, str], MeasuredRow]:
@@ -82,6 +128,27 @@ class Evidence:
         if isinstance(address, str):
             address = Address.of_cell(address)
         return self.row(address).cell(address.metric)
+
+
+def _of_committed_code(run: Record) -> Record | None:
+    """The record itself where nothing of it was made otherwise."""
+    if not run.env.committed:
+        return None
+    others = [made for made in run.evaluations.values() if not made.env.committed]
+    if not others:
+        return run
+    lost = {key for made in others for key in made.metrics}
+    metrics = {key: value for key, value in run.metrics.items() if key not in lost}
+    kept = {name: made for name, made in run.evaluations.items() if made.env.committed}
+    return msgspec.structs.replace(run, metrics=metrics, evaluations=kept)
+
+
+def tell(evidence: Evidence) -> Evidence:
+    """Say on standard error what was refused that should not have been, and what is absent."""
+    if evidence.faults or evidence.absent:
+        for line in evidence.remarks():
+            print(line, file=sys.stderr)
+    return evidence
 
 
 def load_evidence(scale: str, published_only: bool = False) -> Evidence:

@@ -17,7 +17,7 @@ from typing import cast
 
 from matplotlib.figure import Figure
 
-from analysis.evidence.evidence import Evidence, load_evidence
+from analysis.evidence.evidence import Evidence, load_evidence, tell
 from analysis.evidence.side_by_side import side_by_side
 from analysis.figures.parity import Point, draw_parity, parity_points
 from analysis.figures.runs import draw_runs, find_shown
@@ -43,7 +43,7 @@ def draw(names: Sequence[str], scale: str, formats: Sequence[str]) -> Iterator[s
     if names[:1] == [COLLAPSE]:
         yield from _draw_runs(names[1:], formats)
         return
-    evidence = load_evidence(scale)
+    evidence = tell(load_evidence(scale))
     folder = results_dir() / "figures" / scale
     everything = "all" in names
     if everything and not evidence.records:

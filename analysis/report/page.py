@@ -11,7 +11,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from analysis.evidence.evidence import load_evidence
+from analysis.evidence.evidence import load_evidence, tell
 from analysis.explain import Explainer
 from analysis.figures.scorecard import MARKS
 from analysis.report.cells import embedded, panels
@@ -48,7 +48,7 @@ def render(scale: str) -> str:
     Raises:
         UserError: no such scale.
     """
-    explainer = Explainer(load_evidence(scale))
+    explainer = Explainer(tell(load_evidence(scale)))
     sections = sections_of(explainer.evidence)
     claims = [claim for section in sections for claim in section.claims]
     runs = all_runs(sections, explainer.evidence)

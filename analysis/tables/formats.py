@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.evidence.evidence import load_evidence
+from analysis.evidence.evidence import load_evidence, tell
 from analysis.tables.table import Heading, Line, Printed, build
 from analysis.verdicts.checklist import verdict_table
 from analysis.verdicts.verdict import Outcome
@@ -212,5 +212,5 @@ def render_tables(ids: list[str], scale: str, fmt: str) -> list[str]:
 
     if fmt not in FORMATS:
         raise UserError(f"--format {fmt}: no such table format; nearest: {nearest(fmt, FORMATS)}")
-    evidence = load_evidence(scale)
+    evidence = tell(load_evidence(scale))
     return [write(build(evidence.experiment(name), evidence), fmt) for name in ids]

@@ -77,7 +77,15 @@ def check(ids: Sequence[str], scale: str, on: str = "ours") -> list[ClaimVerdict
     """
     if on not in ("ours", "reported"):
         raise UserError(f"--on {on}: choose ours or reported")
-    evidence = Evidence(PAPER, {}) if on == "reported" else load_evidence(scale)
+    return judge(ids, Evidence(PAPER, {}) if on == "reported" else load_evidence(scale), on)
+
+
+def judge(ids: Sequence[str], evidence: Evidence, on: str = "ours") -> list[ClaimVerdict]:
+    """The same on evidence that is there.
+
+    Raises:
+        UserError: an unknown experiment.
+    """
     judge_all = judge_reported if on == "reported" else judge_ours
     return [v for experiment, _ in select(ids) for v in judge_all(experiment, evidence)]
 
@@ -99,6 +107,8 @@ def judge_reported(experiment: Experiment, evidence: Evidence) -> list[ClaimVerd
 
 def judge_ours(experiment: Experiment, evidence: Evidence) -> list[ClaimVerdict]:
     """Every claim of one experiment on our records, with Holm over the claims that were tested."""
+    if evidence.scale != SMOKE:
+        evidence = evidence.committed
     whole = {claim.id: parts_of(claim.body, evidence) for claim in experiment.claims}
     parts = {name: _measured(its) for name, its in whole.items()}
     p_values = {name: claim_p(its) for name, its in parts.items() if _tested(its)}

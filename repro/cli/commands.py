@@ -31,6 +31,7 @@ TABLE = (
     "results.explain",
     "results.report",
     "results.publish",
+    "results.verify",
     "machine.doctor",
     "machine.gc",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 from repro.cli.exit_codes import FINE, NEGATIVE
@@ -11,6 +12,7 @@ from repro.cli.options import add_json, add_scale, experiments_of
 
 HELP = "verdicts on the paper's claims; exit code 1 if one is contradicted"
 EXAMPLE = "repro check F7 --json"
+PAPER = "paper"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -26,16 +28,24 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from analysis.evidence.evidence import Evidence, load_evidence
     from analysis.verdicts.checklist import print_checklist, write_junit
-    from analysis.verdicts.claims import check
+    from analysis.verdicts.claims import judge
     from repro.terminal import print_json
 
-    verdicts = check(experiments_of(arguments.ids or ["all"]), arguments.scale, arguments.on)
+    ids, ours = experiments_of(arguments.ids or ["all"]), arguments.on == "ours"
+    evidence = load_evidence(arguments.scale) if ours else Evidence(PAPER, {})
+    verdicts = judge(ids, evidence, arguments.on)
     if arguments.junit:
         write_junit(verdicts, Path(arguments.junit))
     if arguments.json:
         summary = Counter(str(verdict.verdict) for verdict in verdicts)
-        print_json({"claims": [verdict.as_json() for verdict in verdicts], "summary": summary})
+        refused = [asdict(refusal) for refusal in evidence.refused]
+        claims = [verdict.as_json() for verdict in verdicts]
+        absent = evidence.absent
+        print_json({"claims": claims, "summary": summary, "refused": refused, "absent": absent})
     else:
         print_checklist(verdicts, arguments.verbose)
+        for line in evidence.remarks(arguments.verbose):
+            print(line)
     return NEGATIVE if any(verdict.holds is False for verdict in verdicts) else FINE

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from statistics import median
 
 from repro.config.schema import GLOBAL_VIEWS, HeadConfig, ModelConfig, OptimiserName, RunConfig
+from repro.errors import UserError
 from repro.harness.experiments.experiment import Row, load, row_config
 from repro.harness.runs.published import readable
 from repro.harness.runs.records import Hardware, environment_of
@@ -186,15 +188,17 @@ def _finished(scale: str, results: Path) -> Iterable[tuple[float | None, float |
         if record.env.hardware is None:
             continue
         config = partial(from_plain, record.config, f"{published}: {record.id}")
-        done = _work_of_run(record.id, config)
-        yield done, record.times.wall_seconds, record.env.hardware
+        with suppress(UserError):  # a config of other code
+            done = _work_of_run(record.id, config)
+            yield done, record.times.wall_seconds, record.env.hardware
     for folder in find_runs(results / "runs"):
-        result, env = folder.result(), environment_of(folder)
-        if folder.id in seen or result is None or env.hardware is None:
-            continue
-        if folder.read_run().scale == scale:
-            done = _work_of_run(folder.id, folder.config)
-            yield done, result["wall_seconds"], env.hardware
+        with suppress(UserError):  # a damaged folder tells nothing; others do
+            result, env = folder.result(), environment_of(folder)
+            if folder.id in seen or result is None or env.hardware is None:
+                continue
+            if folder.read_run().scale == scale:
+                done = _work_of_run(folder.id, folder.config)
+                yield done, result["wall_seconds"], env.hardware
 
 
 def _work_of_run(name: str, config: Callable[[], RunConfig]) -> float | None:

@@ -61,6 +61,21 @@ CURVES = {
     "curves.eval": "`epoch`, `knn`, `student_knn` at each evaluation; epoch 0 is the initial "
     "network",
 }
+SEAL = {
+    "previous": "digest of the line before; empty in the first",
+    "digest": 'sha256 of the line\'s own bytes before `, "digest"`: see below',
+}
+SEALS = """# Seals
+
+A line ends with `previous` and `digest`, so that a line that was edited, added, moved or removed by
+hand shows; the last digests stand in the folder's README.md. `repro verify` computes them anew, and
+so does a shell:
+
+    head -1 records.jsonl | tr -d '\\n' | sed 's/, "digest": "[0-9a-f]*"}$//' | sha256sum
+
+Files that were published before there were seals have neither key. They are read as before; the
+next `repro publish` seals them, or `python -m repro.harness.runs.seal FILE`.
+"""
 RECORDS = """# One line of records.jsonl: one finished run
 
 {}
@@ -80,11 +95,12 @@ the benchmark's own definition. All are percent unless said otherwise.
 
 def page() -> str:
     """The whole page, as Markdown."""
+    sealed = [_line([key], what) for key, what in SEAL.items()]
     records, evaluations = (
-        "\n".join(["| key | what it holds |", "| --- | --- |", *_lines(kind, metrics)])
+        "\n".join(["| key | what it holds |", "| --- | --- |", *_lines(kind, metrics), *sealed])
         for kind, metrics in ((Record, MEASURED), (PublishedEvaluation, EVALUATED))
     )
-    return f"{RECORDS.format(records)}\n{EVALUATIONS.format(evaluations)}"
+    return f"{RECORDS.format(records)}\n{EVALUATIONS.format(evaluations)}\n{SEALS}"
 
 
 def _lines(kind: type[Struct], metrics: Mapping[tuple[str, ...], str]) -> Iterator[str]:

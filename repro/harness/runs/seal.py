@@ -137,15 +137,14 @@ def _seal_of(line: bytes) -> re.Match[bytes] | None:
     return _SEAL.search(line[-_LENGTH:])
 
 
-def main(files: Sequence[str]) -> int:
+def main(files: Sequence[str]) -> None:
     for name in files:
         path = Path(name)
         done = seal_file(path)
         lines = lines_of(path)
         what = "sealed" if done else "sealed before"
         print(f"{path}: {len(lines)} lines {what}, the last digest {last_digest(lines)}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])

@@ -92,7 +92,7 @@ class RunFolder:
         return self.path.name.rpartition("-")[0]
 
     def config(self) -> RunConfig:
-        """Raises: UserError if config.yaml is missing or no longer fits the schema."""
+        """Raises: UserError if config.yaml is missing, no longer fits the schema or was edited."""
         import yaml
 
         from repro.config.compose import from_plain
@@ -102,7 +102,13 @@ class RunFolder:
             values = yaml.safe_load(file.read_text())
         except FileNotFoundError:
             raise UserError(f"{file}: missing; remove this folder and submit again") from None
-        return from_plain(values, str(file))
+        config = from_plain(values, str(file))
+        if _FOLDER_NAME.fullmatch(self.path.name) and (described := run_id(config)) != self.id:
+            raise UserError(
+                f"{file}: edited: it describes the run {described}, its folder is that of "
+                f"{self.id}; put back what was there, or remove the folder and submit again"
+            )
+        return config
 
     def read_run(self) -> RunInfo:
         """Raises: UserError if run.json is damaged."""

@@ -1,0 +1,119 @@
+"""`repro verify`: what was changed by hand in a published folder is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from analysis.publish import LINES, rebuild
+from analysis.verify import verify
+from repro.cli.parser import main
+from repro.errors import UserError
+from repro.harness.runs.seal import lines_of, sealed
+
+PUBLISHED = Path(__file__).parents[2] / "results" / "published" / "laptop"
+
+
+@pytest.fixture
+def copied(results: Path) -> Path:
+    """The published folder, in which somebody edits; figures are left out."""
+    folder = results / "published" / "laptop"
+    kept = shutil.ignore_patterns("*.png", "*.svg")
+    shutil.copytree(PUBLISHED, folder, ignore=kept)
+    return folder
+
+
+def wrong(scale: str = "laptop") -> list[str]:
+    return verify(scale, figures=False).wrong
+
+
+def edit(file: Path, number: int, change: Callable[[str], str]) -> None:
+    lines = file.read_text().splitlines(keepends=True)
+    lines[number - 1] = change(lines[number - 1])
+    file.write_text("".join(lines))
+
+
+def test_what_is_published_is_sealed_and_is_what_its_records_give(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", "--quick"]) == 0
+    said = capsys.readouterr().out
+    assert all(line.startswith("fine: ") for line in said.splitlines())
+    assert "a pilot: seeds from 100 on are no evidence" in said
+
+
+def test_the_first_line_that_was_edited_is_named(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(copied / "records.jsonl", 7, lambda line: line.replace('"knn": ', '"knn": 1', 1))
+    assert main(["verify", "--quick"]) == 1
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith(f"{copied / 'records.jsonl'}: line 7 (")
+    assert first.endswith("its digest is not that of its content: edited by hand")
+
+
+def test_a_line_that_was_removed_is_missed(copied: Path) -> None:
+    edit(copied / "evaluations.jsonl", 5, lambda _: "")
+    assert "evaluations.jsonl: line 4 (" in wrong()[0]
+
+
+def test_a_chain_that_was_made_anew_is_not_the_one_that_the_page_names(copied: Path) -> None:
+    """Also where all numbers of all tables stay as they are."""
+    file = copied / "evaluations.jsonl"
+    contents = [json.loads(line) for line in lines_of(file)]
+    plain = [{k: v for k, v in c.items() if k not in ("previous", "digest")} for c in contents]
+    plain[3]["wall_seconds"] += 1
+    file.write_text("".join(sealed(plain, "")))
+    (only,) = wrong()
+    assert only.startswith(f"{copied / 'README.md'}: not what the records give, first in line")
+
+
+def test_lines_at_the_end_are_missed(copied: Path) -> None:
+    file = copied / "records.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+    (only,) = wrong()  # a pilot's: no table misses it
+    assert "README.md: not what the records give" in only
+
+
+def test_a_table_that_was_typed_in_is_named_with_its_line(copied: Path) -> None:
+    edit(copied / "T7.md", 5, lambda line: line.replace("70.8", "76.8"))
+    (copied / "T99.md").write_text("| ours | 99.9 |\n")
+    (copied / "F7.tex").unlink()
+    (copied / "NOTES.md").write_text("What people write is theirs.\n")
+    missing, edited, foreign = sorted(wrong())
+    assert missing.endswith("F7.tex: missing, though the records give it")
+    assert edited.endswith("T7.md: not what the records give, first in line 5")
+    assert foreign.endswith("T99.md: the records do not give it")
+
+
+def test_lines_without_digests_are_said_to_be_unprotected(copied: Path) -> None:
+    for name in LINES:
+        contents = [json.loads(line) for line in lines_of(copied / name)]
+        plain = [{k: v for k, v in c.items() if k not in ("previous", "digest")} for c in contents]
+        (copied / name).write_text("".join(json.dumps(line) + "\n" for line in plain))
+    said = wrong()
+    assert "records.jsonl: its lines have no digests; python -m repro.harness.runs.seal" in said[0]
+
+
+def test_nothing_published_is_a_mistake_of_one_line(results: Path) -> None:
+    with pytest.raises(UserError, match=r"no records.jsonl; repro publish all --scale gpu"):
+        verify("gpu")
+
+
+def test_figures_are_drawn_again_and_compared(results: Path) -> None:
+    folder = results / "published" / "laptop"
+    folder.mkdir(parents=True)
+    few = [line for line in lines_of(PUBLISHED / "records.jsonl") if b'"F7-' in line[:80]]
+    contents = [json.loads(line) for line in few]
+    plain = [{k: v for k, v in c.items() if k not in ("previous", "digest")} for c in contents]
+    (folder / "records.jsonl").write_text("".join(sealed(plain, "")))
+    rebuild("laptop")
+    assert verify("laptop").wrong == []
+    with (folder / "F7.svg").open("a") as drawing:
+        drawing.write("<!-- retouched -->\n")
+    (only,) = verify("laptop").wrong
+    assert "F7.svg: not what the records give" in only
