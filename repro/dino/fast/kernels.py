@@ -45,11 +45,10 @@ class OneDnnLinear(torch.autograd.Function):
         x, weight = ctx.saved_tensors  # type: ignore[attr-defined]
         needed = ctx.needs_input_grad  # type: ignore[attr-defined]
         rows_MN, rows_MK = gradient.flatten(0, -2), x.flatten(0, -2)
-        ones_1M = rows_MN.new_ones(1, len(rows_MN))  # a product is twice as fast as a sum
         return (
             _input_gradient(gradient, weight) if needed[0] else None,
             _weight_gradient(rows_MN, rows_MK) if needed[1] else None,
-            (ones_1M @ rows_MN).squeeze(0) if needed[2] else None,
+            _bias_gradient(rows_MN) if needed[2] else None,
         )
 
 
@@ -70,6 +69,12 @@ def _weight_gradient(rows_MN: Tensor, rows_MK: Tensor) -> Tensor:
     if rows_MN.shape[1] <= rows_MK.shape[1]:  # the left one is copied: the narrower
         return _product(_transposed(rows_MN), rows_MK.T, None)
     return _product(_transposed(rows_MK), rows_MN.T, None).T
+
+
+def _bias_gradient(rows_MN: Tensor) -> Tensor:
+    if rows_MN.dtype is torch.bfloat16:  # by a product that adds in fp32, twice as fast as the sum
+        return (rows_MN.new_ones(1, len(rows_MN)) @ rows_MN).squeeze(0)
+    return rows_MN.sum(dim=0)  # which is more exact than MKL's product
 
 
 def _transposed(rows_MN: Tensor) -> Tensor:
