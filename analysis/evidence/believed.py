@@ -7,12 +7,13 @@ claim or figure. What code that was not committed has made is believed, and no c
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+
+import msgspec
 
 from repro.config.compose import compose
 from repro.config.schema import RunConfig
@@ -130,11 +131,11 @@ def _against_itself(run: Record, scale: str) -> Iterator[str]:
 def _told_twice(sound: Iterable[Candidate[Record]]) -> Iterator[tuple[Runs, str]]:
     """Groups of records that cannot all be true; nothing tells which one is."""
     by_id: dict[str, Runs] = defaultdict(list)
-    by_outcome: dict[tuple[str, str, Numbers], Runs] = defaultdict(list)
+    by_outcome: dict[tuple[bytes, str, Numbers], Runs] = defaultdict(list)
     for candidate in sound:
         run = candidate.line
         by_id[run.id].append(candidate)
-        config = json.dumps(run.config | {"seed": None}, sort_keys=True)
+        config = msgspec.json.encode(run.config | {"seed": None}, order="sorted")
         values = tuple(run.metrics.get(key) for key in OF_THE_SEED)
         if values[0] is not None:
             by_outcome[config, "metrics", values].append(candidate)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from analysis.evidence.evidence import load_evidence
 from analysis.publish import append, publish, rebuild
 from analysis.tables.formats import render_tables
 from repro.errors import UserError
@@ -112,6 +113,21 @@ def test_runs_of_uncommitted_code_are_refused_with_the_reason(results: Path) -> 
     (why,) = append(["F7"], "laptop").refused
     assert why.startswith("F7-both-laptop-s1: its run was made by code that was not committed")
     assert published_ids(results) == [clean.id]
+
+
+def test_a_folder_with_an_edited_config_and_a_pilots_are_refused_and_others_are_published(
+    results: Path,
+) -> None:
+    whole, edited, pilot = (finished_run(results, "both", seed) for seed in (0, 1, 100))
+    file = edited.path / "config.yaml"
+    file.write_text(file.read_text().replace("lr: 0.004", "lr: 0.04"))
+    refused = {refusal.id: refusal for refusal in load_evidence("laptop").refused}
+    assert refused.keys() == {edited.id, pilot.id}
+    assert str(refused[edited.id]).startswith(f"{edited.path} ({edited.id}): {file}: edited: ")
+    assert refused[pilot.id].expected
+    assert "a pilot" in refused[pilot.id].why
+    append(["F7"], "laptop")
+    assert published_ids(results) == [whole.id]
 
 
 def test_a_torn_last_line_is_made_again_and_no_other_line_changes(results: Path) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def broken(lines: Sequence[bytes]) -> Mapping[int, str]:
     return why
 
 
-def sealed(contents: Sequence[Mapping[str, Any]], previous: str) -> Iterator[str]:
+def sealed(contents: Iterable[Mapping[str, Any]], previous: str) -> Iterator[str]:
     """Lines to append to a file whose last digest is `previous`."""
     for content in contents:
         text, previous = _with_seal(json_line(dict(content)).encode().strip(), previous)

@@ -26,6 +26,7 @@ from repro.errors import UserError
 from repro.files import append_lines, read_lines, write_json
 from repro.harness.runs.failures import Failure, FailureKind
 from repro.harness.runs.store import RunBusy, RunFolder, create_run, find_run, find_runs
+from tests.conftest import MakeConfig
 
 NOW = 1_000_000.0
 RESULT: dict[str, Any] = {
@@ -62,6 +63,22 @@ def worker_holding(folder: RunFolder, **run: Any) -> Iterator[subprocess.Popen[s
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_config_that_was_edited_is_no_longer_the_folders_run(
+    tmp_path: Path, smoke: MakeConfig
+) -> None:
+    folder, other = (create_run(tmp_path / "runs", "one", smoke({"seed": seed})) for seed in (0, 1))
+    file = folder.path / "config.yaml"
+    whole = file.read_text()
+    file.write_text(whole.replace("threads: 0", "threads: 1"))  # no part of what a run is
+    assert run_id(folder.config()) == folder.id
+    for edited in (whole.replace("seed: 0", "seed: 1"), whole[: whole.index("optim:")], "{}"):
+        assert edited != whole
+        file.write_text(edited)
+        with pytest.raises(UserError, match=rf"^{file}: edited: it describes the run \w+, its"):
+            folder.config()
+    assert other.config().seed == 1
 
 
 def test_a_new_run_is_queued_and_holds_its_resolved_config(folder: RunFolder) -> None:
