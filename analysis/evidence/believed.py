@@ -21,7 +21,13 @@ from repro.errors import UserError
 from repro.harness.evaluation.names import PROTOCOLS, numbers
 from repro.harness.evaluation.requests import request_for
 from repro.harness.experiments.folders import experiments_dir
-from repro.harness.runs.contradictions import losses_of, of_content, of_identity, of_metrics
+from repro.harness.runs.contradictions import (
+    losses_of,
+    of_answers,
+    of_content,
+    of_identity,
+    of_metrics,
+)
 from repro.harness.runs.published import Candidate, Read, Refusal, read
 from repro.harness.runs.records import (
     PublishedEvaluation,
@@ -160,6 +166,7 @@ def _against_its_run(made: PublishedEvaluation, run: Record | None, scale: str) 
         yield f"it is of step {made.step}, the last is {steps}"
     yield from _against_request(made, scale)
     yield from of_metrics(made.metrics, run.counts.test_images)
+    yield from of_answers(made, run)
 
 
 def _steps_seen(run: Record) -> int | None:

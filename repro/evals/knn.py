@@ -42,7 +42,6 @@ def knn_accuracy(
     return knn_accuracies(*data, [k], temperature, kernels)[k]
 
 
-@torch.no_grad()
 def knn_accuracies(
     train_ND: Tensor,
     train_labels_N: Tensor,
@@ -52,7 +51,23 @@ def knn_accuracies(
     temperature: float = 0.07,
     kernels: Kernels = REFERENCE,
 ) -> dict[int, float]:
-    """Top-1 accuracy in percent by k, from one pass over the similarities.
+    """Top-1 accuracy in percent by k, from one pass over the similarities."""
+    data = train_ND, train_labels_N, test_MD, test_labels_M
+    right = knn_answers(*data, ks, temperature, kernels)
+    return {k: 100 * int(right_M.sum()) / len(test_MD) for k, right_M in right.items()}
+
+
+@torch.no_grad()
+def knn_answers(
+    train_ND: Tensor,
+    train_labels_N: Tensor,
+    test_MD: Tensor,
+    test_labels_M: Tensor,
+    ks: Sequence[int],
+    temperature: float = 0.07,
+    kernels: Kernels = REFERENCE,
+) -> dict[int, Tensor]:
+    """By k whether each test image is named right, [M].
 
     Equal votes go to the class with the lower number.
 
@@ -64,16 +79,16 @@ def knn_accuracies(
     vote_Mk = train_labels_N.to(test_MD.device)[neighbour_Mk]
     classes = int(max(train_labels_N.max(), test_labels_M.max())) + 1
     truth_M, width = test_labels_M.to(test_MD.device), vote_Mk.shape[1]
-    correct = {min(k, width): truth_M.new_zeros(()) for k in ks}
+    right: dict[int, list[Tensor]] = {min(k, width): [] for k in ks}
     for start in range(0, len(test_MD), CHUNK):
         rows = slice(start, start + CHUNK)
         votes_MC = weight_Mk.new_zeros(len(truth_M[rows]), classes)
         # A neighbour at a time: a GPU would add them in an order that changes, and votes with it.
         for k in range(1, width + 1):
             votes_MC.scatter_add_(1, vote_Mk[rows, k - 1 : k], weight_Mk[rows, k - 1 : k])
-            if k in correct:
-                correct[k] += (votes_MC.argmax(dim=1) == truth_M[rows]).sum()
-    return {k: 100 * int(correct[min(k, width)]) / len(test_MD) for k in ks}
+            if k in right:
+                right[k].append(votes_MC.argmax(dim=1) == truth_M[rows])
+    return {k: torch.cat(right[min(k, width)]) for k in ks}
 
 
 def network_knn(
@@ -95,8 +110,9 @@ def knn_protocol(
     device: torch.device,
     kernels: Kernels = REFERENCE,
     cache: Path | None = None,
-) -> dict[str, float]:
-    """{"knn_10": percent, ...} for the numbers of neighbours among which the paper chose 20.
+) -> tuple[dict[str, float], Tensor]:
+    """{"knn_10": percent, ...} for the numbers of neighbours among which the paper chose 20, and
+    whether each test image is named right with as many as the settings say, [M].
 
     Args:
         cache: where the features are kept.
@@ -105,8 +121,10 @@ def knn_protocol(
     train_ND, test_MD = (frozen_features(backbone, s, Layers(), device, cache) for s in splits)
     labels_N, labels_M = dataset.train.labels_N, dataset.test.labels_N
     data = train_ND, labels_N, test_MD.to(device), labels_M
-    accuracies = knn_accuracies(*data, NEIGHBOURS, settings.knn_temp, kernels)
-    return {f"knn_{k}": accuracy for k, accuracy in accuracies.items()}
+    ks = (*NEIGHBOURS, settings.knn_k)
+    right = knn_answers(*data, ks, settings.knn_temp, kernels)
+    shares = {f"knn_{k}": 100 * int(right[k].sum()) / len(labels_M) for k in NEIGHBOURS}
+    return shares, right[settings.knn_k]
 
 
 def pixel_knn(dataset: Dataset, settings: EvalConfig, device: torch.device) -> float:

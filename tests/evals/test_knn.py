@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from repro.evals import knn
 from repro.evals.features.layers import extract_features, pixel_features
-from repro.evals.knn import knn_accuracy
+from repro.evals.knn import knn_accuracy, knn_answers
 
 
 def brute_force(
@@ -48,6 +48,18 @@ def test_knn_equals_a_brute_force_loop(
     truth = torch.randint(classes, (m,), generator=random)
     expected = brute_force(train, labels.tolist(), test, truth.tolist(), k, 0.07)
     assert knn_accuracy(train, labels, test, truth, k, 0.07) == pytest.approx(expected)
+
+
+def test_answers_are_those_behind_the_accuracies() -> None:
+    random = torch.Generator().manual_seed(0)
+    train, test = torch.randn(50, 6, generator=random), torch.randn(33, 6, generator=random)
+    labels, truth = torch.arange(50) % 4, torch.arange(33) % 4
+    by_k = knn_answers(train, labels, test, truth, (1, 5, 90))
+    for k, right_M in by_k.items():
+        alone = [
+            knn_accuracy(train, labels, test[i : i + 1], truth[i : i + 1], k) for i in range(33)
+        ]
+        assert [100 * int(right) for right in right_M] == alone
 
 
 def test_chunks_do_not_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:

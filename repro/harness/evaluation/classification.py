@@ -4,16 +4,17 @@ or a benchmark's (Sec. 4.1, 4.2.3; Tables 2, 6, 10 to 12; App. A, F).
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from repro.harness.evaluation.protocol import Subject
 from repro.harness.runs.evaluations import Request
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from repro.data.dataset import Dataset
     from repro.evals.features.layers import Layers
@@ -34,7 +35,29 @@ def knn(request: Request, subject: Subject) -> dict[str, float]:
     config, device = subject.config, subject.device
     kernels = choose_kernels(config, device)
     dataset = labelled(request, subject)
-    return knn_protocol(subject.backbone, dataset, config.eval, device, kernels, subject.cache)
+    accuracies, right_M = knn_protocol(
+        subject.backbone, dataset, config.eval, device, kernels, subject.cache
+    )
+    subject.details["answers"] = {
+        "k": config.eval.knn_k,
+        **answers(right_M.cpu(), dataset.test.labels_N.cpu(), len(dataset.classes)),
+    }
+    return accuracies
+
+
+def answers(right_M: Tensor, labels_M: Tensor, classes: int) -> dict[str, Any]:
+    """Which images were right, as a record keeps it, and the accuracy of every class in percent."""
+    import numpy as np
+
+    images_C = labels_M.bincount(minlength=classes)
+    right_C = labels_M[right_M].bincount(minlength=classes)
+    shares = (100 * right_C.double() / images_C).tolist()
+    bits = np.packbits(right_M.numpy()).tobytes()
+    there = (images_C > 0).tolist()
+    return {
+        "classes": [share if images else None for share, images in zip(shares, there, strict=True)],
+        "right": base64.b64encode(bits).decode(),
+    }
 
 
 def linear(request: Request, subject: Subject) -> dict[str, float]:

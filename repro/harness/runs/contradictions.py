@@ -7,6 +7,7 @@ negative is at least that of a part of them.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import itertools
 import json
@@ -21,7 +22,7 @@ from msgspec import Struct
 from repro.config.identity import SCHEMA
 from repro.dino.sentinel import HIGH, INFORMATION_LIMIT, KL_LIMIT, LOW, SPREAD_LIMIT
 from repro.harness.runs.curves import BINS
-from repro.harness.runs.records import Metrics, Record
+from repro.harness.runs.records import Metrics, PublishedEvaluation, Record
 
 PERCENTAGES = (
     "knn", "student_knn", "linear", "logistic", "finetune", "scratch", "jaccard", "map_",
@@ -156,6 +157,25 @@ def of_metrics(metrics: Metrics, test_images: int | None) -> Iterator[str]:
             right = value * test_images / 100
             if abs(right - round(right)) > NEAR * max(1.0, right * NEAR):
                 yield f"{key} is {value:g} %: no number of its {test_images} test images"
+
+
+def of_answers(made: PublishedEvaluation, run: Record) -> Iterator[str]:
+    """Whether as many images are right as its accuracy says."""
+    images = run.counts.test_images
+    if made.answers is None or not images or made.request.get("data"):
+        return
+    try:
+        right = base64.b64decode(made.answers.right, validate=True)
+    except ValueError:
+        yield "its answers are no base64"
+        return
+    if len(right) != -(-images // 8) or len(made.answers.classes) != (run.counts.classes or 0):
+        yield f"its answers are not those to {images} test images of {run.counts.classes} classes"
+        return
+    share = 100 * int.from_bytes(right).bit_count() / images
+    accuracy = made.metrics.get(f"knn_{made.answers.k}")
+    if accuracy is not None and abs(share - accuracy) > NEAR:
+        yield f"its answers are right for {share:g} %, not for {accuracy:g} %"
 
 
 def _of_counts(run: Record, config: _Config) -> Iterator[str]:

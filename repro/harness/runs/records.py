@@ -117,7 +117,17 @@ class Times(Struct, frozen=True, kw_only=True):
     wall_seconds: Annotated[float | None, holds("of training")] = None
 
 
-class PublishedEvaluation(Struct, frozen=True, kw_only=True):
+class Answers(Struct, frozen=True, kw_only=True):
+    """Which test images weighted k-NN named right, for comparisons image by image and by class."""
+
+    k: Annotated[int, holds("neighbours, as in the training's own k-NN")]
+    classes: Annotated[
+        list[float | None], holds("accuracy of each class, percent; null without test images")
+    ]
+    right: Annotated[str, holds("a bit a test image, in their order, the first bit first; base64")]
+
+
+class PublishedEvaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One evaluation of a run."""
 
     schema: Annotated[int, holds("version of this layout")]
@@ -132,6 +142,7 @@ class PublishedEvaluation(Struct, frozen=True, kw_only=True):
     metrics: Metrics
     env: Annotated[Environment, holds("as in a record")]
     wall_seconds: Annotated[float | None, holds("how long it took")]
+    answers: Answers | None = None
 
 
 class Record(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
@@ -254,9 +265,14 @@ def evaluations_of(folder: RunFolder) -> list[PublishedEvaluation]:
                 metrics=made.metrics,
                 env=_typed(made.env or {}, Environment, f"{where}: env"),
                 wall_seconds=made.wall_seconds,
+                answers=_answers(made.details.get("answers"), where),
             )
         )
     return evaluations
+
+
+def _answers(value: Any, where: str) -> Answers | None:
+    return None if value is None else _typed(value, Answers, f"{where}: details: answers")
 
 
 def with_evaluations(run: Record, evaluations: Iterable[PublishedEvaluation]) -> Record:

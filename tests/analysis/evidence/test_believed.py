@@ -237,6 +237,14 @@ OF_EVALUATIONS: dict[str, tuple[Tell, str]] = {
     "a share of no number of images": (
         evaluated("linear", metrics={"linear": 71.2}), "no number of its 1024 test images"
     ),
+    "right answers that are not as many": (
+        evaluated("knn", answers={"k": 20, "classes": [50.0] * 16, "right": "A" * 171 + "="}),
+        "its answers are right for 0 %, not for",
+    ),
+    "answers to fewer images": (
+        evaluated("knn", answers={"k": 20, "classes": [50.0] * 16, "right": "AAAA"}),
+        "its answers are not those to 1024 test images of 16 classes",
+    ),
     "no protocol": (evaluated("linear", name="guess"), "no such protocol"),
     "a run that is not there": (stranger, "its run is not there, or refused"),
 }  # fmt: skip
