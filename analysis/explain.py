@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from analysis.evidence.evidence import Evidence, load_evidence, tell
+from analysis.evidence.evidence import Evidence
 from analysis.evidence.rows import PAPER, MeasuredRow, once
 from analysis.evidence.stats import mean_interval
 from analysis.verdicts.cells import CellVerdict, column_spread, judge_cells
@@ -34,20 +34,34 @@ from repro.harness.runs.store import RunFolder, find_runs
 CLAIM = "C."  # how the ids of claims begin
 
 
-def explain(address: str, scale: str) -> dict[str, Any]:
+def explain(address: str, evidence: Evidence) -> dict[str, Any]:
     """Everything behind one cell (`T7:r2:knn` or `T7.r2.knn`) or one claim (`C.T7.4`).
 
     Raises:
         UserError: the address is neither, or what it names does not exist.
     """
     if address.startswith(CLAIM):
-        claim_named(address, Evidence(PAPER, {}))  # a mistake is said before records are read
-        return Explainer(tell(load_evidence(scale))).claim(address)
+        claim_named(address, evidence)
+        return Explainer(evidence).claim(address)
+    return Explainer(evidence).cell(_cell(address))
+
+
+def asked_about(address: str) -> list[str]:
+    """The experiment that a cell or a claim is of.
+
+    Raises:
+        UserError: the address is neither.
+    """
+    if address.startswith(CLAIM):
+        return [claim_named(address, Evidence(PAPER, {}))[0].id]
+    return [_cell(address).experiment]
+
+
+def _cell(address: str) -> Address:
     try:
-        cell = Address.of_cell(address)
+        return Address.of_cell(address)
     except UserError as error:
         raise UserError(f"{error} (or a claim: C.T7.1)") from None
-    return Explainer(tell(load_evidence(scale))).cell(cell)
 
 
 def claim_named(name: str, evidence: Evidence) -> tuple[Experiment, Claim]:
@@ -94,6 +108,7 @@ class Explainer:
         distance = {} if row.missing else row.distance(column.variant)
         return {
             "cell": address.typed,
+            "evidence": str(self.evidence),
             "scale": self.evidence.scale,
             "reported": cell.reported,
             "sources": [paper.sources.get(one, one) for one in row.row.source],
@@ -184,7 +199,8 @@ class Explainer:
         Args:
             source: the metric; empty where the run as a whole is meant.
         """
-        folder = self._folders.get(run.id)
+        place = self.evidence.places.get(run.id, "")
+        folder = self._folders.get(place)  # none for a published run, whatever was trained here
         made = run.evaluations.get(protocol_of(source))
         env = made.env if made else run.env
         published = f"results/published/{self.evidence.scale}/records.jsonl"
@@ -203,7 +219,8 @@ class Explainer:
 
     @cached_property
     def _folders(self) -> dict[str, RunFolder]:
-        return {folder.id: folder for folder in find_runs(results_dir() / "runs")}
+        """By where they are."""
+        return {str(folder.path): folder for folder in find_runs(results_dir() / "runs")}
 
     @cached_property
     def ledger(self) -> list[Deviation]:

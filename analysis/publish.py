@@ -20,10 +20,11 @@ from typing import TypeVar
 from analysis.evidence.evidence import (
     Evidence,
     load_evidence,
-    published,
     published_dir,
+    published_evidence,
 )
 from analysis.evidence.side_by_side import side_by_side
+from analysis.evidence.sources import Source
 from analysis.figures.draw import save, save_parity, save_scorecard
 from analysis.tables import formats
 from analysis.tables.table import Printed, build
@@ -46,6 +47,9 @@ from repro.terminal import count
 
 LINES = ("records.jsonl", "evaluations.jsonl")
 TABLES = ("md", "csv", "tex")
+ANOTHER_TRAINING = (
+    "published already, from another training; neither this one nor its evaluations join it"
+)
 FIGURES = ("png", "svg")
 Line = TypeVar("Line", Record, PublishedEvaluation)
 
@@ -80,7 +84,7 @@ def append(ids: Sequence[str], scale: str) -> Publication:
     if scale == "smoke":
         raise UserError("--scale smoke: smoke runs are never evidence and are not published")
     folder = published_dir(scale)
-    evidence = load_evidence(scale)
+    evidence = load_evidence(scale, Source.all)
     finished = {
         run.id: run
         for experiment in map(evidence.experiment, ids)
@@ -106,17 +110,19 @@ def append(ids: Sequence[str], scale: str) -> Publication:
         fresh = [record(folders[i]) for i in ordered if i not in there]
         runs, refused = _clean(fresh, "its run")
         seal.append(file, [as_line(run) for run in runs])
-        known = {**published(scale).records, **{run.id: run for run in runs}}
+        known = {**published_evidence(scale).records, **{run.id: run for run in runs}}
         lines = [
             line
             for identity in ordered
-            if identity in folders and identity in known
+            # What another training was evaluated to says nothing of the published one.
+            if identity in folders and identity in known and identity not in evidence.twice
             for line in evaluations_of(folders[identity])
             if not _is_published(line, known[identity])
         ]
         evaluations, dirty = _clean(lines, "its evaluation")
         seal.append(later, [as_line(one) for one in evaluations])
-        return Publication([file, later], refused + dirty)
+        twice = [f"{known[i].slug}: {ANOTHER_TRAINING}" for i in evidence.twice if i in known]
+        return Publication([file, later], refused + dirty + twice)
 
 
 @contextmanager
@@ -164,7 +170,7 @@ def rebuild(scale: str) -> list[Path]:
 
 def write_from_records(scale: str, folder: Path, figures: Sequence[str] = FIGURES) -> list[Path]:
     """The same, into any folder, with figures in these formats."""
-    evidence = load_evidence(scale, published_only=True)
+    evidence = published_evidence(scale)
     written: list[Path] = []
     shown: list[tuple[Experiment, Printed]] = []
     for experiment in map(evidence.experiment, experiment_ids()):

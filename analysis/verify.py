@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from analysis.evidence.evidence import published, published_dir
+from analysis.evidence.evidence import published_dir, published_evidence
 from analysis.publish import FIGURES, LINES, TABLES, write_from_records
 from repro.errors import UserError
 from repro.harness.runs.seal import is_sealed, last_digest, lines_of
@@ -46,7 +46,7 @@ def verify(scale: str, figures: bool = True) -> Verification:
             found.wrong.append(f"{folder / name}: its lines have no digests; {again} seals them")
         elif lines:
             found.right.append(f"{name}: {count(len(lines), 'line')}, to {last_digest(lines)}")
-    believed = published(scale)
+    believed = published_evidence(scale)
     found.wrong.extend(str(one) for one in believed.refused if not one.expected)
     for one in believed.refused:
         if one.expected:

@@ -1,17 +1,17 @@
-"""The evidence of one scale: published records, then finished run folders that they lack."""
+"""The evidence of one scale: this machine's own runs, the published ones, or both."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import msgspec
 
-from analysis.evidence.believed import Believed, believe, found_in_files, found_in_runs
+from analysis.evidence.believed import Found, believe, found_in_files, found_in_runs
 from analysis.evidence.rows import Cell, MeasuredRow, once
+from analysis.evidence.sources import WORDS, Source, same_training
 from repro.errors import UserError, nearest
 from repro.harness.experiments.address import Address
 from repro.harness.experiments.experiment import Experiment, Metric, Row, load
@@ -31,7 +31,22 @@ class Evidence:
 
     scale: str
     records: Mapping[str, Record]
+    source: Source = field(default=Source.published, kw_only=True)
     refused: tuple[Refusal, ...] = field(default=(), kw_only=True)
+    places: Mapping[str, str] = field(default_factory=dict, kw_only=True)  # where a record lies
+    twice: tuple[str, ...] = field(default=(), kw_only=True)  # own runs that are published too
+
+    def __str__(self) -> str:
+        """Which evidence this is, in words."""
+        number = len(self.records)
+        words = WORDS[self.source] if number != 1 else WORDS[self.source].removesuffix("s")
+        said = f"{number} {words} at {self.scale} scale"
+        if self.twice:
+            said += (
+                f"; {len(self.twice)} of them were trained here and published, from different "
+                "trainings: the published ones are counted (repro replicate compares them)"
+            )
+        return said
 
     @cached_property
     def seeds(self) -> list[int]:
@@ -143,16 +158,12 @@ def _of_committed_code(run: Record) -> Record | None:
     return msgspec.structs.replace(run, metrics=metrics, evaluations=kept)
 
 
-def tell(evidence: Evidence) -> Evidence:
-    """Say on standard error what was refused that should not have been, and what is absent."""
-    if evidence.faults or evidence.absent:
-        for line in evidence.remarks():
-            print(line, file=sys.stderr)
-    return evidence
+def load_evidence(scale: str, source: Source | None = None, asked: Sequence[str] = ()) -> Evidence:
+    """What is believed at a scale.
 
-
-def load_evidence(scale: str, published_only: bool = False) -> Evidence:
-    """The published records of `scale` and the finished run folders they lack.
+    Args:
+        source: whose runs; by default this machine's own where an experiment of `asked` (by
+            default any) has some, else the published ones.
 
     Raises:
         UserError: no such scale.
@@ -163,17 +174,56 @@ def load_evidence(scale: str, published_only: bool = False) -> Evidence:
             f"--scale {scale}: no such file in {experiments_dir() / 'scales'}; "
             f"nearest: {nearest(scale, scales)}"
         )
-    believed = published(scale)
-    records, refused = dict(believed.records), list(believed.refused)
-    if not published_only:
-        own = believe(found_in_runs(results_dir() / "runs", scale), scale)
-        refused += own.refused
-        for identity, run in own.records.items():
-            known = records.get(identity, run)
-            records[identity] = with_evaluations(known, run.evaluations.values())
-    return Evidence(scale, records, refused=tuple(refused))
+    if source is Source.published:
+        return published_evidence(scale)
+    own = _own_evidence(scale)
+    if source is Source.own or (source is None and _has_runs(own, asked)):
+        return own
+    published = published_evidence(scale)
+    return published if source is None else _together(own, published)
 
 
-def published(scale: str) -> Believed:
+def published_evidence(scale: str) -> Evidence:
     """What is believed of published/<scale>/."""
-    return believe(found_in_files(published_dir(scale)), scale)
+    found = found_in_files(published_dir(scale))
+    return _evidence(scale, Source.published, found)
+
+
+def _own_evidence(scale: str) -> Evidence:
+    found = found_in_runs(results_dir() / "runs", scale)
+    return _evidence(scale, Source.own, found)
+
+
+def _evidence(scale: str, source: Source, found: Found) -> Evidence:
+    believed = believe(found, scale)
+    places = {one.line.id: one.where for one in found.runs.candidates}
+    return Evidence(scale, believed.records, source=source, refused=believed.refused, places=places)
+
+
+def _has_runs(evidence: Evidence, asked: Sequence[str]) -> bool:
+    if not evidence.records or not asked:
+        return bool(evidence.records)
+    return any(row.all_runs for name in asked for row in evidence.rows(evidence.experiment(name)))
+
+
+def _together(own: Evidence, published: Evidence) -> Evidence:
+    """Records of both. Of an id that both have only the published one counts, with what was
+    evaluated since where it is the same training; if it is another one, `twice` names it.
+    """
+    records = {**own.records, **published.records}
+    twice = []
+    for identity in own.records.keys() & published.records.keys():
+        mine, theirs = own.records[identity], published.records[identity]
+        if same_training(mine, theirs):
+            later = [e for name, e in mine.evaluations.items() if name not in theirs.evaluations]
+            records[identity] = with_evaluations(theirs, later)
+        else:
+            twice.append(identity)
+    return Evidence(
+        own.scale,
+        records,
+        source=Source.all,
+        refused=(*own.refused, *published.refused),
+        places={**own.places, **published.places},
+        twice=tuple(sorted(twice)),
+    )

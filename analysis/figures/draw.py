@@ -17,8 +17,9 @@ from typing import cast
 
 from matplotlib.figure import Figure
 
-from analysis.evidence.evidence import Evidence, load_evidence, tell
+from analysis.evidence.evidence import Evidence
 from analysis.evidence.side_by_side import side_by_side
+from analysis.evidence.sources import Source
 from analysis.figures.parity import Point, draw_parity, parity_points
 from analysis.figures.runs import draw_runs, find_shown
 from analysis.figures.scorecard import draw_scorecard
@@ -32,25 +33,20 @@ SCORECARD, PARITY, COLLAPSE = "scorecard", "parity", "collapse"
 Drawing = Callable[[Experiment, Evidence], Figure]
 
 
-def draw(names: Sequence[str], scale: str, formats: Sequence[str]) -> Iterator[str]:
+def draw(names: Sequence[str], evidence: Evidence, formats: Sequence[str]) -> Iterator[str]:
     """Draw what the arguments of `repro figure` name into results/figures; yields what to print.
 
     Of `all`, experiments without a finished run are left out, with a line on standard error.
 
     Raises:
-        UserError: an unknown name, scale or format, no run to draw.
+        UserError: an unknown name or format, no run to draw.
     """
-    if names[:1] == [COLLAPSE]:
-        yield from _draw_runs(names[1:], formats)
-        return
-    evidence = tell(load_evidence(scale))
+    scale = evidence.scale
+    asked_for(names)
     folder = results_dir() / "figures" / scale
     everything = "all" in names
     if everything and not evidence.records:
         raise UserError(f"no finished run at scale {scale}; repro run T7 --scale {scale}")
-    valid = [*experiment_ids(), "all", SCORECARD, PARITY, COLLAPSE]
-    if unknown := [name for name in names if name.partition(":")[0] not in valid[:-1]]:
-        raise UserError(f"no figure '{unknown[0]}'; nearest: {nearest(unknown[0], valid)}")
     tasks: list[Callable[[], list[Path]]] = []
     for experiment, _ in select([name for name in names if name not in (SCORECARD, PARITY)]):
         if everything and not _has_runs(experiment, evidence):
@@ -63,6 +59,19 @@ def draw(names: Sequence[str], scale: str, formats: Sequence[str]) -> Iterator[s
         tasks.append(partial(save_parity, evidence, formats, folder))
     for paths in side_by_side(tasks):
         yield from map(str, paths)
+
+
+def asked_for(names: Sequence[str]) -> list[str]:
+    """The experiments whose figures the arguments of `repro figure` name.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    valid = [*experiment_ids(), "all", SCORECARD, PARITY, COLLAPSE]
+    if unknown := [name for name in names if name.partition(":")[0] not in valid[:-1]]:
+        raise UserError(f"no figure '{unknown[0]}'; nearest: {nearest(unknown[0], valid)}")
+    chosen = select([name for name in names if name not in (SCORECARD, PARITY)])
+    return [experiment.id for experiment, _ in chosen]
 
 
 def save(
@@ -107,11 +116,17 @@ def save_parity(evidence: Evidence, formats: Sequence[str], folder: Path) -> lis
         return write(draw_parity(points, evidence.scale), PARITY, formats, folder)
 
 
-def _draw_runs(patterns: Sequence[str], formats: Sequence[str]) -> Iterator[str]:
-    """The paths of the picture, then what the sentinel says of every run."""
+def draw_collapse(
+    patterns: Sequence[str], source: Source | None, formats: Sequence[str]
+) -> Iterator[str]:
+    """The paths of the picture, then what the sentinel says of every run.
+
+    Raises:
+        UserError: no run, or none that has logged a step.
+    """
     if not patterns:
         raise UserError(f"figure {COLLAPSE}: name runs; repro figure {COLLAPSE} 'F7-*-s0'")
-    runs = find_shown(patterns)
+    runs = find_shown(patterns, source)
     with styled():
         paths = write(draw_runs(runs), COLLAPSE, formats, results_dir() / "figures")
     yield from map(str, paths)

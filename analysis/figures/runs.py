@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.evidence.evidence import Evidence, published
+from analysis.evidence.evidence import published_evidence
+from analysis.evidence.sources import Source
 from analysis.figures.style import GREY, ONSETS, Look, looks, panels, say
 from repro.dino.sentinel import Sentinel
 from repro.errors import UserError
@@ -55,6 +56,10 @@ class ShownRun:
     onset: float
     meaning: str
 
+    @property
+    def name(self) -> str:
+        return f"{self.label} ({self.id[:6]})"
+
     def curve(self, metric: str) -> tuple[list[float], list[float]]:
         """Epochs and values; entropy in units of ln K."""
         scale = self.log_K if metric == "entropy" else 1.0
@@ -66,7 +71,7 @@ class ShownRun:
         return f"{self.id}  {self.label}: {self.state}{since}: {self.meaning}"
 
 
-def find_shown(patterns: Sequence[str]) -> list[ShownRun]:
+def find_shown(patterns: Sequence[str], source: Source | None = None) -> list[ShownRun]:
     """The runs that paths of folders, patterns as of `repro status`, and published ids mean.
 
     Raises:
@@ -74,8 +79,8 @@ def find_shown(patterns: Sequence[str]) -> list[ShownRun]:
     """
     shown: dict[str, ShownRun] = {}
     for pattern in patterns:
-        for run in _meant(pattern):
-            shown.setdefault(run.id, run)
+        for run in _meant(pattern, source):
+            shown.setdefault(run.name, run)
     if len(shown) > MOST:
         raise UserError(f"{len(shown)} runs are too many for one picture; at most {MOST}")
     return list(shown.values())
@@ -84,11 +89,11 @@ def find_shown(patterns: Sequence[str]) -> list[ShownRun]:
 def draw_runs(runs: Sequence[ShownRun]) -> Figure:
     """One line a run in every panel; the legend says what the sentinel reported."""
     figure, grid = panels(2, 3, height=4.1 + 0.17 * math.ceil(len(runs) / 2))
-    styles = looks([run.id for run in runs])
+    styles = looks([run.name for run in runs])
     for axes, (metric, title) in zip(grid.flat, PANELS.items(), strict=True):
         for run in runs:
             x, y = run.curve(metric)
-            look = styles[run.id]
+            look = styles[run.name]
             few = {"marker": look.marker, "ms": 3.5} if metric == "knn" else {}
             axes.plot(x, y, color=look.colour, ls=look.dashes, lw=1.5, **few)
             if run.state != "healthy" and x:
@@ -105,25 +110,32 @@ def draw_runs(runs: Sequence[ShownRun]) -> Figure:
     return figure
 
 
-def _meant(word: str) -> Iterator[ShownRun]:
-    """The run of a folder; else those that a pattern means, here and published."""
+def _meant(word: str, source: Source | None) -> Iterator[ShownRun]:
+    """The run of a folder; else those that a pattern means, of one source or of both.
+
+    By default this machine's own where there are any, else the published ones.
+    """
     path = Path(word)
     if (path / "config.yaml").is_file():
         yield of_folder(RunFolder(path.resolve()))
         return
     folders: list[RunFolder] = []
     complaint = UserError(f"no run here and none published is '{word}'")
-    try:
-        folders, _ = find([word], results_dir())
-    except UserError as error:
-        complaint = error
+    if source is not Source.published:
+        try:
+            folders, _ = find([word], results_dir())
+        except UserError as error:
+            complaint = error
     started = [folder for folder in folders if folder.last_step() is not None]
-    here = {folder.id for folder in folders}
-    published = [record for record in _published(word) if record.id not in here]
+    wanted = source in (Source.published, Source.all) or (source is None and not started)
+    published = list(_published(word)) if wanted else []
     if not started and not published:
         raise _silent(folders[0]) if folders else complaint
     yield from map(of_folder, started)
-    yield from map(of_record, published)
+    here = {folder.id for folder in started}
+    for record in published:
+        shown = of_record(record)
+        yield replace(shown, label=f"{shown.label}, published") if record.id in here else shown
 
 
 def _published(word: str) -> Iterator[Record]:
@@ -131,15 +143,14 @@ def _published(word: str) -> Iterator[Record]:
     is_row = word.partition(":")[0] in experiment_ids()
     for file in sorted((results_dir() / "published").glob("*/records.jsonl")):
         scale = file.parent.name
-        records = published(scale).records
+        evidence = published_evidence(scale)
         if is_row:
-            evidence = Evidence(scale, records)
             for experiment, rows in select([word]):
                 for row in rows:
                     yield from evidence.of(experiment, row).all_runs
         else:
             is_id = ID_PREFIX.fullmatch(word)
-            for identity, record in records.items():
+            for identity, record in evidence.records.items():
                 if fnmatchcase(record.slug, word) or (is_id and identity.startswith(word)):
                     yield record
 
@@ -202,9 +213,9 @@ def _mark(axes: Axes, run: ShownRun, x: list[float], y: list[float], look: Look)
 def _legend(runs: Sequence[ShownRun], styles: dict[str, Look]) -> list[Line2D]:
     handles = []
     for run in runs:
-        look = styles[run.id]
+        look = styles[run.name]
         marker = "" if run.state == "healthy" else ONSETS[run.state]
-        label = f"{run.label} ({run.id[:6]}): {run.state.replace('_', ' ')}"
+        label = f"{run.name}: {run.state.replace('_', ' ')}"
         style = {"color": look.colour, "ls": look.dashes, "lw": 1.5}
         handles.append(
             Line2D([], [], marker=marker, mec="black", mew=0.8, ms=7, label=label, **style)

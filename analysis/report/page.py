@@ -11,7 +11,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from analysis.evidence.evidence import load_evidence, tell
+from analysis.evidence.evidence import Evidence
 from analysis.explain import Explainer
 from analysis.figures.scorecard import MARKS
 from analysis.report.cells import embedded, panels
@@ -27,36 +27,33 @@ STYLES = ("report.css", "report_panel.css")
 SCRIPTS = ("report.js", "report_panel.js")
 
 
-def write(scale: str, out: str = "") -> Path:
+def write(evidence: Evidence, out: str = "") -> Path:
     """Write the page and return its path, results/report/<scale>.html by default.
 
     Raises:
-        UserError: no such scale; `out` is a folder.
+        UserError: `out` is a folder.
     """
-    path = Path(out) if out else results_dir() / "report" / f"{scale}.html"
+    path = Path(out) if out else results_dir() / "report" / f"{evidence.scale}.html"
     if path.is_dir():
         raise UserError(f"--out {out}: a folder; name the file, e.g. {path / 'report.html'}")
-    page = render(scale)
+    page = render(evidence)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_text(path, page)
     return path
 
 
-def render(scale: str) -> str:
-    """The page as text.
-
-    Raises:
-        UserError: no such scale.
-    """
-    explainer = Explainer(tell(load_evidence(scale)))
-    sections = sections_of(explainer.evidence)
+def render(evidence: Evidence) -> str:
+    """The page as text."""
+    explainer = Explainer(evidence)
+    sections = sections_of(evidence)
     claims = [claim for section in sections for claim in section.claims]
-    runs = all_runs(sections, explainer.evidence)
+    runs = all_runs(sections, evidence)
     template = html_templates().get_template("report.html.j2")
     page: str = template.render(
-        scale=scale,
+        scale=evidence.scale,
+        evidence=str(evidence),
         sections=sections,
-        figures=drawn([section.experiment for section in sections], explainer.evidence),
+        figures=drawn([section.experiment for section in sections], evidence),
         claims=claims,
         counts=count(claims),
         overclaims=[claim for claim in claims if claim.overclaim],

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.evidence.evidence import load_evidence, tell
+from analysis.evidence.evidence import Evidence
 from analysis.tables.table import Heading, Line, Printed, build
 from analysis.verdicts.checklist import verdict_table
 from analysis.verdicts.verdict import Outcome
@@ -203,14 +203,13 @@ def _markdown(text: str, bold: bool = False) -> str:
 FORMATS = ("terminal", "md", "tex", "csv", "html")
 
 
-def render_tables(ids: list[str], scale: str, fmt: str) -> list[str]:
-    """Experiments' tables at one scale, as text in one of `FORMATS`.
+def render_tables(ids: list[str], evidence: Evidence, fmt: str) -> list[str]:
+    """Experiments' tables, as text in one of `FORMATS`.
 
     Raises:
-        UserError: unknown experiment, scale or format.
+        UserError: unknown experiment or format.
     """
 
     if fmt not in FORMATS:
         raise UserError(f"--format {fmt}: no such table format; nearest: {nearest(fmt, FORMATS)}")
-    evidence = tell(load_evidence(scale))
     return [write(build(evidence.experiment(name), evidence), fmt) for name in ids]

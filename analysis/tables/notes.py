@@ -12,6 +12,7 @@ import numpy as np
 
 from analysis.evidence.evidence import Evidence
 from analysis.evidence.rows import PAPER, MeasuredRow
+from analysis.evidence.sources import WORDS
 from analysis.verdicts.cells import column_spread
 from repro.harness.experiments.address import Address
 from repro.harness.experiments.experiment import Experiment, run_name
@@ -43,7 +44,7 @@ def notes_of(experiment: Experiment, evidence: Evidence, borrowed: bool) -> list
         notes.append(_deviations(experiment, trained))
     notes += _ledger(experiment, trained)
     if runs:
-        notes.append(_provenance(list(runs.values())))
+        notes.append(_provenance(list(runs.values()), evidence))
     notes.append(
         f"Again: repro run {name} --scale {scale} --seeds 3 trains what is missing; "
         f"repro table {name} --scale {scale} prints this from the records alone."
@@ -159,10 +160,11 @@ def _ledger(experiment: Experiment, trained: Sequence[MeasuredRow]) -> list[str]
     return notes
 
 
-def _provenance(runs: list[Record]) -> str:
+def _provenance(runs: list[Record], evidence: Evidence) -> str:
     versions = Counter(code_of(run.env) for run in runs)
     listed = ", ".join(f"{version} ({n})" for version, n in sorted(versions.items()))
-    return f"Made by {len(runs)} runs of code version {listed}."
+    words = WORDS[evidence.source]
+    return f"Made by {len(runs)} {words} of code version {listed}."
 
 
 def code_of(env: Environment) -> str:

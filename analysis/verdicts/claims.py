@@ -16,13 +16,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from analysis.evidence.evidence import Evidence, load_evidence
+from analysis.evidence.evidence import Evidence
 from analysis.evidence.rows import PAPER
 from analysis.evidence.stats import format_p, holm, holm_steps
 from analysis.verdicts.comparisons import sensitivity
 from analysis.verdicts.kinds import confirmed_as, parts_of, printed, rule_of
 from analysis.verdicts.verdict import Outcome, Part, Status, Verdict
-from repro.errors import UserError
 from repro.harness.experiments.claims import Claim, OnPaper
 from repro.harness.experiments.experiment import Experiment, select
 from repro.harness.experiments.missing import NOT_MEASURED
@@ -69,24 +68,17 @@ class ClaimVerdict:
         return dict(items)
 
 
-def check(ids: Sequence[str], scale: str, on: str = "ours") -> list[ClaimVerdict]:
-    """Verdicts on every claim of the experiments `ids`, on "ours" or "reported" numbers.
+def check(ids: Sequence[str], evidence: Evidence | None) -> list[ClaimVerdict]:
+    """Verdicts on every claim of the experiments `ids`, on our records or on the reported numbers.
 
-    Raises:
-        UserError: an unknown experiment, or another word for `on` than "ours" and "reported".
-    """
-    if on not in ("ours", "reported"):
-        raise UserError(f"--on {on}: choose ours or reported")
-    return judge(ids, Evidence(PAPER, {}) if on == "reported" else load_evidence(scale), on)
-
-
-def judge(ids: Sequence[str], evidence: Evidence, on: str = "ours") -> list[ClaimVerdict]:
-    """The same on evidence that is there.
+    Args:
+        evidence: our records; None for the paper's own numbers.
 
     Raises:
         UserError: an unknown experiment.
     """
-    judge_all = judge_reported if on == "reported" else judge_ours
+    judge_all = judge_reported if evidence is None else judge_ours
+    evidence = Evidence(PAPER, {}) if evidence is None else evidence
     return [v for experiment, _ in select(ids) for v in judge_all(experiment, evidence)]
 
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from analysis.evidence.evidence import Evidence
 
 
 def add_ids(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +30,35 @@ def add_patterns(parser: argparse.ArgumentParser) -> None:
 def add_scale(parser: argparse.ArgumentParser) -> None:
     text = "smoke, laptop, gpu or paper (default: %(default)s)"
     parser.add_argument("--scale", default="laptop", help=text)
+
+
+def add_evidence(parser: argparse.ArgumentParser) -> None:
+    text = "whose runs: own, published or all (default: own where there are any, else published)"
+    parser.add_argument("--evidence", choices=("own", "published", "all"), help=text)
+
+
+def evidence_of(arguments: argparse.Namespace, asked: Sequence[str]) -> Evidence:
+    """What --scale and --evidence choose for the experiments that are asked about."""
+    from analysis.evidence.evidence import load_evidence
+    from analysis.evidence.sources import Source
+
+    chosen = Source(arguments.evidence) if arguments.evidence else None
+    return load_evidence(arguments.scale, chosen, asked)
+
+
+def say_which(evidence: Evidence, arguments: argparse.Namespace, remarks: bool = True) -> None:
+    """Whose runs were shown, on standard error: below what was printed, beside any JSON.
+
+    Args:
+        remarks: whether to say also what was refused or absent.
+    """
+    hint = ""
+    if arguments.evidence is None and evidence.source == "own":
+        hint = "; --evidence published or all shows what is published"
+    print(f"evidence: {evidence}{hint}", file=sys.stderr)
+    if remarks and (evidence.faults or evidence.absent):
+        for line in evidence.remarks():
+            print(line, file=sys.stderr)
 
 
 def add_grid(parser: argparse.ArgumentParser) -> None:

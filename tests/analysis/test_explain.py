@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from analysis.evidence.evidence import load_evidence
 from analysis.explain import explain
 from repro.errors import UserError
 
@@ -18,7 +19,7 @@ def test_explain_leads_from_a_number_to_its_runs_and_its_config(
     make: Callable[..., Record], published: Callable[..., Path]
 ) -> None:
     published([make("T7.r2", seed, knn=55.0 + seed) for seed in range(3)])
-    found = explain("T7:r2:knn", "laptop")
+    found = explain("T7:r2:knn", load_evidence("laptop"))
     assert (found["reported"], found["mean"], found["n"]) == (0.1, 56.0, 3)
     low, high = found["interval"]
     assert low < 56 < high
@@ -35,7 +36,7 @@ def test_explain_says_what_a_claim_rests_on_and_what_would_turn_it(
     published(
         [make(row, seed, knn=value) for row, own in gaps.items() for seed, value in enumerate(own)]
     )
-    found = explain("C.T7.5", "laptop")
+    found = explain("C.T7.5", load_evidence("laptop"))
     assert found["verdict"] == "direction confirmed (in part)"  # no linear evaluation was made
     assert found["holds"] is True
     assert found["reported"]["verdict"] == "holds"
@@ -52,11 +53,11 @@ def test_an_explained_interval_is_the_one_of_the_table(
 ) -> None:
     records = [make("T7.r1", seed) for seed in range(3)] + [make("T7.r4", 0, knn=70.0)]
     published(records)
-    found = explain("T7:r4:knn", "laptop")
+    found = explain("T7:r4:knn", load_evidence("laptop"))
     low, high = found["interval"]
     assert low < 70 < high
     assert "pooled over 1 row" in found["spread"]
-    assert explain("T7:r1:knn", "laptop")["spread"] == ""
+    assert explain("T7:r1:knn", load_evidence("laptop"))["spread"] == ""
 
 
 @pytest.mark.parametrize(
@@ -73,11 +74,12 @@ def test_a_cell_that_does_not_exist_gets_the_nearest(
     address: str, message: str, results: Path
 ) -> None:
     with pytest.raises(UserError, match=message):
-        explain(address, "laptop")
+        explain(address, load_evidence("laptop"))
 
 
 def test_an_address_may_be_typed_with_dots(
     make: Callable[..., Record], published: Callable[..., Path]
 ) -> None:
     published([make("T7.r2", seed) for seed in range(3)])
-    assert explain("T7.r2.knn", "laptop") == explain("T7:r2:knn", "laptop")
+    evidence = load_evidence("laptop")
+    assert explain("T7.r2.knn", evidence) == explain("T7:r2:knn", evidence)

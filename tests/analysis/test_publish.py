@@ -31,7 +31,7 @@ def test_a_table_shows_reported_and_measured_numbers_and_drops_no_row(
     records: list[Record], published: Callable[..., Path]
 ) -> None:
     published(records)
-    text = render_tables(["T7"], "laptop", "md")[0]
+    text = render_tables(["T7"], load_evidence("laptop"), "md")[0]
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 9
     assert "72.8" in lines[2]

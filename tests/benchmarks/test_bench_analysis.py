@@ -18,11 +18,11 @@ SIZES = (1_000, 10_000, 100_000) if FULL else (100, 200)
 READ = """
 import time
 start = time.perf_counter()
-from analysis.evidence.evidence import load_evidence
+from analysis.evidence.evidence import published_evidence
 from analysis.tables.table import build
 from repro.harness.experiments.experiment import experiment_ids
 imported = time.perf_counter()
-evidence = load_evidence("laptop", published_only=True)
+evidence = published_evidence("laptop")
 read = time.perf_counter()
 for name in experiment_ids():
     build(evidence.experiment(name), evidence)

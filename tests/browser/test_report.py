@@ -11,6 +11,7 @@ import pytest
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from analysis.evidence.evidence import load_evidence
 from tests.browser.acting import (
     by_id,
     cells_in_data,
@@ -120,7 +121,7 @@ def test_a_cell_opens_to_its_runs_and_numbers(
 def test_claims_are_counted_as_check_counts_them_and_say_what_it_says(page: Chrome) -> None:
     from analysis.verdicts.claims import check
 
-    verdicts = check(["all"], "laptop")
+    verdicts = check(["all"], load_evidence("laptop"))
     words = [text.split(" · ")[0] for text in texts(page, ".claim .verdict")]
     assert Counter(words) == Counter(str(verdict.verdict) for verdict in verdicts)
     assert len(every(page, ".tile")) == len(verdicts)
@@ -174,7 +175,7 @@ def test_search_leaves_what_has_the_words(page: Chrome, published: Published) ->
 def test_the_filter_leaves_the_claims_of_one_verdict(page: Chrome) -> None:
     from analysis.verdicts.claims import check
 
-    verdicts = check(["all"], "laptop")
+    verdicts = check(["all"], load_evidence("laptop"))
     wanted = {v.id: v.experiment for v in verdicts if v.holds is False}
     Select(by_id(page, "filter")).select_by_value("contradicted")
     assert set(shown(page, ".claim")) == wanted.keys()

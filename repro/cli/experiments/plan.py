@@ -73,10 +73,11 @@ def batch_script(planned: Plan, cluster: Cluster) -> str:
 def _power(arguments: argparse.Namespace) -> int:
     """What --power prints."""
     from analysis.evidence.evidence import load_evidence
+    from analysis.evidence.sources import Source
     from analysis.verdicts.power import plan_power, print_power
     from repro.terminal import print_json
 
-    evidence = load_evidence(arguments.scale)
+    evidence = load_evidence(arguments.scale, Source.all)
     experiments = [evidence.experiment(name) for name in experiments_of(arguments.ids)]
     power = {experiment.id: plan_power(experiment, evidence) for experiment in experiments}
     if arguments.json:

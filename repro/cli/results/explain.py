@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from repro.cli.exit_codes import FINE
-from repro.cli.options import add_json, add_scale
+from repro.cli.options import add_evidence, add_json, add_scale, evidence_of, say_which
 
 HELP = "from a printed number or a claim to its runs, config, verdict, and what would turn it"
 EXAMPLE = "repro explain T7:r2:knn"
@@ -15,14 +15,17 @@ def add(parser: argparse.ArgumentParser) -> None:
     text = "one cell of a table or figure (ID:ROW:METRIC), or a claim (C.T7.4)"
     parser.add_argument("address", metavar="CELL|CLAIM", help=text)
     add_scale(parser)
+    add_evidence(parser)
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from analysis.explain import explain, lines_of
+    from analysis.explain import asked_about, explain, lines_of
     from repro.terminal import print_json
 
-    explanation = explain(arguments.address, arguments.scale)
+    evidence = evidence_of(arguments, asked_about(arguments.address))
+    explanation = explain(arguments.address, evidence)
+    say_which(evidence, arguments)
     if arguments.json:
         print_json(explanation)
         return FINE

@@ -25,6 +25,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from analysis.evidence.evidence import load_evidence
+    from analysis.evidence.sources import Source
     from repro.cli.experiments.plan_table import print_plan
     from repro.harness.experiments.clusters import load_cluster
     from repro.harness.experiments.folders import results_dir
@@ -39,8 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
     if code == INTERRUPTED:
         return code
     names = options.experiments_of(arguments.ids)
-    print_tables(names, arguments.scale, "terminal")
+    evidence = load_evidence(arguments.scale, Source.own)
+    print_tables(names, evidence, "terminal")
     done = {f.id for f in find_runs(results_dir() / "runs") if f.result() is not None}
     served = {name for run in planned.runs if run.id in done for name, _ in run.serves}
-    draw_figures([name for name in names if name in served], arguments.scale, FORMATS)
+    draw_figures([name for name in names if name in served], evidence, FORMATS)
     return code

@@ -19,7 +19,7 @@ import pytest
 
 from analysis.evidence.believed import Believed, believe, found_in_files
 from analysis.evidence.evidence import Evidence
-from analysis.verdicts.claims import judge
+from analysis.verdicts.claims import check
 from repro.harness.runs import contradictions, seal
 from repro.harness.runs.records import as_line
 from repro.train import MIN_PATIENCE
@@ -306,7 +306,7 @@ def test_lies_that_are_added_change_no_verdict(tmp_path: Path) -> None:
     )
     honest = Evidence("laptop", believed_in(write(tmp_path / "b", HONEST)).records)
     ids = ["T7", "F7", "F6R", "T13"]
-    assert [v.as_json() for v in judge(ids, lied)] == [v.as_json() for v in judge(ids, honest)]
+    assert [v.as_json() for v in check(ids, lied)] == [v.as_json() for v in check(ids, honest)]
 
 
 def test_runs_and_evaluations_of_uncommitted_code_are_believed_and_decide_nothing(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from analysis.evidence.distance import protocol_distance
-from analysis.evidence.evidence import Evidence, load_evidence
+from analysis.evidence.evidence import Evidence, load_evidence, published_evidence
 from analysis.evidence.frames import cells, curves, reported_curves
 from repro.config.identity import canonical
 from repro.harness.experiments.experiment import load
@@ -131,6 +131,6 @@ def test_evaluations_published_later_join_their_runs(
         for run, value in ((record["id"], 1.0), (record["id"], 2.0), ("no such run", 9.0))
     ]
     (folder / "evaluations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    evidence = load_evidence("laptop", published_only=True)
+    evidence = published_evidence("laptop")
     assert evidence.cell("T7.r1.linear").values == {0: 2.0}
     assert len(evidence.records) == 1

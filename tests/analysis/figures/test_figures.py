@@ -14,7 +14,8 @@ from typing import Any, get_args
 import pytest
 from PIL import Image
 
-from analysis.figures.draw import draw, drawing_of
+from analysis.evidence.evidence import load_evidence
+from analysis.figures.draw import draw, draw_collapse, drawing_of
 from analysis.figures.style import FORMATS
 from repro.cli.parser import main
 from repro.errors import UserError
@@ -47,7 +48,7 @@ def test_every_kind_of_figure_can_be_drawn_with_room_for_its_words(
     name: str, records: list[Record], published: Callable[..., Path]
 ) -> None:
     published(records)
-    png, svg = draw([name], "laptop", ["png", "svg"])
+    png, svg = draw([name], load_evidence("laptop"), ["png", "svg"])
     with Image.open(png) as picture:
         grey = picture.convert("L")
     assert grey.width == 1440
@@ -63,9 +64,10 @@ def test_the_same_records_give_the_same_bytes_in_every_format_and_torch_is_not_i
     published(records)
     names = ["F7", "T9", "T7", "F5", "scorecard", "parity"]
     script = (
-        "import sys\nfrom analysis.figures.draw import draw\n"
-        f"for f in draw({names}, 'laptop', {FORMATS}): print(f)\n"
-        "for f in draw(['collapse', 'F7:both'], 'laptop', ['svg']): pass\n"
+        "import sys\nfrom analysis.figures.draw import draw, draw_collapse\n"
+        "from analysis.evidence.evidence import load_evidence\n"
+        f"for f in draw({names}, load_evidence('laptop'), {FORMATS}): print(f)\n"
+        "for f in draw_collapse(['F7:both'], None, ['svg']): pass\n"
         "assert 'torch' not in sys.modules\n"
     )
     made = []
@@ -108,8 +110,13 @@ def test_all_draws_what_has_runs_and_says_in_a_line_what_has_none(
 def test_what_cannot_be_drawn_is_the_users_mistake(
     words: list[str], complaint: str, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def drawn() -> list[str]:
+        if words[0] == "collapse":
+            return list(draw_collapse(words[1:], None, ["png"]))
+        return list(draw(words, load_evidence("laptop"), ["png"]))
+
     with pytest.raises(UserError, match=complaint):
-        list(draw(words, "laptop", ["png"]))
+        drawn()
     assert main(["figure", *words]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
@@ -130,4 +137,4 @@ def test_an_unknown_format_names_the_nearest(
 ) -> None:
     published(records)
     with pytest.raises(UserError, match="--format sgv: no such figure format; nearest: svg"):
-        list(draw(["F7"], "laptop", ["sgv"]))
+        list(draw(["F7"], load_evidence("laptop"), ["sgv"]))

@@ -13,7 +13,7 @@ from matplotlib.patches import FancyBboxPatch, Polygon
 
 from analysis.evidence.evidence import Evidence
 from analysis.evidence.rows import PAPER
-from analysis.figures.draw import draw
+from analysis.figures.draw import draw_collapse
 from analysis.figures.parity import draw_parity, parity_points
 from analysis.figures.runs import ShownRun, draw_runs, find_shown
 from analysis.figures.scorecard import MARKS, draw_scorecard, kind_of
@@ -130,8 +130,8 @@ def test_an_unfinished_run_is_overlaid_on_a_published_one_with_the_sentinels_wor
     record["counts"]["steps"] = 640
     published([record])
     folder = unfinished(results)
-    words = ["collapse", str(folder.path), record["id"][:6]]
-    *paths, first, second = draw(words, "laptop", ["png", "svg"])
+    words = [str(folder.path), record["id"][:6]]
+    *paths, first, second = draw_collapse(words, None, ["png", "svg"])
     assert paths == [str(results / "figures" / f"collapse.{f}") for f in ("png", "svg")]
     assert first.startswith(f"{folder.id}  F7-both-laptop-s0: uniform since epoch 3.1: loss = ln K")
     assert (

@@ -8,12 +8,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from analysis.evidence.evidence import load_evidence
 from analysis.report.page import render, write
 from repro.errors import UserError
 
@@ -82,7 +84,7 @@ def test_the_same_records_give_the_same_bytes_without_torch(some: Path, tmp_path
 
 
 def test_the_page_holds_all_it_needs_and_its_data_stay_data(some: Path) -> None:
-    text = render("laptop")
+    text = render(load_evidence("laptop"))
     page = Page(text)
     assert page.loaded == []
     assert not re.search(r"@import|url\((?!#|T7-)", text)
@@ -112,13 +114,18 @@ def test_a_run_folder_adds_the_last_line_of_its_log(
     folder = results / "runs" / f"{record['slug']}-{record['id']}"
     folder.mkdir(parents=True)
     (folder / "log.txt").write_text("step 1\ndone: knn 75.0\n")
-    (run,) = Page(render("laptop")).data["cells"]["T7:r2:knn"]["runs"]
+    evidence = load_evidence("laptop")
+    (run,) = Page(render(evidence)).data["cells"]["T7:r2:knn"]["runs"]
+    assert run.get("log") is None, "of the folder's own training, not of the published one"
+    assert run["from"] == "results/published/laptop/records.jsonl"
+    own = replace(evidence, places={record["id"]: str(folder)})
+    (run,) = Page(render(own)).data["cells"]["T7:r2:knn"]["runs"]
     assert run["log"] == "done: knn 75.0"
     assert run["from"] == f"results/runs/{folder.name}"
 
 
 def test_without_any_record_the_page_still_says_what_the_paper_claims(results: Path) -> None:
-    path = write("laptop")
+    path = write(load_evidence("laptop"))
     assert path == results / "report" / "laptop.html"
     page = Page(path.read_text())
     assert page.buttons == []

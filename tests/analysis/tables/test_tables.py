@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from analysis.evidence.evidence import Evidence
+from analysis.evidence.evidence import Evidence, load_evidence
 from analysis.tables.formats import render_tables, write
 from analysis.tables.table import Entry, Printed, build
 from analysis.verdicts.cells import column_spread
@@ -186,5 +186,5 @@ def test_several_tables_read_the_records_once(
     evidence: Evidence, published: Callable[..., Path]
 ) -> None:
     published([as_line(run) for run in evidence.records.values()])
-    texts = render_tables(["T7", "F7"], "laptop", "md")
+    texts = render_tables(["T7", "F7"], load_evidence("laptop"), "md")
     assert ["Table 7" in text for text in texts] == [True, False]
