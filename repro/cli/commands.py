@@ -30,6 +30,7 @@ TABLE = (
     "results.check",
     "results.explain",
     "results.report",
+    "runs.replicate",
     "results.publish",
     "results.verify",
     "machine.doctor",

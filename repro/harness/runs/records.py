@@ -8,6 +8,7 @@ is said beside them, from where `published_schema` writes results/published/SCHE
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
@@ -143,6 +144,34 @@ class PublishedEvaluation(Struct, frozen=True, kw_only=True, omit_defaults=True)
     env: Annotated[Environment, holds("as in a record")]
     wall_seconds: Annotated[float | None, holds("how long it took")]
     answers: Answers | None = None
+
+
+class Agreement(StrEnum):
+    """How a repetition compares with the published run."""
+
+    identical = "identical"  # all numbers, bit for bit, but for the machine's speed and memory
+    within = "within"  # no farther apart than two runs of the same row are
+    different = "different"
+    itself = "itself"  # it is the published training, not a repetition
+    not_run = "not run"
+
+
+class Replication(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One repetition of a published run."""
+
+    schema: Annotated[int, holds("version of this layout")]
+    run: Annotated[str, holds("`id` of the run, which both have")]
+    slug: Annotated[str, holds("a name for people")]
+    agreement: Annotated[Agreement, holds("identical, within (as two runs of a row) or different")]
+    metrics: Annotated[Metrics, holds("of the repetition, those of its evaluations too")]
+    parted: Annotated[
+        float | None, holds("epoch at which the curves are first different; missing if never")
+    ] = None
+    causes: Annotated[
+        list[str], holds("what was otherwise: code, hardware, threads, versions, kernels")
+    ] = []
+    env: Annotated[Environment, holds("as in a record, of the repetition")]
+    started: Annotated[float | None, holds("seconds since 1970")] = None
 
 
 class Record(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
@@ -284,7 +313,7 @@ def with_evaluations(run: Record, evaluations: Iterable[PublishedEvaluation]) ->
     return msgspec.structs.replace(run, metrics=metrics, evaluations=by_name)
 
 
-def as_line(line: Record | PublishedEvaluation) -> dict[str, Any]:
+def as_line(line: Struct) -> dict[str, Any]:
     """A record or an evaluation as its file has it."""
     if isinstance(line, Record):
         line = msgspec.structs.replace(line, evaluations={})

@@ -325,7 +325,7 @@ def test_runs_and_evaluations_of_uncommitted_code_are_believed_and_decide_nothin
     assert 0 not in evidence.committed.cell("T7.r1.knn").values
     assert 1 in evidence.committed.cell("T7.r1.knn").values
     assert 1 not in evidence.committed.cell("T7.r1.linear").values
-    (healthy,) = (v for v in judge(["F7"], evidence) if v.id == "C.F7.3")
+    (healthy,) = (v for v in check(["F7"], evidence) if v.id == "C.F7.3")
     assert str(healthy.verdict) == "2 of 3 seeds"
     honest = Evidence("laptop", believed_in(PUBLISHED).records)
     assert honest.committed is honest

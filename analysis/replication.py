@@ -1,0 +1,221 @@
+"""Published runs trained again here: does this machine get the published numbers?
+
+A repetition has the config and the seed of the published run, hence its id. It is
+
+| outcome   | when                                                                               |
+| --------- | ---------------------------------------------------------------------------------- |
+| identical | all metrics and curves are equal, but for the machine's speed and memory           |
+| within    | no column of its tables differs by more than two runs of a row do                  |
+| different | one does                                                                           |
+
+Other code, kernels, threads or hardware round otherwise, and training amplifies that until the
+repetition is as far from the published run as another seed would be. So two runs of a row differ
+by d = t s sqrt(2), with the column's spread s over the seeds of its healthy rows, or of the
+row itself if it is not healthy, at 95 % over all columns and runs that are compared (Bonferroni).
+A column whose spread is unknown is not judged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+from scipy.stats import t as t_distribution
+
+from analysis.evidence.evidence import Evidence
+from analysis.evidence.rows import MeasuredRow
+from analysis.evidence.sources import same_training
+from analysis.evidence.stats import Spread, pooled
+from analysis.verdicts.cells import column_spread
+from repro.config.identity import SCHEMA
+from repro.harness.experiments.experiment import Metric
+from repro.harness.runs.records import Agreement, Environment, Record, Replication
+from repro.terminal import count
+
+LEVEL = 0.05
+OF_THE_MACHINE = {"im_s", "time_h", "mem_G", "images_per_second"}  # speed and memory
+VERSIONS = ("torch", "torchvision", "timm", "numpy", "python")
+Rows = Sequence[tuple[MeasuredRow, Sequence[int]]]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A column of a table in both runs, and how far apart two runs of its row are."""
+
+    metric: str
+    published: float
+    own: float
+    allowed: float | None  # None: nothing is known of the spread
+
+    @property
+    def within(self) -> bool:
+        return self.allowed is None or abs(self.own - self.published) <= self.allowed
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """A published run and what came of it here; `own` is None where it has not been run."""
+
+    published: Record
+    own: Record | None
+    agreement: Agreement
+    differences: Sequence[Difference] = ()
+    parted: float | None = None  # epoch
+    causes: Sequence[str] = ()
+
+    def as_line(self) -> Replication:
+        assert self.own is not None, f"{self.published.slug} has not been repeated"
+        return Replication(
+            schema=SCHEMA,
+            run=self.published.id,
+            slug=self.published.slug,
+            agreement=self.agreement,
+            metrics=self.own.metrics,
+            parted=self.parted,
+            causes=list(self.causes),
+            env=self.own.env,
+            started=self.own.times.started,
+        )
+
+
+def compare(rows: Rows, own: Mapping[str, Record], published: Evidence) -> list[Repetition]:
+    """Every published run of some rows and seeds with the own run of its id.
+
+    Args:
+        rows: rows of the published evidence, each with the seeds to compare.
+        own: own records by id.
+    """
+    columns: dict[str, list[tuple[str, Spread | None]]] = {}
+    runs: dict[str, Record] = {}
+    for row, seeds in rows:
+        for metric in row.experiment.metrics:
+            if metric.difference or row.source(metric.key) in OF_THE_MACHINE:
+                continue
+            for seed, run in row.runs(metric.variant).items():
+                if seed in seeds:
+                    runs[run.id] = run
+                    spread = _spread(row, metric, run, published)
+                    columns.setdefault(run.id, []).append((row.source(metric.key), spread))
+        runs |= {run.id: run for run in row.all_runs if run.seed in seeds}
+    known = sum(spread is not None for its in columns.values() for _, spread in its)
+    return [
+        _repetition(run, own.get(identity), columns.get(identity, []), max(1, known))
+        for identity, run in runs.items()
+    ]
+
+
+def _spread(row: MeasuredRow, metric: Metric, run: Record, published: Evidence) -> Spread | None:
+    if run.sentinel.healthy:
+        return column_spread(row.experiment, metric, published)
+    return pooled([list(row.cell(metric.key).values.values())])
+
+
+def _repetition(
+    published: Record, own: Record | None, columns: Iterable[tuple[str, Spread | None]], tests: int
+) -> Repetition:
+    if own is None:
+        return Repetition(published, None, Agreement.not_run)
+    if same_training(own, published):
+        return Repetition(published, own, Agreement.itself)
+    differences = {}
+    for name, spread in columns:
+        theirs, ours = published.metrics.get(name), own.metrics.get(name)
+        if theirs is not None and ours is not None:
+            differences[name] = Difference(name, theirs, ours, _allowed(spread, tests))
+    parted = first_difference(published, own)
+    if parted is None and _same_metrics(published, own):
+        agreement = Agreement.identical
+    elif all(difference.within for difference in differences.values()):
+        agreement = Agreement.within
+    else:
+        agreement = Agreement.different
+    causes = () if agreement is Agreement.identical else causes_of(published.env, own.env)
+    return Repetition(published, own, agreement, list(differences.values()), parted, list(causes))
+
+
+def _allowed(spread: Spread | None, tests: int) -> float | None:
+    if spread is None:
+        return None
+    quantile = float(t_distribution.ppf(1 - LEVEL / (2 * tests), spread.df))
+    return quantile * spread.sd * math.sqrt(2)
+
+
+def _same_metrics(published: Record, own: Record) -> bool:
+    """Those that both have; an evaluation may be missing on one side."""
+    both = (published.metrics.keys() & own.metrics.keys()) - OF_THE_MACHINE
+    return all(published.metrics[name] == own.metrics[name] for name in both)
+
+
+def first_difference(published: Record, own: Record) -> float | None:
+    """The epoch at which the curves first have other values; None where they never do."""
+    first = math.inf
+    one, other = published.curves, own.curves
+    for theirs, ours in ((one.steps, other.steps), (one.evaluations, other.evaluations)):
+        epochs = theirs.get("epoch", ())
+        for name in (theirs.keys() & ours.keys()) - OF_THE_MACHINE:
+            pairs = zip(epochs, theirs[name], ours[name], strict=False)
+            apart = [e for e, a, b in pairs if a != b and e is not None]
+            first = min([first, *map(float, apart)])
+            if len(theirs[name]) != len(ours[name]):
+                first = min(first, float(epochs[min(len(theirs[name]), len(ours[name])) - 1] or 0))
+    return first if math.isfinite(first) else None
+
+
+def causes_of(published: Environment, own: Environment) -> Iterable[str]:
+    """What was otherwise and may be why, as both runs noted it; always something."""
+    found = list(_what_differs(published, own))
+    return found or ["nothing that is recorded differs"]
+
+
+def _what_differs(published: Environment, own: Environment) -> Iterable[str]:
+    if own.dirty or published.dirty or own.git_sha != published.git_sha:
+        changed = " with uncommitted changes" if own.dirty else ""
+        yield f"code {_short(published.git_sha)}, here {_short(own.git_sha)}{changed}"
+    theirs, ours = published.hardware, own.hardware
+    if theirs is not None and ours is not None:
+        for name in ("cpu", "gpu", "threads", "ranks"):
+            a, b = getattr(theirs, name), getattr(ours, name)
+            if a != b:
+                yield f"{name} {'none' if a is None else a}, here {'none' if b is None else b}"
+    for name in VERSIONS:
+        a, b = getattr(published, name), getattr(own, name)
+        if a != b:
+            yield f"{name} {a}, here {b}"
+    if published.kernels != own.kernels:
+        kernels = published.kernels or {}
+        keys = sorted(kernels.keys() | (own.kernels or {}).keys())
+        named = [k for k in keys if kernels.get(k) != (own.kernels or {}).get(k)]
+        yield f"kernels ({', '.join(named)})" if published.kernels else "kernels, not recorded then"
+
+
+def _short(sha: str | None) -> str:
+    return (sha or "unknown")[:10]
+
+
+def sentence(repetitions: Sequence[Repetition]) -> str:
+    """What came of all of them, in one line."""
+    words = {
+        Agreement.identical: "identical to the published ones",
+        Agreement.within: "within what two runs of a row differ by",
+        Agreement.different: "different",
+        Agreement.itself: "the published ones themselves",
+        Agreement.not_run: "not run here",
+    }
+    counts = Counter(repetition.agreement for repetition in repetitions)
+    listed = ", ".join(f"{counts[a]} {text}" for a, text in words.items() if counts[a])
+    return f"{count(len(repetitions), 'run')}: {listed}"
+
+
+def as_json(repetition: Repetition) -> dict[str, object]:
+    """For --json."""
+    return {
+        "id": repetition.published.id,
+        "slug": repetition.published.slug,
+        "agreement": str(repetition.agreement),
+        "parted": repetition.parted,
+        "causes": list(repetition.causes),
+        "metrics": [msgspec.to_builtins(vars(d)) for d in repetition.differences],
+    }
