@@ -85,8 +85,8 @@ def test_the_sentinels_onset_stands_on_the_seeds_own_curve_at_its_share_of_train
 def test_figure_6_left_has_teacher_and_student_by_name(make: Records, evidence_of: Build) -> None:
     runs = [make("F6L.momentum", seed) for seed in range(2)]
     left, right = draw_curves(load("F6L"), evidence_of(runs)).axes
-    assert has(right, [(i / 5, 60.0 + 3 * i) for i in range(6)])
-    assert has(right, [(i / 5, 60.0 + 2.5 * i) for i in range(6)])
+    assert has(right, [(i / 5, 60.0 + 15.05 * i / 5) for i in range(6)])
+    assert has(right, [(i / 5, 60.0 + 14.05 * i / 5) for i in range(6)])
     assert set(words_of(left)) == set(words_of(right)) == {"teacher", "student"}
 
 
