@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 from repro.errors import UserError
+
+GAP = 2  # spaces between columns
+WRAPPED_FROM = 24  # cells that are wider may be wrapped
 
 
 def print_json(value: Any) -> None:
@@ -16,25 +22,89 @@ def print_json(value: Any) -> None:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table fitted to the terminal; where there is none, aligned lines that are never cut."""
-    if sys.stdout.isatty():
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD)
-        for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
-        Console(highlight=False).print(table)
-        return
+    """A table fitted to the terminal; where there is none, each row on one line."""
     if title:
         print(title)
-    lines = [list(columns), *map(list, rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
-    for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        print("  ".join(cells).rstrip())
+    for line in table_lines(columns, rows, terminal_width()):
+        print(line)
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal on standard output; None where that is a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def table_lines(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None
+) -> list[str]:
+    """A table as aligned lines in which no word and no number is cut.
+
+    What is wider than `width` is wrapped between words; columns of words that still have no room
+    follow below their row, under their name.
+    """
+    cells = [list(map(str, row)) for row in rows]
+    widths = _widths(columns, cells, width)
+    beside = sorted(widths)
+    below = [i for i in range(len(columns)) if i not in widths]
+    lines = _beside([columns[i] for i in beside], [widths[i] for i in beside])
+    if width is not None:
+        lines.append("─" * (sum(widths.values()) + GAP * (len(beside) - 1)))
+    for row in cells:
+        lines += _beside([row[i] for i in beside], [widths[i] for i in beside])
+        for i in below:
+            if row[i]:
+                lines += wrapped(f"{columns[i]}: {row[i]}", width or 0, indent=" " * 4)
+    return lines
+
+
+def _widths(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], width: int | None
+) -> dict[int, int]:
+    """Of the columns that stand beside each other, by index."""
+    full = {i: max(map(len, (c, *(row[i] for row in rows)))) for i, c in enumerate(columns)}
+    if width is None:
+        return full
+    least = {i: _least_width(c, [row[i] for row in rows]) for i, c in enumerate(columns)}
+    while len(least) > 1 and sum(least.values()) + GAP * (len(least) - 1) > width:
+        del least[max(list(least)[1:], key=lambda i: full[i])]
+    spare = width - sum(least.values()) - GAP * (len(least) - 1)
+    for i in least:
+        more = max(0, min(spare, full[i] - least[i]))
+        least[i] += more
+        spare -= more
+    return least
+
+
+def _least_width(column: str, cells: Sequence[str]) -> int:
+    """Short cells are kept whole, e.g. a number with its interval; others wrap between words."""
+    kept = max(map(len, cells), default=0)
+    if kept > WRAPPED_FROM:
+        kept = max(WRAPPED_FROM, *(len(word) for cell in cells for word in cell.split()))
+    return max(kept, *(len(word) for word in column.split() or [""]))
+
+
+def _beside(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """One row, on as many lines as its longest cell needs."""
+    columns = [wrapped(cell, size) or [""] for cell, size in zip(cells, widths, strict=True)]
+    lines = []
+    for parts in zip_longest(*columns, fillvalue=""):
+        line = (" " * GAP).join(part.ljust(w) for part, w in zip(parts, widths, strict=True))
+        lines.append(line.rstrip())
+    return lines
+
+
+def wrapped(text: str, width: int, indent: str = "") -> list[str]:
+    """Lines of at most `width`, broken between words only; later lines are indented twice."""
+    if len(indent + text) <= width:
+        return [indent + text] if text else []
+    return textwrap.wrap(
+        text,
+        max(width, len(indent) * 2 + 1),
+        initial_indent=indent,
+        subsequent_indent=indent * 2,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def count(number: int, noun: str) -> str:

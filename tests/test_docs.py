@@ -257,7 +257,7 @@ def test_what_the_makefile_runs_is_valid(target: str, capsys: pytest.CaptureFixt
     makefile = (ROOT / "Makefile").read_text()
     recipe = re.search(rf"^{target}:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
     assert recipe
-    lines = re.findall(r"\$\(BIN\)/(repro [^>\n]*)", recipe[1])
+    lines = re.findall(r"\$\(BIN\)/(repro [^>|\n]*)", recipe[1])
     assert lines
     for line in lines:
         parse(line.split())

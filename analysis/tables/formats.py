@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from itertools import groupby, pairwise
 from pathlib import Path
 
@@ -14,14 +14,10 @@ from pylatexenc.latexencode import (
     UnicodeToLatexConversionRule,
     UnicodeToLatexEncoder,
 )
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from analysis.evidence.evidence import Evidence
 from analysis.tables.table import Heading, Line, Printed, build
-from analysis.verdicts.checklist import verdict_table
-from analysis.verdicts.verdict import Outcome
+from analysis.tables.terminal import terminal
 from repro.errors import UserError, nearest
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -29,10 +25,10 @@ REMARKS = 2  # the last columns of a table are words: sentinel and verdict
 SIGNS = {ord("✓"): r"\ensuremath{\checkmark}", ord("✗"): r"\ensuremath{\times}"}
 
 
-def write(printed: Printed, fmt: str) -> str:
-    """`printed` as text in one of terminal, md, tex, csv, html."""
+def write(printed: Printed, fmt: str, verbose: bool = False) -> str:
+    """`printed` as text in one of terminal, md, tex, csv, html; `verbose` concerns the first."""
     writers: dict[str, Callable[[Printed], str]] = {
-        "terminal": terminal,
+        "terminal": partial(terminal, verbose=verbose),
         "md": markdown,
         "tex": latex,
         "csv": lambda p: p.tidy.to_csv(index=False, lineterminator="\n"),
@@ -55,42 +51,6 @@ def spans(headings: tuple[Heading, ...]) -> list[tuple[str, int]]:
 def groups(lines: tuple[Line, ...]) -> list[tuple[str, list[Line]]]:
     """Neighbouring rows under one sub-heading."""
     return [(group, list(rows)) for group, rows in groupby(lines, key=lambda line: line.group)]
-
-
-def terminal(printed: Printed) -> str:
-    """Styled where standard output is a terminal, plain and uncut elsewhere."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=220, no_color=True)
-    table = Table(title=printed.title, title_justify="left", pad_edge=False)
-    for heading in printed.headings:
-        table.add_column(
-            Text(f"{heading.over}\n{heading.title}" if heading.over else heading.title)
-        )
-    for group, lines in groups(printed.lines):
-        if group:
-            table.add_section()
-            table.add_row(Text(group, style="italic"))
-        for line in lines:
-            table.add_row(*(Text(e.text, style="bold" if e.best else "") for e in line.entries))
-    with console.capture() as capture:
-        console.print(table)
-        for note in printed.notes:
-            console.print(Text(note, style="dim"))
-        _print_claims(console, printed)
-    return capture.get()
-
-
-def _print_claims(console: Console, printed: Printed) -> None:
-    """Those with evidence in full; the others in a line, or they would fill the screen."""
-    waiting = [c for c in printed.claims if c.verdict.outcome is Outcome.NOT_RUN]
-    judged = [c for c in printed.claims if c.verdict.outcome is not Outcome.NOT_RUN]
-    if judged:
-        console.print(verdict_table(judged))
-    if waiting:
-        names = ", ".join(claim.id for claim in waiting)
-        see = f"repro check {waiting[0].experiment} says what is missing"
-        console.print(Text(f"Claims without evidence yet: {names} ({see}).", style="dim"))
 
 
 def markdown(printed: Printed) -> str:
@@ -203,7 +163,7 @@ def _markdown(text: str, bold: bool = False) -> str:
 FORMATS = ("terminal", "md", "tex", "csv", "html")
 
 
-def render_tables(ids: list[str], evidence: Evidence, fmt: str) -> list[str]:
+def render_tables(ids: list[str], evidence: Evidence, fmt: str, verbose: bool = False) -> list[str]:
     """Experiments' tables, as text in one of `FORMATS`.
 
     Raises:
@@ -212,4 +172,4 @@ def render_tables(ids: list[str], evidence: Evidence, fmt: str) -> list[str]:
 
     if fmt not in FORMATS:
         raise UserError(f"--format {fmt}: no such table format; nearest: {nearest(fmt, FORMATS)}")
-    return [write(build(evidence.experiment(name), evidence), fmt) for name in ids]
+    return [write(build(evidence.experiment(name), evidence), fmt, verbose) for name in ids]

@@ -27,18 +27,12 @@ def print_checklist(verdicts: Sequence[ClaimVerdict], verbose: bool = False) -> 
         console = Console(highlight=False, no_color=True, soft_wrap=True)
     for name, group in groupby(verdicts, key=lambda v: v.experiment):
         console.print(Text(f"{name}  {load(name).title}", style="bold"))
-        for v in group:
-            sign, colour = SIGNS[v.holds]
-            console.print(
-                Text.assemble(
-                    (f"  {sign} ", colour),
-                    f"{v.id:<14}",
-                    (f"{v.verdict!s:<28}", colour),
-                    v.statement,
-                ),
-                overflow="fold" if verbose else "ellipsis",
-                no_wrap=console.is_terminal and not verbose,
-            )
+        claims = list(group)
+        if console.is_terminal and not verbose:
+            console.print(claim_table(claims))
+            continue
+        for v in claims:
+            console.print(Text.assemble(*_line(v)))
             if verbose:
                 _print_evidence(console, v)
     contradicted = [v for v in verdicts if v.holds is False]
@@ -69,9 +63,28 @@ def _print_evidence(console: Console, v: ClaimVerdict) -> None:
             console.print(Text(f"      {name}: {text}", style="dim"))
 
 
+def _line(v: ClaimVerdict) -> list[str | tuple[str, str]]:
+    sign, colour = SIGNS[v.holds]
+    return [(f"  {sign} ", colour), f"{v.id:<14}", (f"{v.verdict!s:<28}", colour), v.statement]
+
+
+def claim_table(verdicts: Sequence[ClaimVerdict]) -> Table:
+    """A line a claim, its statement wrapped beneath itself where the terminal is narrow."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(3):
+        table.add_column(overflow="fold")
+    for v in verdicts:
+        sign, colour = SIGNS[v.holds]
+        head = Text.assemble((f"  {sign} ", colour), v.id)
+        table.add_row(head, Text(str(v.verdict), style=colour), v.statement)
+    return table
+
+
 def verdict_table(verdicts: Sequence[ClaimVerdict]) -> Table:
     """Claims with their evidence, for below a table."""
-    table = Table("claim", "verdict", "statement and evidence", show_lines=True)
+    table = Table(show_lines=True)
+    for name in ("claim", "verdict", "statement and evidence"):
+        table.add_column(name, overflow="fold")
     for v in verdicts:
         text = Text.assemble(v.statement, "\n", (v.detail, "dim"))
         table.add_row(v.id, Text(str(v.verdict), style=SIGNS[v.holds][1]), text)

@@ -22,7 +22,7 @@ from analysis.evidence.stats import format_p, holm, holm_steps
 from analysis.verdicts.comparisons import sensitivity
 from analysis.verdicts.kinds import confirmed_as, parts_of, printed, rule_of
 from analysis.verdicts.verdict import Outcome, Part, Status, Verdict
-from repro.harness.experiments.claims import Claim, OnPaper
+from repro.harness.experiments.claims import Claim, ClaimBody, OnPaper
 from repro.harness.experiments.experiment import Experiment, select
 from repro.harness.experiments.missing import NOT_MEASURED
 
@@ -122,6 +122,14 @@ def judge_ours(experiment: Experiment, evidence: Evidence) -> list[ClaimVerdict]
         flips = _flips(its, steps.get(claim.id, 1)) if was_run else ""
         verdicts.append(_verdict(experiment, claim, verdict, detail, flips))
     return verdicts
+
+
+def leaning(body: ClaimBody, evidence: Evidence) -> bool | None:
+    """Whether all parts that are measured come out as the claim says, in however few seeds; None
+    where some say both or nothing and none speaks against it.
+    """
+    said = [part.leaning for part in _measured(parts_of(body, evidence))]
+    return False if False in said else None if None in said else True
 
 
 def _flips(parts: Sequence[Part], step: int) -> str:

@@ -82,10 +82,17 @@ class Comparison(ABC):
         by_seed = self.by_seed(evidence)
         digits = evidence.metric(next(iter(self.weights()))).decimals + 1
         detail = describe_seeds(name, by_seed, digits)
+        tested = [self.tested(value) for value in by_seed.values()]
+        leaning = self.between(sum(tested) / len(tested)) if tested else None
         if len(by_seed) < SEEDS_NEEDED:
-            return Part(Status.TOO_FEW, detail, name, n=len(by_seed))
-        part = self.test(estimate([self.tested(value) for value in by_seed.values()]))
-        return replace(part, detail=f"{detail}{part.detail}", name=name)
+            return Part(Status.TOO_FEW, detail, name, n=len(by_seed), leaning=leaning)
+        part = self.test(estimate(tested))
+        return replace(part, detail=f"{detail}{part.detail}", name=name, leaning=leaning)
+
+    def between(self, tested: float) -> bool:
+        """Whether what is tested lies between the bounds."""
+        above, below = self.bounds
+        return (above is None or tested > above) and (below is None or tested < below)
 
     @abstractmethod
     def test(self, value: Estimate) -> Part:

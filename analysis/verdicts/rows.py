@@ -110,4 +110,5 @@ def unanimous(name: str, observed: Mapping[int, Observation], undecided: bool = 
         status = Status.CONFIRMED
     elif not yes and not undecided:
         status = Status.CONTRADICTED
-    return Part(status, detail, name, n=len(observed))
+    leaning = {0: False, len(observed): True}.get(yes) if observed else None
+    return Part(status, detail, name, n=len(observed), leaning=leaning)

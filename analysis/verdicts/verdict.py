@@ -93,6 +93,7 @@ class Status(StrEnum):
 class Part:
     """One row or comparison of a claim; all of them must hold.
 
+    `leaning` is what the seeds there are say, however few; None where they say both or nothing.
     `missing` maps what has no number to the reason, where it is NOT_RUN. TESTED ones have a p to
     confirm and a p to contradict, both at 5 %. `gap` is what they rest on, above 0 where it speaks
     for the claim (of a ratio in logarithms); of an equivalence it is the difference itself, and
@@ -109,6 +110,7 @@ class Part:
     gap: Estimate | None = None
     margin: float | None = None
     flips: str = ""
+    leaning: bool | None = None
 
 
 @dataclass(frozen=True)

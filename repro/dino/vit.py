@@ -30,7 +30,7 @@ from torch.nn.functional import interpolate
 from torch.utils.checkpoint import checkpoint
 
 from repro.config.schema import ModelConfig
-from repro.dino.fast.blocks import Layout, run_block, run_last_block
+from repro.dino.fast.blocks import Layout, first_tokens, run_block, run_last_block
 from repro.dino.fast.kernels import REFERENCE, Kernels
 
 
@@ -97,6 +97,17 @@ class DinoViT(VisionTransformer):
         last, rate = self.blocks[-1], self.drop_rates[-1]
         x_SD = run_last_block(x_TD, last, kept[-1], rate, layout, self.kernels)
         return cast(Tensor, self.norm(x_SD)).float()
+
+    def last_class_tokens(self, images: Tensor, count: int) -> list[Tensor]:
+        """[CLS] after each of the last blocks, through the final norm, [M, D] each (fast path)."""
+        tokens = self._tokens(images)
+        layout = [(tokens.shape[0], tokens.shape[1])]
+        x_TD, cls_MD = tokens.flatten(0, 1), []
+        for block in self.blocks[:-1]:
+            x_TD = self._block(x_TD, block, None, 0.0, layout, self.kernels)
+            cls_MD.append(first_tokens(x_TD, layout))
+        cls_MD.append(run_last_block(x_TD, self.blocks[-1], None, 0.0, layout, self.kernels))
+        return [cast(Tensor, self.norm(some)).float() for some in cls_MD[-count:]]
 
     def last_attention(self, images: Tensor) -> Tensor:
         """How much the [CLS] token attends to each token in the last layer, by head, [M, A, N].

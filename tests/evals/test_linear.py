@@ -14,9 +14,11 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from repro.cli.parser import main
-from repro.config.schema import ModelConfig
+from repro.config.schema import CodePath, ModelConfig
 from repro.data.datasets import open_dataset
 from repro.dino.backbones import build_backbone
+from repro.dino.fast.kernels import Kernels
+from repro.dino.vit import DinoViT
 from repro.evals.features.layers import Layers, layer_features
 from repro.evals.linear import (
     LinearResult,
@@ -62,6 +64,21 @@ def test_one_block_is_the_feature_of_knn_and_pooling_adds_the_mean_patch() -> No
     tokens = backbone.forward_features(batch)  # type: ignore[operator]
     assert torch.allclose(both[:, :64], cls_BD, atol=1e-5)
     assert torch.allclose(both[:, 64:], tokens[:, 1:].mean(dim=1), atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_the_fast_path_has_the_features_of_the_last_blocks_of_the_reference(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone(SMALL, 32).eval()
+    assert isinstance(backbone, DinoViT)
+    expected = layer_features(backbone, images(32, 32), Layers(count))
+    backbone.kernels = Kernels(CodePath.fast)
+    monkeypatch.setattr("repro.evals.features.layers.last_blocks", None)
+    features = layer_features(backbone, images(32, 32), Layers(count))
+    assert features.shape == expected.shape
+    assert (features - expected).abs().max() < 1e-4
 
 
 def test_probes_side_by_side_are_those_trained_one_after_the_other() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from repro.cli.exit_codes import FINE
 from repro.cli.options import (
@@ -17,9 +16,6 @@ from repro.cli.options import (
 
 HELP = "the paper's table, our numbers beside the reported ones"
 EXAMPLE = "repro table T7 --format tex"
-if TYPE_CHECKING:
-    from analysis.evidence.evidence import Evidence
-
 FORMATS = ("terminal", "md", "tex", "csv", "html")
 
 
@@ -30,18 +26,16 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=FORMATS, default="terminal", help="default: %(default)s"
     )
+    text = "below the table of a terminal its notes, and the evidence behind every claim"
+    parser.add_argument("-v", "--verbose", action="store_true", help=text)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    names = experiments_of(arguments.ids)
-    evidence = evidence_of(arguments, names)
-    print_tables(names, evidence, arguments.format)
-    say_which(evidence, arguments)
-    return FINE
-
-
-def print_tables(names: list[str], evidence: Evidence, table_format: str) -> None:
     from analysis.tables.formats import render_tables
 
-    for text in render_tables(names, evidence, table_format):
+    names = experiments_of(arguments.ids)
+    evidence = evidence_of(arguments, names)
+    for text in render_tables(names, evidence, arguments.format, arguments.verbose):
         print(text.rstrip("\n"))
+    say_which(evidence, arguments)
+    return FINE

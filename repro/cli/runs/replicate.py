@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from repro.cli import options
 from repro.cli.exit_codes import FINE, INTERRUPTED, NEGATIVE
 from repro.errors import UserError
+from repro.terminal import terminal_width, wrapped
 
 if TYPE_CHECKING:
     from analysis.evidence.rows import MeasuredRow
@@ -30,6 +31,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     options.add_workers(parser)
     text = "append what came of it to results/published/SCALE/replications.jsonl"
     parser.add_argument("--publish", action="store_true", help=text)
+    text = "every column of every run, published and here"
+    parser.add_argument("-v", "--verbose", action="store_true", help=text)
     options.add_json(parser)
 
 
@@ -73,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"runs": list(map(as_json, repetitions)), "summary": sentence(repetitions)})
     else:
-        _print(repetitions)
+        (_print_columns if arguments.verbose else _print)(repetitions)
         print(sentence(repetitions))
     bad = {Agreement.different, Agreement.not_run}
     return NEGATIVE if any(one.agreement in bad for one in repetitions) else FINE
@@ -90,6 +93,21 @@ def _seeds(text: str) -> list[int]:
 
 
 def _print(repetitions: Sequence[Repetition]) -> None:
+    """A line a run, then what was otherwise here."""
+    for one in repetitions:
+        parts = [str(one.agreement)]
+        if one.parted is not None:
+            parts.append(f"the curves part at epoch {one.parted:.3g}")
+        different = [d.metric for d in one.differences if not d.within]
+        parts += [f"farther apart: {', '.join(different)}"] if different else []
+        print(f"{one.published.slug}: {'; '.join(parts)}")
+    causes = dict.fromkeys(cause for one in repetitions for cause in one.causes)
+    if causes:
+        listed = f"otherwise here: {'; '.join(causes)}"
+        print(*wrapped(listed, terminal_width() or len(listed)), sep="\n")
+
+
+def _print_columns(repetitions: Sequence[Repetition]) -> None:
     """A paragraph a run: how it compares, its columns, where the curves part, and why perhaps."""
     for one in repetitions:
         print(f"{one.published.slug}: {one.agreement}")

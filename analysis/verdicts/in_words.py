@@ -1,0 +1,77 @@
+"""What some runs reproduce of the paper, in three sentences: what comes out as it says, what comes
+out otherwise, and how far that is a verdict.
+
+A direction needs one seed, a verdict three; so the sentences of few runs say what is seen and
+that more seeds may change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from analysis.evidence.evidence import Evidence
+from analysis.verdicts.claims import SMOKE, ClaimVerdict, judge_ours, leaning
+from analysis.verdicts.verdict import SEEDS_NEEDED, Outcome
+from repro.harness.experiments.experiment import Experiment
+from repro.terminal import count
+
+MUTE = (Outcome.NOT_RUN, Outcome.NOT_JUDGED)  # claims that the runs cannot speak to
+NAMED = 3  # experiments that are named, rather than counted
+
+
+def in_words(experiments: Sequence[Experiment], evidence: Evidence) -> list[str]:
+    """The three sentences on all claims of some experiments."""
+    runs = {run.id for one in experiments for row in evidence.rows(one) for run in row.all_runs}
+    made = count(len(runs), "run")
+    if evidence.scale == SMOKE:
+        return [f"At smoke scale nothing is evidence: {made} made, no claim is judged."]
+    verdicts = [v for one in experiments for v in judge_ours(one, evidence)]
+    seen = [v for v in verdicts if v.verdict.outcome not in MUTE]
+    if not seen:
+        return [f"{made} of {_names(experiments)}: no claim can be judged by them."]
+    bodies = {claim.id: claim.body for one in experiments for claim in one.claims}
+    leans = {v.id: leaning(bodies[v.id], evidence) for v in seen}
+    return [
+        _as_said(seen, [v for v in seen if leans[v.id]], f"{_names(experiments)} that {made} here"),
+        _otherwise([v for v in seen if not leans[v.id]]),
+        _verdicts(seen, len(verdicts) - len(seen), experiments, evidence.scale),
+    ]
+
+
+def _as_said(seen: Sequence[ClaimVerdict], as_said: Sequence[ClaimVerdict], of: str) -> str:
+    listed = f": {', '.join(v.id for v in as_said)}" if as_said else ""
+    return (
+        f"Reproduced: {len(as_said)} of the {count(len(seen), 'claim')} of {of} can speak to come "
+        f"out as the paper says{listed}."
+    )
+
+
+def _otherwise(others: Sequence[ClaimVerdict]) -> str:
+    if not others:
+        return "Not reproduced: none of them."
+    listed = "; ".join(f"{v.id} ({v.statement})" for v in others)
+    return f"Not reproduced, or not in every seed: {len(others)}, {listed}."
+
+
+def _verdicts(
+    seen: Sequence[ClaimVerdict], mute: int, experiments: Sequence[Experiment], scale: str
+) -> str:
+    decided = sum(v.holds is not None for v in seen)
+    open_ones = len(seen) - decided
+    parts = [f"{decided} of these are verdicts, as {SEEDS_NEEDED} or more seeds decide"]
+    if not decided:
+        parts = [f"None of these is a verdict yet: that takes {SEEDS_NEEDED} seeds or more"]
+    if open_ones:
+        names = " ".join(one.id for one in experiments)
+        more = f"(repro run {names} --scale {scale} --seeds {SEEDS_NEEDED})"
+        parts.append(f"{open_ones} of them need more seeds {more}")
+    if mute:
+        parts.append(f"{count(mute, 'further claim')} need other rows or another scale")
+    return f"{'; '.join(parts)}."
+
+
+def _names(experiments: Sequence[Experiment]) -> str:
+    """The paper's names: "Figure 7 and Table 7"."""
+    if len(experiments) > NAMED:
+        return count(len(experiments), "experiment")
+    return " and ".join(one.where.rpartition(", ")[2] for one in experiments)
