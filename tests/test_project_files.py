@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from datetime import date
 from pathlib import Path
 
+import pytest
 import yaml
 
 import repro
@@ -60,3 +62,20 @@ def test_the_changelog_has_the_headings_of_its_form() -> None:
     assert set(re.findall(r"^### (.+)$", text, re.MULTILINE)) <= kinds
     headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
     assert headings[0] == "[Unreleased]"
+
+
+def test_the_demo_trains_its_rows_compares_them_with_the_published_ones_and_reports() -> None:
+    recipe = re.search(r"^demo:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe
+    lines = re.findall(r"\$\(BIN\)/repro (\w+) ([^\n]*)", recipe[1])
+    assert [command for command, _ in lines] == ["run", "replicate", "report"]
+    trained, repeated = (rest.partition(" --")[0] for _, rest in lines[:2])
+    assert trained == repeated == "F7:both,centering,sharpening T7:r1,r2"
+    assert lines[1][1].endswith("|| test $$? -eq 1")  # a different run is a finding
+
+
+@pytest.mark.parametrize(("code", "ends"), [(0, 0), (1, 0), (2, 1)])
+def test_a_run_that_does_not_replicate_does_not_stop_the_demo(code: int, ends: int) -> None:
+    (guard,) = re.findall(r"\|\| (test \$\$\? -eq 1)", (ROOT / "Makefile").read_text())
+    shell = f"(exit {code}) || {guard.replace('$$', '$')}"
+    assert subprocess.run(["sh", "-c", shell], check=False).returncode == ends

@@ -112,7 +112,7 @@ def _start_here(runs: Sequence[PlannedRun], cluster: LocalCluster, workers: int 
 
     placed = [replace(run, config=cluster.placed(run.config)) for run in runs]
     # The longest first, so that no core waits for the last run's evaluations.
-    placed.sort(key=lambda run: len(run.requests), reverse=True)
+    placed.sort(key=lambda run: (run.config.train.epochs, len(run.requests)), reverse=True)
     todo = [run.config for run in placed if to_do(run) or to_evaluate(run)]
     outcome = dispatch(
         placed,
