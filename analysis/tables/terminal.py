@@ -64,10 +64,8 @@ def _fitted(printed: Printed, console: Console) -> list[RenderableType]:
             return [table]
         titles = [heading.title for heading in printed.headings]
         left_out = ", ".join(title for title in SPARED[:count] if title in titles)
-        say = (
-            f"Left out to fit {console.width} columns: {left_out}. A terminal of "
-            f"{_width(_table(printed, everything), console)} shows them, and so does --format md."
-        )
+        needed = _width(_table(printed, everything), console)
+        say = f"Left out: {left_out} (shown at {needed} columns, or by --format md)."
         return [table, Text(say, style="dim")]
     return _paragraphs(printed, console)
 

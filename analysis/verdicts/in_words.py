@@ -8,6 +8,7 @@ that more seeds may change it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import shorten
 
 from analysis.evidence.evidence import Evidence
 from analysis.verdicts.claims import SMOKE, ClaimVerdict, judge_ours, leaning
@@ -16,6 +17,7 @@ from repro.harness.experiments.experiment import Experiment
 from repro.terminal import count
 
 MUTE = (Outcome.NOT_RUN, Outcome.NOT_JUDGED)  # claims that the runs cannot speak to
+STATEMENT = 64  # characters of one
 NAMED = 3  # experiments that are named, rather than counted
 
 
@@ -49,7 +51,8 @@ def _as_said(seen: Sequence[ClaimVerdict], as_said: Sequence[ClaimVerdict], of: 
 def _otherwise(others: Sequence[ClaimVerdict]) -> str:
     if not others:
         return "Not reproduced: none of them."
-    listed = "; ".join(f"{v.id} ({v.statement})" for v in others)
+    short = {v.id: shorten(v.statement, STATEMENT, placeholder=" …") for v in others}
+    listed = "; ".join(f"{name} ({statement})" for name, statement in short.items())
     return f"Not reproduced, or not in every seed: {len(others)}, {listed}."
 
 
@@ -57,14 +60,14 @@ def _verdicts(
     seen: Sequence[ClaimVerdict], mute: int, experiments: Sequence[Experiment], scale: str
 ) -> str:
     decided = sum(v.holds is not None for v in seen)
-    open_ones = len(seen) - decided
-    parts = [f"{decided} of these are verdicts, as {SEEDS_NEEDED} or more seeds decide"]
-    if not decided:
-        parts = [f"None of these is a verdict yet: that takes {SEEDS_NEEDED} seeds or more"]
-    if open_ones:
-        names = " ".join(one.id for one in experiments)
-        more = f"(repro run {names} --scale {scale} --seeds {SEEDS_NEEDED})"
-        parts.append(f"{open_ones} of them need more seeds {more}")
+    names = " ".join(one.id for one in experiments)
+    more = f"(repro run {names} --scale {scale} --seeds {SEEDS_NEEDED})"
+    if decided:
+        parts = [f"{decided} of these are verdicts, as {SEEDS_NEEDED} or more seeds decide"]
+        if decided < len(seen):
+            parts.append(f"{len(seen) - decided} of them need more seeds {more}")
+    else:
+        parts = [f"None of these is a verdict yet: that takes {SEEDS_NEEDED} seeds {more}"]
     if mute:
         parts.append(f"{count(mute, 'further claim')} need other rows or another scale")
     return f"{'; '.join(parts)}."

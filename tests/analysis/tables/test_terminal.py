@@ -44,11 +44,10 @@ def test_no_number_of_a_published_table_is_cut(name: str, evidence: Evidence) ->
 def test_what_is_left_out_is_named_with_where_it_is_shown(evidence: Evidence) -> None:
     printed = build(evidence.experiment("T7"), evidence)
     narrow, wide = terminal(printed, width=80), terminal(printed, width=220)
-    assert "Left out to fit 80 columns: verdict, others, Δ, sentinel." in narrow
-    assert "--format md" in narrow
+    assert "Left out: verdict, others, Δ, sentinel (shown at" in narrow
     assert "Left out" not in wide
     assert "-2.0" in wide
-    needed = int(re.findall(r"A terminal of (\d+)", " ".join(narrow.split()))[0])
+    needed = int(re.findall(r"at (\d+) columns, or by --format md", " ".join(narrow.split()))[0])
     assert "Left out" not in terminal(printed, width=needed)
     assert "Left out" in terminal(printed, width=needed - 1)
 

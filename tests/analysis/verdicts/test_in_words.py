@@ -31,9 +31,8 @@ def test_one_seed_says_what_is_seen_and_that_it_is_no_verdict(
     )
     assert otherwise == "Not reproduced: none of them."
     assert verdicts == (
-        "None of these is a verdict yet: that takes 3 seeds or more; 3 of them need more seeds "
-        "(repro run F7 --scale laptop --seeds 3); 3 further claims need other rows or another "
-        "scale."
+        "None of these is a verdict yet: that takes 3 seeds (repro run F7 --scale laptop "
+        "--seeds 3); 3 further claims need other rows or another scale."
     )
 
 
