@@ -22,11 +22,19 @@ NAMED = 3  # experiments that are named, rather than counted
 
 
 def in_words(experiments: Sequence[Experiment], evidence: Evidence) -> list[str]:
-    """The three sentences on all claims of some experiments."""
-    runs = {run.id for one in experiments for row in evidence.rows(one) for run in row.all_runs}
-    made = count(len(runs), "run")
+    """The three sentences on all claims of some experiments; one more where code is uncommitted."""
     if evidence.scale == SMOKE:
+        made = count(_runs(experiments, evidence), "run")
         return [f"At smoke scale nothing is evidence: {made} made, no claim is judged."]
+    told = _sentences(experiments, evidence.committed)
+    if dirty := _runs(experiments, evidence) - _runs(experiments, evidence.committed):
+        further = count(dirty, "run")
+        told.append(f"No claim rests on {further} made by code that was not committed.")
+    return told
+
+
+def _sentences(experiments: Sequence[Experiment], evidence: Evidence) -> list[str]:
+    made = count(_runs(experiments, evidence), "run")
     verdicts = [v for one in experiments for v in judge_ours(one, evidence)]
     seen = [v for v in verdicts if v.verdict.outcome not in MUTE]
     if not seen:
@@ -38,6 +46,11 @@ def in_words(experiments: Sequence[Experiment], evidence: Evidence) -> list[str]
         _otherwise([v for v in seen if not leans[v.id]]),
         _verdicts(seen, len(verdicts) - len(seen), experiments, evidence.scale),
     ]
+
+
+def _runs(experiments: Sequence[Experiment], evidence: Evidence) -> int:
+    rows = [row for one in experiments for row in evidence.rows(one)]
+    return len({run.id for row in rows for run in row.all_runs})
 
 
 def _as_said(seen: Sequence[ClaimVerdict], as_said: Sequence[ClaimVerdict], of: str) -> str:

@@ -90,3 +90,11 @@ def test_smoke_and_nothing_are_told_in_a_sentence(make: Make, evidence_of: MakeE
     assert sentences(evidence_of([]), "F7") == [
         "0 runs of Figure 7: no claim can be judged by them."
     ]
+
+
+def test_no_sentence_rests_on_uncommitted_code(make: Make, evidence_of: MakeEvidence) -> None:
+    both, centering = make("F7.both", 0), make("F7.centering", 0, **UNIFORM)
+    centering["env"]["dirty"] = True
+    told = sentences(evidence_of([both, centering]), "F7")
+    assert told[:3] == sentences(evidence_of([both]), "F7")
+    assert told[3] == "No claim rests on 1 run made by code that was not committed."
