@@ -83,7 +83,7 @@ def append(ids: Sequence[str], scale: str) -> Publication:
     """
     if scale == "smoke":
         raise UserError("--scale smoke: smoke runs are never evidence and are not published")
-    folder = published_dir(scale)
+    folder = results_dir() / "published" / scale
     evidence = load_evidence(scale, Source.all)
     finished = {
         run.id: run
@@ -107,7 +107,7 @@ def append(ids: Sequence[str], scale: str) -> Publication:
         for one in (file, later):
             _drop_torn_line(one)
         there = {run.id for run in read_records(file)}
-        fresh = [record(folders[i]) for i in ordered if i not in there]
+        fresh = [record(folders[i]) for i in ordered if i not in there and i in folders]
         runs, refused = _clean(fresh, "its run")
         seal.append(file, [as_line(run) for run in runs])
         known = {**published_evidence(scale).records, **{run.id: run for run in runs}}
@@ -165,7 +165,7 @@ def _is_published(evaluation: PublishedEvaluation, run: Record) -> bool:
 
 def rebuild(scale: str) -> list[Path]:
     """Tables, figures and README.md of a scale from its published records alone."""
-    return write_from_records(scale, published_dir(scale))
+    return write_from_records(scale, results_dir() / "published" / scale)
 
 
 def write_from_records(scale: str, folder: Path, figures: Sequence[str] = FIGURES) -> list[Path]:

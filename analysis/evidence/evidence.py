@@ -22,7 +22,10 @@ from repro.terminal import count
 
 
 def published_dir(scale: str) -> Path:
-    return results_dir() / "published" / scale
+    """Where records are read: among the results, or the repository's own where REPRO_RESULTS leads
+    to results without any."""
+    own = results_dir() / "published"
+    return (own if own.is_dir() else experiments_dir().parent / "results" / "published") / scale
 
 
 @dataclass(frozen=True, eq=False)

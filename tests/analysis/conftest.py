@@ -46,6 +46,8 @@ def make_record(
     points = [0.0, *(float(epoch) for epoch in range(every, last, every)), float(last)]
     default_metrics = {
         **HEALTHY,
+        "entropy": min(HEALTHY["entropy"], 0.6 * log_K),
+        "mean_entropy": min(HEALTHY["mean_entropy"], 0.9 * log_K),
         "knn": 75.0 + seed / 10,
         "student_knn": 74.0 + seed / 10,
         "knn_random": 60.0,
@@ -81,7 +83,7 @@ def make_record(
         "counts": {"images_seen": 40960},
         "curves": default_curves | (curves or {}),
         "env": {"git_sha": "0123456789abcdef", "dirty": False},
-        "times": {"wall_seconds": 60.0},
+        "times": {"wall_seconds": 60.0 + 3600 * (metrics.get("time_h") or 0)},
     }
 
 
@@ -171,6 +173,7 @@ def evidence_of() -> Callable[..., Evidence]:
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty results folder that the analysis reads instead of the repository's."""
     monkeypatch.setenv("REPRO_RESULTS", str(tmp_path))
+    (tmp_path / "published").mkdir()  # the repository's records are not read
     return tmp_path
 
 
@@ -180,7 +183,7 @@ def published(results: Path) -> Callable[..., Path]:
 
     def write(records: list[Record], scale: str = "laptop") -> Path:
         folder = results / "published" / scale
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         lines = [json.dumps(record, sort_keys=True) + "\n" for record in records]
         (folder / "records.jsonl").write_text("".join(lines))
         return folder

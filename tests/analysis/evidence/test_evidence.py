@@ -86,6 +86,16 @@ def test_published_records_and_finished_folders_are_one_body_of_evidence(
     assert load_evidence("gpu").records == {}
 
 
+def test_results_elsewhere_are_shown_with_the_repositorys_records_until_they_have_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REPRO_RESULTS", str(tmp_path / "elsewhere"))
+    assert len(load_evidence("laptop").records) > 100
+    assert not (tmp_path / "elsewhere").exists()
+    (tmp_path / "elsewhere" / "published").mkdir(parents=True)
+    assert load_evidence("laptop").records == {}
+
+
 def test_a_column_may_be_the_difference_of_two_seed_by_seed(
     make: Callable[..., Record], evidence_of: Callable[..., Evidence]
 ) -> None:
