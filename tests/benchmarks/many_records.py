@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from analysis.evidence.believed import FIRST_PILOT
-from analysis.evidence.evidence import Evidence, published
+from analysis.evidence.evidence import Evidence, published_evidence
 from repro.config.identity import canonical, run_ids
 from repro.config.schema import RunConfig
 from repro.harness.experiments.experiment import experiment_ids, load
@@ -61,7 +61,7 @@ def _outcome(line: dict[str, Any], random: np.random.Generator) -> dict[str, Any
 
 def _templates() -> list[tuple[RunConfig, Record]]:
     """Every distinct config of a row that has been run with seed 0, and its record."""
-    known = published(SCALE).records
+    known = published_evidence(SCALE).records
     found = {}
     evidence = Evidence(SCALE, {})
     for experiment in map(load, experiment_ids()):

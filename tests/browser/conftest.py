@@ -63,13 +63,14 @@ def report(
     chromium: webdriver.Chrome, repository: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The page, from the published records alone: run folders of this machine do not count."""
+    from analysis.evidence.evidence import published_evidence
     from analysis.report.page import write
 
     results = tmp_path_factory.mktemp("results")
     (results / "published").symlink_to(repository / "results" / "published")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REPRO_RESULTS", str(results))
-        return write("laptop")
+        return write(published_evidence("laptop"))
 
 
 @pytest.fixture

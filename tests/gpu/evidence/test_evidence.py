@@ -114,7 +114,7 @@ def test_what_is_damaged_or_not_what_it_says_does_not_come_home(
         unpack(out)
     shutil.copy(begun.path / "config.yaml", done.path)
     pack([done], [], out, 40 * MIB)
-    with pytest.raises(UserError, match="its config is another run's"):
+    with pytest.raises(UserError, match="edited: it describes the run"):
         unpack(out)
     assert find_runs(results / "runs") == []
 
