@@ -93,8 +93,8 @@ def test_small_runs_are_packed_and_one_failed_row_holds_back_only_itself(lab: La
     lab.repro("status", "--watch", "--every", "2")
     found = {run["id"]: run for run in lab.status()}
     assert found[broken]["state"] == "failed"
-    assert found[broken]["kind"] == "data"
-    assert "paths.data" in found[broken]["cause"]
+    assert found[broken]["kind"] == "code"
+    assert "checkpoints" in found[broken]["cause"]
     others = [run for name, run in found.items() if name != broken]
     assert [(run["state"], run["evaluation"]) for run in others] == [("done", "done")] * 3
     arrays = json.loads(next(lab.results.glob("submissions/*/submission.json")).read_text())
@@ -111,11 +111,11 @@ def test_a_failed_training_takes_its_own_evaluation_out_of_the_queue_only(lab: L
 
 
 def break_a_run(lab: Lab) -> str:
-    """The folder of the first of F7's runs, whose images are now said to lie in files."""
+    """The first of F7's runs, where a file lies in the way of the checkpoints."""
     run = plan(["F7"], "smoke", 1, lab.results).runs[0]
     folder = create_run(lab.results / "runs", run.slug, run.config)
-    file = folder.path / "config.yaml"
-    file.write_text(file.read_text().replace("kind: photographs", "kind: folder"))
+    (folder.path / "checkpoints").rmdir()
+    (folder.path / "checkpoints").write_text("")
     return folder.id
 
 
