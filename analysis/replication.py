@@ -38,7 +38,6 @@ from repro.terminal import count
 LEVEL = 0.05
 OF_THE_MACHINE = {"im_s", "time_h", "mem_G", "images_per_second"}  # speed and memory
 VERSIONS = ("torch", "torchvision", "timm", "numpy", "python")
-Rows = Sequence[tuple[MeasuredRow, Sequence[int]]]
 
 
 @dataclass(frozen=True)
@@ -81,16 +80,21 @@ class Repetition:
         )
 
 
-def compare(rows: Rows, own: Mapping[str, Record], published: Evidence) -> list[Repetition]:
+def compare(
+    rows: Sequence[MeasuredRow],
+    seeds: Sequence[int],
+    own: Mapping[str, Record],
+    published: Evidence,
+) -> list[Repetition]:
     """Every published run of some rows and seeds with the own run of its id.
 
     Args:
-        rows: rows of the published evidence, each with the seeds to compare.
+        rows: of the published evidence.
         own: own records by id.
     """
     columns: dict[str, list[tuple[str, Spread | None]]] = {}
     runs: dict[str, Record] = {}
-    for row, seeds in rows:
+    for row in rows:
         for metric in row.experiment.metrics:
             if metric.difference or row.source(metric.key) in OF_THE_MACHINE:
                 continue

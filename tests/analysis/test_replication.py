@@ -25,7 +25,7 @@ def repetition(published: list[Record], own: Record | None) -> Repetition:
     """Of seed 0 of T7.r2."""
     evidence = Evidence("laptop", {run.id: run for run in published})
     row = evidence.row(Address.of_row("T7.r2"))
-    (one,) = compare([(row, [0])], {own.id: own} if own else {}, evidence)
+    (one,) = compare([row], [0], {own.id: own} if own else {}, evidence)
     return one
 
 

@@ -14,7 +14,6 @@ from repro.errors import UserError
 from repro.terminal import terminal_width, wrapped
 
 if TYPE_CHECKING:
-    from analysis.evidence.rows import MeasuredRow
     from analysis.replication import Repetition
     from repro.harness.runs.planned import PlannedRun
 
@@ -50,12 +49,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     seeds = _seeds(arguments.seeds)
     published = published_evidence(arguments.scale)
-    rows: list[tuple[MeasuredRow, Sequence[int]]] = [
-        (published.of(experiment, row), seeds)
+    rows = [
+        published.of(experiment, row)
         for experiment, chosen in select(arguments.ids)
         for row in chosen
     ]
-    known = {run.id for row, _ in rows for run in row.all_runs if run.seed in seeds}
+    known = {run.id for row in rows for run in row.all_runs if run.seed in seeds}
     if not known:
         raise UserError(
             f"no published run of {' '.join(arguments.ids)} at scale {arguments.scale} with seed "
@@ -70,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     if code == INTERRUPTED:
         return code
     own = load_evidence(arguments.scale, Source.own)
-    repetitions = compare(rows, own.records, published)
+    repetitions = compare(rows, seeds, own.records, published)
     if arguments.publish:
         _publish(repetitions, arguments.scale)
     if arguments.json:
