@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -32,7 +32,8 @@ from analysis.evidence.stats import Spread, pooled
 from analysis.verdicts.cells import column_spread
 from repro.config.identity import SCHEMA
 from repro.harness.experiments.experiment import Metric
-from repro.harness.runs.records import Agreement, Environment, Record, Replication
+from repro.harness.runs.published import Candidate, Refusal
+from repro.harness.runs.records import Agreement, Environment, Metrics, Record, Replication
 from repro.terminal import count
 
 LEVEL = 0.05
@@ -73,6 +74,7 @@ class Repetition:
             slug=self.published.slug,
             agreement=self.agreement,
             metrics=self.own.metrics,
+            allowed={d.metric: d.allowed for d in self.differences if d.allowed is not None},
             parted=self.parted,
             causes=list(self.causes),
             env=self.own.env,
@@ -130,14 +132,59 @@ def _repetition(
         if theirs is not None and ours is not None:
             differences[name] = Difference(name, theirs, ours, _allowed(spread, tests))
     parted = first_difference(published, own)
-    if parted is None and _same_metrics(published, own):
-        agreement = Agreement.identical
-    elif all(difference.within for difference in differences.values()):
-        agreement = Agreement.within
-    else:
-        agreement = Agreement.different
+    same = parted is None and _same_metrics(published.metrics, own.metrics)
+    agreement = _judged(same, all(difference.within for difference in differences.values()))
     causes = () if agreement is Agreement.identical else causes_of(published.env, own.env)
     return Repetition(published, own, agreement, list(differences.values()), parted, list(causes))
+
+
+def contradicted(
+    lines: Iterable[Candidate[Replication]], runs: Mapping[str, Record]
+) -> Iterator[Refusal]:
+    """Published replications that cannot be true, each with the reason.
+
+    Args:
+        runs: published ones that are believed, by id.
+    """
+    told: dict[tuple[str, float], str] = {}
+    for one in lines:
+        line = one.line
+        earlier = (
+            told.setdefault((line.run, line.started), one.where) if line.started else one.where
+        )
+        again = f"told before, in {earlier}" if earlier != one.where else ""
+        if why := again or next(_against_run(line, runs.get(line.run)), ""):
+            yield Refusal(one.where, line.run, why)
+
+
+def _against_run(line: Replication, run: Record | None) -> Iterator[str]:
+    """What it was allowed to differ by is of the evidence of its day, and taken from the line."""
+    if run is None:
+        yield "its run is not there, or refused"
+        return
+    if line.slug != run.slug:
+        yield f"its run is {run.slug}, not {line.slug}"
+    if line.started is not None and line.started == run.times.started:
+        yield "it is the published training itself"
+    if not line.env.committed:
+        yield "it was made by code that was not committed"
+    same = line.parted is None and _same_metrics(run.metrics, line.metrics)
+    found = _judged(same, all(one.within for one in _told(line, run)))
+    if line.agreement is not found:
+        yield f"it says {line.agreement}, its numbers are {found}"
+
+
+def _told(line: Replication, run: Record) -> Iterator[Difference]:
+    for name, allowed in line.allowed.items():
+        theirs, ours = run.metrics.get(name), line.metrics.get(name)
+        if theirs is not None and ours is not None:
+            yield Difference(name, theirs, ours, allowed)
+
+
+def _judged(same: bool, within: bool) -> Agreement:
+    if same:
+        return Agreement.identical
+    return Agreement.within if within else Agreement.different
 
 
 def _allowed(spread: Spread | None, tests: int) -> float | None:
@@ -147,10 +194,10 @@ def _allowed(spread: Spread | None, tests: int) -> float | None:
     return quantile * spread.sd * math.sqrt(2)
 
 
-def _same_metrics(published: Record, own: Record) -> bool:
+def _same_metrics(published: Metrics, own: Metrics) -> bool:
     """Those that both have; an evaluation may be missing on one side."""
-    both = (published.metrics.keys() & own.metrics.keys()) - OF_THE_MACHINE
-    return all(published.metrics[name] == own.metrics[name] for name in both)
+    both = (published.keys() & own.keys()) - OF_THE_MACHINE
+    return all(published[name] == own[name] for name in both)
 
 
 def first_difference(published: Record, own: Record) -> float | None:
@@ -174,10 +221,18 @@ def causes_of(published: Environment, own: Environment) -> Iterable[str]:
     return found or ["nothing that is recorded differs"]
 
 
-def _what_differs(published: Environment, own: Environment) -> Iterable[str]:
+def _what_differs(published: Environment, own: Environment) -> Iterator[str]:
     if own.dirty or published.dirty or own.git_sha != published.git_sha:
         changed = " with uncommitted changes" if own.dirty else ""
         yield f"code {_short(published.git_sha)}, here {_short(own.git_sha)}{changed}"
+    if published.data is None or own.data is None:
+        if published.data != own.data:
+            yield f"data, not recorded {'then' if published.data is None else 'here'}"
+    else:
+        for name in ("train", "test"):
+            a, b = getattr(published.data, name), getattr(own.data, name)
+            if a != b:
+                yield f"{name} images {a}, here {b}"
     theirs, ours = published.hardware, own.hardware
     if theirs is not None and ours is not None:
         for name in ("cpu", "gpu", "threads", "ranks"):

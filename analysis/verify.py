@@ -1,7 +1,8 @@
 """Whether a published folder is what its records give, and its records what was published.
 
-Seals and ids are computed anew, every line is checked as evidence is, and tables, figures and
-README.md are made again elsewhere and compared byte for byte.
+Seals and ids are computed anew, every line is checked as evidence is, replications against the runs
+that they repeat, and tables, figures and README.md are made again elsewhere and compared byte for
+byte.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from tempfile import TemporaryDirectory
 
 from analysis.evidence.evidence import published_dir, published_evidence
 from analysis.publish import FIGURES, LINES, TABLES, write_from_records
+from analysis.replication import contradicted
 from repro.errors import UserError
+from repro.harness.runs.published import read
+from repro.harness.runs.records import Replication
 from repro.harness.runs.seal import is_sealed, last_digest, lines_of
 from repro.terminal import count
 
@@ -39,7 +43,7 @@ def verify(scale: str, figures: bool = True) -> Verification:
     found = Verification()
     if not (folder / LINES[0]).is_file():
         raise UserError(f"{folder}: no {LINES[0]}; repro publish all --scale {scale}")
-    for name in LINES:
+    for name in (*LINES, REPLICATIONS):
         lines = lines_of(folder / name)
         if lines and not is_sealed(lines):
             again = f"python -m repro.harness.runs.seal {folder / name}"
@@ -52,6 +56,11 @@ def verify(scale: str, figures: bool = True) -> Verification:
         if one.expected:
             found.right.append(f"no evidence, as meant: {one}")
     found.right.append(f"{count(len(believed.records), 'record')} believed")
+    replications = read(folder / REPLICATIONS, Replication)
+    refused = [*replications.refused, *contradicted(replications.candidates, believed.records)]
+    found.wrong.extend(map(str, refused))
+    if agreeing := len(lines_of(folder / REPLICATIONS)) - len(refused):
+        found.right.append(f"{count(agreeing, 'replication')} as the numbers say")
     with TemporaryDirectory() as made:
         try:
             written = write_from_records(scale, Path(made), FIGURES if figures else ())

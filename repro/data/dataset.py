@@ -31,6 +31,12 @@ class Split(Protocol):
         """Changes with the images or with what is done to them before evaluation."""
         ...
 
+    def digest(self) -> str:
+        """Of the images and labels themselves, alike on every machine; cheap, so of a part of them
+        where they are many.
+        """
+        ...
+
     def evaluation_batches(
         self, size: int, part: tuple[int, int] = (0, 1), first: int = 0
     ) -> Iterator[Tensor]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -34,6 +35,7 @@ from repro.randomness import image_seed, seed_everything
 
 MakeViews = Callable[[Image.Image], list[Tensor]]
 Work = list[list[tuple[int, int]]]  # batches of (place of an image, seed)
+SIZES, CONTENTS = 4096, 64  # files that a digest looks at
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,28 @@ class FileSplit:
             stat = Path(name).stat() if Path(name).is_file() else None
             summary.update(f"{name}/{stat and (stat.st_size, stat.st_mtime_ns)}\n".encode())
         return summary.hexdigest()
+
+    def digest(self) -> str:
+        """Of labels and names (the last two parts of a path) of all images, sizes of `SIZES` and
+        contents of `CONTENTS` of them, evenly chosen: folders of millions lie on slow disks.
+        """
+        names = (self.describe(place).rsplit("/", 2)[-2:] for place in self.kept)
+        summary = hashlib.sha256("\n".join(map("/".join, names)).encode(errors="surrogateescape"))
+        summary.update(self.labels_N.numpy().tobytes())
+        for place in _evenly(self.kept, SIZES):
+            with suppress(OSError):
+                summary.update(f"\n{Path(self.describe(place)).stat().st_size}".encode())
+        for place in _evenly(self.kept, CONTENTS):
+            summary.update(self._content(place))
+        return summary.hexdigest()[:16]
+
+    def _content(self, place: int) -> bytes:
+        """Bytes of an image's file; where it has none of its own, its pixels."""
+        with suppress(OSError):
+            return Path(self.describe(place)).read_bytes()
+        with suppress(UnreadableError), decoding():
+            return to_rgb(self.open(place)).tobytes()
+        return b""
 
     def evaluation_batches(
         self, size: int, part: tuple[int, int] = (0, 1), first: int = 0
@@ -125,6 +149,10 @@ def _seeded(batches: list[Tensor], seed: int, first_step: int) -> Work:
         [(place, image_seed(seed, place, first_step + offset)) for place in batch.tolist()]
         for offset, batch in enumerate(batches)
     ]
+
+
+def _evenly(places: Sequence[int], most: int) -> Sequence[int]:
+    return places[:: -(-len(places) // most)]
 
 
 def _one_by_one(transforms: Sequence[Callable[[Image.Image], Tensor]]) -> MakeViews:

@@ -18,6 +18,8 @@ from repro.data.views.transfer import moved
 from repro.distributed import share
 from repro.randomness import generator, image_seed, seed_everything
 
+DIGESTED = 2**26  # bytes of pixels, a thirtieth of a second
+
 
 @dataclass(frozen=True)
 class MemorySplit:
@@ -31,6 +33,14 @@ class MemorySplit:
 
     def fingerprint(self) -> str:
         return hashlib.sha256(self.images_N.cpu().contiguous().numpy().data).hexdigest()
+
+    def digest(self) -> str:
+        """Of shape, labels and all pixels; of every nth image where they are more than 64 MiB."""
+        images_N = self.images_N[:: -(-self.images_N.nbytes // DIGESTED) or 1]
+        summary = hashlib.sha256(f"{tuple(self.images_N.shape)}".encode())
+        summary.update(self.labels_N.cpu().numpy().tobytes())
+        summary.update(images_N.cpu().contiguous().numpy().data)
+        return summary.hexdigest()[:16]
 
     def evaluation_batches(
         self, size: int, part: tuple[int, int] = (0, 1), first: int = 0

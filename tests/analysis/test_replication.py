@@ -12,10 +12,27 @@ import msgspec
 import pytest
 
 from analysis.evidence.evidence import Evidence
-from analysis.replication import Repetition, causes_of, compare, first_difference, sentence
+from analysis.replication import (
+    Repetition,
+    causes_of,
+    compare,
+    contradicted,
+    first_difference,
+    sentence,
+)
 from repro.cli import main
 from repro.harness.experiments.address import Address
-from repro.harness.runs.records import Agreement, Environment, Hardware, Record, as_line, record
+from repro.harness.runs.published import Candidate
+from repro.harness.runs.records import (
+    Agreement,
+    DataDigests,
+    Environment,
+    Hardware,
+    Record,
+    Replication,
+    as_line,
+    record,
+)
 from repro.harness.runs.seal import append
 from repro.harness.runs.store import find_runs
 from tests.analysis.conftest import typed
@@ -95,6 +112,65 @@ def test_causes_are_what_both_runs_noted() -> None:
         "torch 2.15.0, here 2.11.0",
         "kernels, not recorded then",
     ]
+
+
+@pytest.mark.parametrize(
+    ("then", "here", "cause"),
+    [
+        (("aaaa", "cccc"), ("bbbb", "cccc"), "train images aaaa, here bbbb"),
+        (("aaaa", "cccc"), ("aaaa", "dddd"), "test images cccc, here dddd"),
+        (None, ("aaaa", "cccc"), "data, not recorded then"),
+        (("aaaa", "cccc"), None, "data, not recorded here"),
+        (("aaaa", "cccc"), ("aaaa", "cccc"), "nothing that is recorded differs"),
+    ],
+)
+def test_other_data_are_a_cause(
+    then: tuple[str, str] | None, here: tuple[str, str] | None, cause: str
+) -> None:
+    def environment(digests: tuple[str, str] | None) -> Environment:
+        data = DataDigests(train=digests[0], test=digests[1]) if digests else None
+        return Environment(git_sha="a" * 40, data=data)
+
+    assert list(causes_of(environment(then), environment(here))) == [cause]
+
+
+def told(line: Replication, *others: Replication, runs: list[Record]) -> list[str]:
+    candidates = [Candidate(f"line {n}", one) for n, one in enumerate((line, *others), 1)]
+    return list(map(str, contradicted(candidates, {run.id: run for run in runs})))
+
+
+@pytest.mark.parametrize("knn", [70.0, 71.5, 79.0])
+def test_a_published_replication_is_what_its_own_numbers_say(
+    published: list[Record], knn: float
+) -> None:
+    own = again(published[0], knn=knn)
+    line = repetition(published, own).as_line()
+    assert told(line, runs=published) == []
+    for other in set(Agreement) - {line.agreement}:
+        (why,) = told(msgspec.structs.replace(line, agreement=other), runs=published)
+        assert why.endswith(f"it says {other}, its numbers are {line.agreement}")
+
+
+def test_a_replication_of_nothing_of_itself_or_told_twice_is_refused(
+    published: list[Record],
+) -> None:
+    line = repetition(published, again(published[0], knn=71.5)).as_line()
+    run = published[0]
+    assert told(line, runs=published[1:]) == [
+        f"line 1 ({run.id}): its run is not there, or refused"
+    ]
+    assert told(line, line, runs=published) == [f"line 2 ({run.id}): told before, in line 1"]
+    another = msgspec.structs.replace(line, started=(line.started or 0.0) + 5.0)
+    assert told(line, another, runs=published) == []
+    dirty = msgspec.structs.replace(line.env, dirty=True)
+    timed = msgspec.structs.replace(run, times=msgspec.structs.replace(run.times, started=9.0))
+    for changed, why in (
+        ({"slug": "T7-r3-laptop-s0"}, f"its run is {run.slug}, not T7-r3-laptop-s0"),
+        ({"env": dirty}, "it was made by code that was not committed"),
+        ({"started": 9.0}, "it is the published training itself"),
+    ):
+        (said,) = told(msgspec.structs.replace(line, **changed), runs=[timed])
+        assert said.endswith(why)
 
 
 def test_the_summary_counts_every_outcome(published: list[Record]) -> None:

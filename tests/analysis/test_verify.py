@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from analysis.publish import LINES, rebuild
-from analysis.verify import verify
+from analysis.verify import REPLICATIONS, verify
 from repro.cli.parser import main
 from repro.errors import UserError
-from repro.harness.runs.seal import lines_of, sealed
+from repro.harness.runs.records import as_line, read_records
+from repro.harness.runs.seal import append, lines_of, sealed
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published" / "laptop"
 
@@ -97,6 +98,51 @@ def test_lines_without_digests_are_said_to_be_unprotected(copied: Path) -> None:
         (copied / name).write_text("".join(json.dumps(line) + "\n" for line in plain))
     said = wrong()
     assert "records.jsonl: its lines have no digests; python -m repro.harness.runs.seal" in said[0]
+
+
+@pytest.fixture
+def replicated(copied: Path) -> Path:
+    """Two repetitions of a published run, one to the bit and one not."""
+    run = next(r for r in read_records(copied / "records.jsonl") if r.slug == "F7-both-laptop-s0")
+    started = (run.times.started or 0.0) + 1000.0
+    same = {
+        "schema": run.schema, "run": run.id, "slug": run.slug, "agreement": "identical",
+        "metrics": run.metrics, "env": as_line(run)["env"], "started": started,
+    }  # fmt: skip
+    knn = run.metric("knn") + 1
+    other = same | {
+        "agreement": "within", "metrics": run.metrics | {"knn": knn}, "allowed": {"knn": 6.1},
+        "parted": 0.1, "started": started + 1000.0,
+    }  # fmt: skip
+    append(copied / REPLICATIONS, [same, other])
+    return copied / REPLICATIONS
+
+
+def test_replications_are_held_against_the_runs_that_they_repeat(replicated: Path) -> None:
+    found = verify("laptop", figures=False)
+    assert found.wrong == []
+    assert "2 replications as the numbers say" in found.right
+    assert any(line.startswith(f"{REPLICATIONS}: 2 lines, to ") for line in found.right)
+
+
+def test_an_edited_replication_is_named(replicated: Path) -> None:
+    edit(replicated, 2, lambda line: line.replace('"within"', '"identical"'))
+    (only,) = wrong()
+    assert only.startswith(f"{replicated}: line 2 (")
+    assert only.endswith("its digest is not that of its content: edited by hand")
+
+
+def test_a_replication_that_is_sealed_anew_still_contradicts_its_numbers(replicated: Path) -> None:
+    contents = [json.loads(line) for line in lines_of(replicated)]
+    plain = [{k: v for k, v in c.items() if k not in ("previous", "digest")} for c in contents]
+    plain[1]["agreement"] = "identical"
+    plain[0]["agreement"] = "perfect"
+    replicated.write_text("".join(sealed(plain, "")))
+    first, second = wrong()
+    assert "line 1" in first
+    assert "it is no replication: " in first
+    assert "line 2" in second
+    assert second.endswith("it says identical, its numbers are within")
 
 
 def test_nothing_published_is_a_mistake_of_one_line(results: Path) -> None:

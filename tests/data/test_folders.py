@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,10 @@ import torch
 from PIL import Image
 
 from repro.config.schema import CodePath, DataConfig, DataKind, Resources, ViewsConfig
+from repro.data import from_files
 from repro.data.dataset import Dataset
 from repro.data.datasets import open_dataset
+from repro.data.from_files import file_split
 from repro.data.photographs import load_photograph
 from repro.errors import UserError
 
@@ -40,6 +44,66 @@ def tree(tmp_path: Path) -> Path:
 def views_of(data: Dataset, workers_seed: int = 0) -> list[list[torch.Tensor]]:
     batches = [torch.tensor([0, 3, 5]), torch.tensor([1, 2, 4])]
     return list(data.train.view_batches(batches, VIEWS, seed=workers_seed, first_step=4))
+
+
+def test_the_digest_is_the_same_wherever_the_folder_lies(tree: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "elsewhere" / "again"
+    shutil.copytree(tree, copy, copy_function=shutil.copyfile)  # other paths, other times
+    there, here = (open_dataset(CONFIG, str(root)) for root in (tree, copy))
+    assert there.train.digest() == here.train.digest()
+    assert there.test.digest() == here.test.digest()
+    assert there.train.fingerprint() != here.train.fingerprint()
+
+
+def edited(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def longer(file: Path) -> None:
+    file.write_bytes(file.read_bytes() + b"\0")
+
+
+def renamed(file: Path) -> None:
+    file.rename(file.with_name("1b.png"))
+
+
+def moved(file: Path) -> None:
+    file.rename(file.parent.parent / "rocket" / "0b.png")
+
+
+@pytest.mark.parametrize(
+    ("change", "looked_at", "shows"),
+    [
+        (edited, True, True), (longer, True, True), (renamed, True, True), (moved, True, True),
+        (Path.unlink, True, True),
+        (edited, False, False),  # the price of not reading millions of files
+        (longer, False, True), (renamed, False, True), (moved, False, True),
+    ],
+)  # fmt: skip
+def test_the_digest_is_of_names_classes_sizes_and_some_contents(
+    tree: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Path], None],
+    looked_at: bool,
+    shows: bool,
+) -> None:
+    if not looked_at:
+        monkeypatch.setattr(from_files, "CONTENTS", 3)  # files 0, 2 and 4 of six
+    before = open_dataset(CONFIG, str(tree)).train.digest()
+    change(tree / "train" / "camera" / "1.png")
+    assert (open_dataset(CONFIG, str(tree)).train.digest() != before) == shows
+
+
+def test_the_digest_of_images_without_files_is_of_their_pixels() -> None:
+    def split(level: int) -> from_files.FileSplit:
+        def open_(place: int) -> Image.Image:
+            return Image.new("L", (8, 8), level * (place == 1))
+
+        return file_split(open_, lambda i: f"Set train image {i}", [0, 1], CONFIG, Resources())[0]
+
+    assert split(7).digest() == split(7).digest() != split(8).digest()
 
 
 def test_a_folder_gives_views_and_evaluation_images(tree: Path) -> None:

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from repro.config.schema import PHOTOGRAPHS, DataConfig, DataKind
+from repro.data import in_memory
 from repro.data.datasets import open_dataset
+from repro.data.in_memory import MemorySplit
 from repro.data.photographs import cut_tiles, load_photograph
 from repro.errors import UserError
 
@@ -32,6 +34,28 @@ def test_tiles_are_the_same_every_time_and_do_not_depend_on_a_seed() -> None:
     torch.manual_seed(2)
     again = torch.cat(list(open_dataset(SMALL, "").train.evaluation_batches(50)))
     assert torch.equal(first, again)
+
+
+def test_the_digest_is_of_pixels_and_labels_and_of_a_part_of_them_where_they_are_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = open_dataset(SMALL, "")
+    split = data.train
+    assert isinstance(split, MemorySplit)
+    assert split.digest() == open_dataset(SMALL, "").train.digest() != data.test.digest()
+    for place in (0, 95):
+        images_N = split.images_N.clone()
+        images_N[place, 2, 31, 31] ^= 1
+        assert MemorySplit(images_N, split.labels_N).digest() != split.digest()
+    assert MemorySplit(split.images_N, split.labels_N.flip(0)).digest() != split.digest()
+    monkeypatch.setattr(in_memory, "DIGESTED", split.images_N.nbytes // 2)
+    of_half = split.digest()
+    images_N = split.images_N.clone()
+    images_N[1] ^= 1
+    assert MemorySplit(images_N, split.labels_N).digest() == of_half
+    images_N[2] ^= 1
+    assert MemorySplit(images_N, split.labels_N).digest() != of_half
+    assert split.subset(list(range(95))).digest() != of_half  # the number shows in any case
 
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)

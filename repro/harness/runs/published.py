@@ -11,10 +11,10 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from repro.harness.runs.records import PublishedEvaluation, Record, decoded
+from repro.harness.runs.records import PublishedEvaluation, Record, Replication, decoded
 from repro.harness.runs.seal import broken, lines_of
 
-Line = TypeVar("Line", Record, PublishedEvaluation)
+Line = TypeVar("Line", Record, PublishedEvaluation, Replication)
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Candidate(Generic[Line]):
-    """A record or an evaluation that may be believed."""
+    """A line that may be believed."""
 
     where: str
     line: Line
@@ -48,7 +48,7 @@ class Read(Generic[Line]):
 
 
 def read(path: Path, kind: type[Line]) -> Read[Line]:
-    """The lines of a records.jsonl or evaluations.jsonl; none where there is no such file."""
+    """The lines of a file that holds such lines; none where there is no file."""
     lines = lines_of(path)
     seals = broken(lines)
     found: Read[Line] = Read([], [])

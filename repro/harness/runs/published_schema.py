@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from msgspec import Struct, inspect
 
-from repro.harness.runs.records import PublishedEvaluation, Record
+from repro.harness.runs.records import PublishedEvaluation, Record, Replication
 
 MEASURED: Mapping[tuple[str, ...], str] = {
     ("knn", "student_knn"): "weighted k-NN top-1 of teacher and student at the end, percent",
@@ -55,6 +55,9 @@ EVALUATED: Mapping[tuple[str, ...], str] = {
     ("copy_map@copydays",): "copy detection, mAP",
     ("jf_mean@davis17", "j_mean@davis17", "f_mean@davis17"): "video object segmentation",
 }
+REPEATED: Mapping[tuple[str, ...], str] = {
+    ("*",): "of the repetition, those of its evaluations too",
+}
 CURVES = {
     "curves": "per-step diagnostics averaged over at most 60 equal bins of steps, by name; `epoch` "
     "is their place",
@@ -91,16 +94,32 @@ the benchmark's own definition. All are percent unless said otherwise.
 
 {}
 """
+REPLICATIONS = """# One line of replications.jsonl: one repetition of a run
+
+A published run that was trained again, by `repro replicate --publish`. The file is there once
+somebody has done so.
+
+{}
+"""
 
 
 def page() -> str:
     """The whole page, as Markdown."""
     sealed = [_line([key], what) for key, what in SEAL.items()]
-    records, evaluations = (
+    records, evaluations, replications = (
         "\n".join(["| key | what it holds |", "| --- | --- |", *_lines(kind, metrics), *sealed])
-        for kind, metrics in ((Record, MEASURED), (PublishedEvaluation, EVALUATED))
+        for kind, metrics in (
+            (Record, MEASURED),
+            (PublishedEvaluation, EVALUATED),
+            (Replication, REPEATED),
+        )
     )
-    return f"{RECORDS.format(records)}\n{EVALUATIONS.format(evaluations)}\n{SEALS}"
+    parts = (
+        RECORDS.format(records),
+        EVALUATIONS.format(evaluations),
+        REPLICATIONS.format(replications),
+    )
+    return "\n".join((*parts, SEALS))
 
 
 def _lines(kind: type[Struct], metrics: Mapping[tuple[str, ...], str]) -> Iterator[str]:

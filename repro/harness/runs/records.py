@@ -24,7 +24,7 @@ from repro.harness.runs.seal import lines_of
 from repro.harness.runs.store import RunFolder
 
 Metrics = dict[str, int | float | None]
-Line = TypeVar("Line", "Record", "PublishedEvaluation")
+Line = TypeVar("Line", "Record", "PublishedEvaluation", "Replication")
 T = TypeVar("T")
 
 
@@ -79,6 +79,19 @@ class Hardware(Struct, frozen=True, kw_only=True, omit_defaults=True):
     threads: Annotated[int, holds("of a process")]
 
 
+class DataDigests(Struct, frozen=True, kw_only=True):
+    """The images that a run really had; its config names them."""
+
+    test: Annotated[str, holds("as `env.data.train`, of the test images")]
+    train: Annotated[
+        str,
+        holds(
+            "digest of the training images: labels and pixels, where they are files labels, names, "
+            "4,096 sizes and 64 contents; missing before it existed"
+        ),
+    ]
+
+
 class Environment(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a number may depend on besides the config."""
 
@@ -86,6 +99,7 @@ class Environment(Struct, frozen=True, kw_only=True, omit_defaults=True):
         dict[str, Any] | None,
         holds("driver, runtime and cuDNN, the card's capability and memory, whether TF32 was on"),
     ] = None
+    data: DataDigests | None = None
     dirty: Annotated[bool | None, holds("whether `repro/` had uncommitted changes")] = None
     git_sha: Annotated[str | None, holds("commit of the code")] = None
     hardware: Hardware | None = None
@@ -164,11 +178,15 @@ class Replication(Struct, frozen=True, kw_only=True, omit_defaults=True):
     slug: Annotated[str, holds("a name for people")]
     agreement: Annotated[Agreement, holds("identical, within (as two runs of a row) or different")]
     metrics: Annotated[Metrics, holds("of the repetition, those of its evaluations too")]
+    allowed: Annotated[
+        dict[str, float],
+        holds("how far two runs of its row may be apart when it was compared, by column"),
+    ] = {}
     parted: Annotated[
         float | None, holds("epoch at which the curves are first different; missing if never")
     ] = None
     causes: Annotated[
-        list[str], holds("what was otherwise: code, hardware, threads, versions, kernels")
+        list[str], holds("what was otherwise: code, data, hardware, threads, versions, kernels")
     ] = []
     env: Annotated[Environment, holds("as in a record, of the repetition")]
     started: Annotated[float | None, holds("seconds since 1970")] = None
@@ -232,6 +250,13 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
             return Curves(msgspec.convert(content, dict[str, Values]), evaluations)
         except msgspec.ValidationError as error:
             raise UserError(f"record {self.id}: curves: {error}") from None
+
+
+NOUNS: Mapping[type[Struct], str] = {
+    Record: "record",
+    PublishedEvaluation: "evaluation",
+    Replication: "replication",
+}
 
 
 def record(folder: RunFolder) -> Record:
@@ -341,7 +366,7 @@ def read_evaluations(path: Path) -> list[PublishedEvaluation]:
 def decoded(lines: Iterable[bytes], kind: type[Line]) -> Iterator[Line | str]:
     """Each line as what it should be, or why it is not."""
     decoder = msgspec.json.Decoder(kind)
-    noun = "record" if kind is Record else "evaluation"
+    noun = NOUNS[kind]
     for line in lines:
         try:
             yield decoder.decode(line)

@@ -2,7 +2,7 @@
 
 results/runs/<slug>-<id>/
   config.yaml    fully resolved               run.json      state, attempts, pid, host, times
-  env.json       versions, code, hardware     metrics.jsonl one line a step or evaluation
+  env.json       versions, hardware, data     metrics.jsonl one line a step or evaluation
   events.jsonl   what happened, append-only   heartbeat     mtime = alive
   checkpoints/   last and previous            log.txt       the worker's output
   lock           held by the worker for its whole life; the kernel drops it when it dies

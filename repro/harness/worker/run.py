@@ -200,6 +200,7 @@ def _train_on(
     env = environment(device.type)
     env["hardware"]["ranks"] = config.resources.ranks
     env["kernels"] = trainer.kernels.words()
+    env["data"] = {"train": dataset.train.digest(), "test": dataset.test.digest()}
     write_json(folder.path / "env.json", env)
     # Without a checkpoint the evaluation at step 0 is repeated too.
     folder.truncate_metrics(trainer.step if state is not None else -1)

@@ -62,6 +62,8 @@ def test_a_run_leaves_every_file_of_a_run_folder(uninterrupted: RunFolder) -> No
     env = json.loads((uninterrupted.path / "env.json").read_text())
     assert env["torch"] == torch.__version__.split("+")[0]
     assert env["hardware"]["threads"] == 1
+    data = open_dataset(uninterrupted.config().data, "")
+    assert env["data"] == {"train": data.train.digest(), "test": data.test.digest()}
 
 
 def test_a_finished_run_is_not_trained_again(uninterrupted: RunFolder) -> None:
