@@ -15,17 +15,15 @@ from analysis.evidence.sources import WORDS, Source, same_training
 from repro.errors import UserError, nearest
 from repro.harness.experiments.address import Address
 from repro.harness.experiments.experiment import Experiment, Metric, Row, load
-from repro.harness.experiments.folders import experiments_dir, results_dir
+from repro.harness.experiments.folders import experiments_dir, published_in, results_dir
 from repro.harness.runs.published import Refusal
 from repro.harness.runs.records import Record, with_evaluations
 from repro.terminal import count
 
 
 def published_dir(scale: str) -> Path:
-    """Where records are read: among the results, or the repository's own where REPRO_RESULTS leads
-    to results without any."""
-    own = results_dir() / "published"
-    return (own if own.is_dir() else experiments_dir().parent / "results" / "published") / scale
+    """Where the records of a scale are read."""
+    return published_in(results_dir()) / scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +114,13 @@ class Evidence:
             self._rows[key] = MeasuredRow(experiment, row, self.scale, self.records, self.seeds)
         return self._rows[key]
 
+    def knowing(self, other: Evidence) -> Evidence:
+        """Itself; what the other has composed of rows at this scale is not composed again."""
+        assert other.scale == self.scale, "configs of another scale"
+        for key, row in other._rows.items():
+            self._rows[key] = row.among(self.records, self.seeds)
+        return self
+
     def row(self, address: str | Address) -> MeasuredRow:
         """The row that `T7.r1` names.
 
@@ -183,7 +188,7 @@ def load_evidence(scale: str, source: Source | None = None, asked: Sequence[str]
     if source is Source.own or (source is None and _has_runs(own, asked)):
         return own
     published = published_evidence(scale)
-    return published if source is None else _together(own, published)
+    return published.knowing(own) if source is None else _together(own, published)
 
 
 def published_evidence(scale: str) -> Evidence:

@@ -22,6 +22,7 @@ from repro.harness.experiments.missing import NOT_MEASURED, NOT_RUN, Missing
 from repro.harness.runs.records import Record
 
 PAPER = "paper"
+KEPT = "_once_{}"  # where an object has the answers of a method
 S = TypeVar("S")
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,7 +30,7 @@ R = TypeVar("R")
 
 def once(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
     """A method whose answer for the same arguments is found once an object, and goes with it."""
-    kept = f"_once_{method.__name__}"
+    kept = KEPT.format(method.__name__)
 
     @wraps(method)
     def answer(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -40,6 +41,11 @@ def once(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], 
         return answers[key]
 
     return answer
+
+
+def share_answers(method: str, one: object, other: object) -> None:
+    """Let both have what either was answered by a method of `once`."""
+    other.__dict__[KEPT.format(method)] = one.__dict__.setdefault(KEPT.format(method), {})
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,12 @@ class MeasuredRow:
     scale: str
     records: Mapping[str, Record]
     seeds: Sequence[int]
+
+    def among(self, records: Mapping[str, Record], seeds: Sequence[int]) -> MeasuredRow:
+        """The row among other records, with the configs that were composed of it."""
+        row = replace(self, records=records, seeds=seeds)
+        share_answers("config", self, row)
+        return row
 
     @property
     def name(self) -> str:

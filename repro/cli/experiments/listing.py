@@ -15,6 +15,7 @@ from repro.harness.experiments.experiment import (
     load,
     row_config,
 )
+from repro.harness.experiments.folders import published_in
 from repro.harness.runs.published import readable
 from repro.harness.runs.store import find_runs
 from repro.terminal import print_table
@@ -55,7 +56,7 @@ def print_listing(entries: Sequence[dict[str, Any]]) -> None:
 def _finished(results: Path) -> list[tuple[str, dict[str, int]]]:
     """By scale, the finished runs known here: {id: seed}."""
     by_scale: dict[str, dict[str, int]] = {}
-    for file in sorted((results / "published").glob("*/records.jsonl")):
+    for file in sorted(published_in(results).glob("*/records.jsonl")):
         for record in readable(file):
             by_scale.setdefault(record.scale, {})[record.id] = record.seed
     for folder in find_runs(results / "runs"):

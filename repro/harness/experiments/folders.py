@@ -29,6 +29,14 @@ def results_dir() -> Path:
     return Path(elsewhere).absolute() if elsewhere else experiments_dir().parent / "results"
 
 
+def published_in(results: Path) -> Path:
+    """Where published records are read: among the results, or the repository's own where these have
+    none.
+    """
+    own = results / "published"
+    return own if own.is_dir() else experiments_dir().parent / "results" / "published"
+
+
 def scales_of(experiments: Path) -> list[str]:
     """The scales that a folder of experiments has, e.g. smoke, laptop, gpu, paper."""
     return sorted(path.stem for path in (experiments / "scales").glob("*.yaml"))

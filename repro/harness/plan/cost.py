@@ -20,6 +20,7 @@ from statistics import median
 from repro.config.schema import GLOBAL_VIEWS, HeadConfig, ModelConfig, OptimiserName, RunConfig
 from repro.errors import UserError
 from repro.harness.experiments.experiment import Row, load, row_config
+from repro.harness.experiments.folders import published_in
 from repro.harness.runs.published import readable
 from repro.harness.runs.records import Hardware, environment_of
 from repro.harness.runs.store import RunFolder, find_runs
@@ -182,7 +183,7 @@ def _finished(scale: str, results: Path) -> Iterable[tuple[float | None, float |
     from repro.config.compose import from_plain
 
     seen = set()
-    published = results / "published" / scale / "records.jsonl"
+    published = published_in(results) / scale / "records.jsonl"
     for record in readable(published):
         seen.add(record.id)
         if record.env.hardware is None:

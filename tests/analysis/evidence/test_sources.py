@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from analysis.evidence import rows
 from analysis.evidence.evidence import Evidence, load_evidence, published_evidence
 from analysis.evidence.sources import Source
 from analysis.figures.runs import find_shown
 from analysis.publish import append
 from repro.cli import main
+from repro.config.schema import RunConfig
+from repro.errors import UserError
 from repro.files import read_json, write_json
+from repro.harness.experiments.experiment import Experiment, Row, row_config
+from repro.harness.plan.plan import plan
 from repro.harness.runs.store import RunFolder
 from tests.analysis.test_publish import finished_run
 
@@ -63,6 +69,56 @@ def test_own_runs_are_shown_where_there_are_any_and_published_ones_otherwise(
     assert knn(load_evidence("laptop", Source.published)) == {0: KNN}
     (twice.path / "result.json").unlink()
     assert knn(load_evidence("laptop")) == {0: KNN}
+
+
+def test_rows_are_composed_once_whichever_runs_are_shown(
+    twice: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def counted(experiment: Experiment, row: Row, *further: Any) -> RunConfig:
+        asked.append(f"{experiment.id}.{row.name}")
+        return row_config(experiment, row, *further)
+
+    monkeypatch.setattr(rows, "row_config", counted)
+    evidence = load_evidence("laptop", asked=["AD_fig_rn50"])
+    assert evidence.source is Source.published
+    for row in evidence.rows(evidence.experiment("AD_fig_rn50")):
+        assert row.records is evidence.records
+        row.runs()
+    assert asked
+    assert len(asked) == len(set(asked))
+    assert knn(evidence) == {0: KNN}
+
+
+def test_elsewhere_every_reader_finds_the_repositorys_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Until the results there have published records of their own."""
+    monkeypatch.setenv("REPRO_RESULTS", str(tmp_path))
+
+    def found() -> tuple[int, list[str], dict[str, int], str]:
+        assert main(["list", "--json"]) == 0
+        entries = {entry["id"]: entry["done"] for entry in json.loads(capsys.readouterr().out)}
+        cost = plan(["F7:both"], "laptop", 1, tmp_path).cost
+        try:
+            shown = [run.label for run in find_shown(["F7:both"])]
+        except UserError:
+            shown = []
+        return (
+            len(load_evidence("laptop").records),
+            shown,
+            entries["F7"],
+            cost.basis if cost else "",
+        )
+
+    records, shown, done, basis = found()
+    assert records > 100
+    assert shown[0] == "F7-both-laptop-s0"
+    assert done == {"laptop": 4}
+    assert int(basis.removesuffix(" finished")) >= records
+    (tmp_path / "published").mkdir()
+    assert found() == (0, [], {}, "")
 
 
 def test_together_a_run_of_both_counts_once_and_is_named(twice: RunFolder) -> None:

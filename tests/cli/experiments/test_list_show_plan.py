@@ -11,8 +11,8 @@ from repro.harness.experiments.experiment import experiment_ids
 from tests.cli.calling import json_of
 
 
-@pytest.mark.usefixtures("results")
-def test_list_has_its_fixed_shape(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_has_its_fixed_shape(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (results / "published").mkdir(parents=True)  # the repository's records are not read
     entries = json_of(capsys, "list")
     assert [entry["id"] for entry in entries] == experiment_ids()
     seven = next(entry for entry in entries if entry["id"] == "T7")

@@ -32,6 +32,7 @@ def evidence() -> Evidence:
 def test_run_trains_once_prints_the_table_draws_the_figure_and_never_trains_again(
     results: Path, capfd: pytest.CaptureFixture[str], repository: Path
 ) -> None:
+    (results / "published").mkdir(parents=True)  # the repository's records are not read
     argv = ["run", "F7:both", "T7:r1", "--scale", "smoke", *ONE_THREAD]
     assert main(argv) == 0
     out = capfd.readouterr().out
