@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 from markupsafe import Markup
 
+from analysis.evidence.words import code_of, hardware_of, plain
 from analysis.explain import Explainer
-from analysis.report.data import Section, hardware_of
-from analysis.tables.notes import code_of, plain
+from analysis.report.data import Section
 from repro.harness.experiments.address import Address
 from repro.harness.runs.records import Environment, Hardware, Record
 

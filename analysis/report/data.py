@@ -14,15 +14,15 @@ from itertools import chain
 
 from analysis.evidence.evidence import Evidence
 from analysis.evidence.rows import PAPER
+from analysis.evidence.words import code_of, hardware_of
 from analysis.figures.scorecard import MARKS, OVERCLAIM, Mark, kind_of
 from analysis.tables.formats import described, groups, spans
-from analysis.tables.notes import code_of
 from analysis.tables.table import Line, Printed, build
 from analysis.verdicts.claims import ClaimVerdict, judge_reported
 from repro.harness.experiments.claims import Claim
 from repro.harness.experiments.experiment import Experiment, experiment_ids
 from repro.harness.experiments.paper import Anchor, Inconsistency, read_paper
-from repro.harness.runs.records import Environment, Hardware, Record
+from repro.harness.runs.records import Environment, Record
 
 PARTS = {"T": "Tables", "F": "Figures", "A": "Appendix"}  # by the first letter of an id
 PACKAGES = ("python", "torch", "torchvision", "timm", "numpy")
@@ -161,16 +161,6 @@ def cost_of(runs: Sequence[Record]) -> Cost:
         packages=counted(_packages(run.env) for run in runs),
         days=" to ".join(dict.fromkeys([days[0], days[-1]])) if days else "",
     )
-
-
-def hardware_of(hardware: Hardware | None) -> str:
-    """The machine of a run in words; what a record does not name is left out."""
-    if hardware is None:
-        return "not recorded"
-    if hardware.gpu:
-        return hardware.gpu
-    parts = [hardware.cpu] if hardware.cpu else []
-    return ", ".join([*parts, f"{hardware.threads} of {hardware.cores} cores"])
 
 
 def _packages(env: Environment) -> str:

@@ -6,20 +6,20 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from analysis.evidence.evidence import Evidence
 from analysis.evidence.rows import PAPER, MeasuredRow
 from analysis.evidence.sources import WORDS
+from analysis.evidence.words import code_of, plain
 from analysis.verdicts.cells import column_spread
 from repro.harness.experiments.address import Address
 from repro.harness.experiments.experiment import Experiment, run_name
 from repro.harness.experiments.folders import experiments_dir
 from repro.harness.experiments.ledger import concerned, read_ledger
 from repro.harness.experiments.paper import read_paper
-from repro.harness.runs.records import Environment, Record
+from repro.harness.runs.records import Record
 
 
 def notes_of(experiment: Experiment, evidence: Evidence, borrowed: bool) -> list[str]:
@@ -165,18 +165,3 @@ def _provenance(runs: list[Record], evidence: Evidence) -> str:
     listed = ", ".join(f"{version} ({n})" for version, n in sorted(versions.items()))
     words = WORDS[evidence.source]
     return f"Made by {len(runs)} {words} of code version {listed}."
-
-
-def code_of(env: Environment) -> str:
-    """The version that a run or an evaluation was made by."""
-    version = (env.git_sha or "unknown")[:10]
-    return f"{version} with uncommitted changes" if env.dirty else version
-
-
-def plain(value: Any) -> str:
-    """A value of a config as people write it."""
-    if isinstance(value, list):
-        return " to ".join(f"{v:g}" for v in value)
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)

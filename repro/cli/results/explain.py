@@ -12,16 +12,17 @@ EXAMPLE = "repro explain T7:r2:knn"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    text = "one cell of a table or figure (ID:ROW:METRIC), or a claim (C.T7.4)"
-    parser.add_argument("address", metavar="CELL|CLAIM", help=text)
+    text = "a cell of a table or figure (ID:ROW:METRIC), a row (ID:ROW), or a claim (C.T7.4)"
+    parser.add_argument("address", metavar="CELL|ROW|CLAIM", help=text)
     add_scale(parser)
     add_evidence(parser)
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from analysis.explain import asked_about, explain, lines_of
-    from repro.terminal import print_json
+    from analysis.explain import asked_about, explain
+    from analysis.explained import lines_of
+    from repro.terminal import print_json, terminal_width
 
     evidence = evidence_of(arguments, asked_about(arguments.address))
     explanation = explain(arguments.address, evidence)
@@ -29,6 +30,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(explanation)
         return FINE
-    for line in lines_of(explanation):
+    for line in lines_of(explanation, terminal_width()):
         print(line)
     return FINE

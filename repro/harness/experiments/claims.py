@@ -14,6 +14,7 @@ from typing import Any, Literal, cast, get_args
 import msgspec
 
 from repro.decode import Strict, decode
+from repro.harness.experiments.about import Topic
 
 ROW, CELL = "T7.r1", "T7.r1.knn"  # what addresses look like; row names may hold dots themselves
 Portability = Literal["M", "L", "S", "I"]
@@ -269,13 +270,15 @@ class Claim(Strict, frozen=True, kw_only=True):
     """A statement of the paper; in the file the keys of `body` stand beside the others.
 
     `portability`: M(echanism) holds at any scale, L(arge gap) and S(mall gap) need more of it,
-    I(mageNet) is tied to its data, to hardware or to others' networks. `where` it stands in the
-    paper. `on_paper`: whether the paper's own numbers bear it out.
+    I(mageNet) is tied to its data, to hardware or to others' networks. `about`: what the rows that
+    it compares differ in on purpose. `where` it stands in the paper. `on_paper`: whether the
+    paper's own numbers bear it out.
     """
 
     id: str
     statement: str
     portability: Portability
+    about: tuple[Topic, ...] = ()
     where: str = ""
     on_paper: OnPaper = "holds"
     note: str = ""
@@ -286,8 +289,9 @@ class Claim(Strict, frozen=True, kw_only=True):
         return self.body.kind
 
 
-def read_claim(item: Any, where: str, source: str) -> Claim:
-    """A claim as it stands in a file; one that does not say `where` stands where its table does.
+def read_claim(item: Any, where: str, source: str, about: tuple[str, ...] = ()) -> Claim:
+    """A claim as it stands in a file; what it does not say of itself, `where` it stands and what it
+    is `about`, is that of its table.
 
     Args:
         source: begins the message of a mistake.
@@ -301,7 +305,7 @@ def read_claim(item: Any, where: str, source: str) -> Claim:
     shape = {key: value for key, value in content.items() if key not in own}
     body = decode(shape, cast(type[ClaimBody], ClaimBody), here, beside=own)
     claim = decode({k: v for k, v in content.items() if k in own}, Claim, here, body=body)
-    return claim if claim.where else msgspec.structs.replace(claim, where=where)
+    return msgspec.structs.replace(claim, where=claim.where or where, about=claim.about or about)
 
 
 def _cells(rows: Iterable[str], metrics: Iterable[str]) -> tuple[str, ...]:

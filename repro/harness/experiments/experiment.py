@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from repro.decode import Strict, check_among, check_unique, decode, read_yaml
 from repro.errors import UserError, nearest
+from repro.harness.experiments.about import Topic, check_topics
 from repro.harness.experiments.address import Address
 from repro.harness.experiments.claims import Claim, read_claim
 from repro.harness.experiments.figure import AblationFigure, Figure, RowsFigure
@@ -111,7 +112,8 @@ class Row(Strict, frozen=True, kw_only=True):
 class Experiment(Strict, frozen=True, kw_only=True):
     """One table or figure. `baseline` and `at[scale]` apply to every row, before its overrides.
 
-    `variants` are empty where every row is one run; `figure` says how it is drawn.
+    `variants` are empty where every row is one run; `figure` says how it is drawn. `about` is what
+    rows differ in on purpose where a claim compares them and does not say so itself.
     """
 
     id: str
@@ -129,6 +131,7 @@ class Experiment(Strict, frozen=True, kw_only=True):
     curves: tuple[str, ...] = ()
     figure: Figure = RowsFigure()
     rows: tuple[Row, ...]
+    about: tuple[Topic, ...] = ()
     claims: tuple[Claim, ...] = ()
     path: Path  # of its file
 
@@ -258,14 +261,16 @@ def _parse(path: Path) -> Experiment:
         metrics=tuple(_completed(metric, of_key) for metric in experiment.metrics),
         rows=tuple(replace(r, source=r.source or experiment.source) for r in experiment.rows),
         claims=tuple(
-            read_claim(item, experiment.where, where)
+            read_claim(item, experiment.where, where, experiment.about)
             for item in decode(claims, list[Any], f"{where}: claims")
         ),
     )
     for row in experiment.rows:
         _check_row(experiment, row)
     check_unique([claim.id for claim in experiment.claims], f"{path}: claims")
+    check_topics(experiment.about, str(path))
     for claim in experiment.claims:
+        check_topics(claim.about, f"{path}: claim {claim.id}")
         _check_addresses(experiment, claim)
     return experiment
 

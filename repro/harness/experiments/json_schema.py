@@ -17,6 +17,7 @@ from typing import Any, get_args
 import msgspec
 
 from repro.config.schema import GROUPS, RunConfig
+from repro.harness.experiments.about import topics
 from repro.harness.experiments.claims import Claim, ClaimBody
 from repro.harness.experiments.clusters import Cluster
 from repro.harness.experiments.experiment import Experiment
@@ -46,7 +47,7 @@ def schemas(experiments: Path) -> dict[str, Schema]:
     _flatten_claims(experiment["$defs"])
     groups = {group: _files(experiments / "base" / group) for group in GROUPS}
     experiment["$defs"] |= {"Overrides": _object(groups | _dotted(config["RunConfig"], config))}
-    experiment["$defs"] |= _enums(config)
+    experiment["$defs"] |= _enums(config) | {"Topic": {"enum": list(topics())}}
     cluster = _schema_of(Cluster)
     for name in get_args(Cluster):
         _without(cluster["$defs"][name.__name__], "name")

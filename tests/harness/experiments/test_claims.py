@@ -36,6 +36,14 @@ def test_a_claim_stands_where_its_table_does_unless_it_says_so() -> None:
     assert read_claim(of(**body, where="Sec. 5.3"), "Table 7", "T7.yaml").where == "Sec. 5.3"
 
 
+def test_a_claim_is_about_what_its_table_is_unless_it_says_so() -> None:
+    body = {"kind": "greater", "better": "T7.r1.knn", "worse": "T7.r2.knn"}
+    table = ("method",)
+    assert read_claim(of(**body), "Table 7", "T7.yaml", table).about == table
+    own = of(**body, about=["teacher.kind"])
+    assert read_claim(own, "Table 7", "T7.yaml", table).about == ("teacher.kind",)
+
+
 def test_a_claim_names_its_rows_and_its_cells() -> None:
     gap = SmallerGap(rows=("T2.a",), than=("T2.b",), high="linear", low="knn")
     assert isinstance(gap, OfRows)

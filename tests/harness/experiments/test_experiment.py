@@ -143,6 +143,11 @@ MISTAKES: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
     (r"curves: 'entropy' is not one of knn, kl", lambda s: s.update(curves=["entropy"])),
     (r"C.X1.1: X1.c.knn: row: 'c'", lambda s: s["claims"][0].update(better="X1.c.knn")),
     (r"X1.a.knm: metric: 'knm'.*: knn", lambda s: s["claims"][0].update(better="X1.a.knm")),
+    (r"about: no key or section 'teachr'; nearest: teacher", lambda s: s.update(about=["teachr"])),
+    (
+        r"claim C.X1.1: about: no key or section 'teacher.knd'; nearest: teacher.kind",
+        lambda s: s["claims"][0].update(about=["teacher.knd"]),
+    ),
     (r"'X1.a' is not an address such as T7.r1.knn", lambda s: s["claims"][0].update(better="X1.a")),
     (r"row a: reported numbers need a source", lambda s: s.pop("source")),
     (
