@@ -4,9 +4,8 @@ version, hardware, log line, and what would have to be otherwise for another ver
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ from analysis.evidence.rows import PAPER, MeasuredRow, once
 from analysis.evidence.stats import mean_interval
 from analysis.verdicts.cells import CellVerdict, column_spread, judge_cells
 from analysis.verdicts.claims import ClaimVerdict, judge_ours, judge_reported
+from analysis.verdicts.confounds import confounds
 from repro.errors import UserError, nearest
 from repro.harness.evaluation.names import protocol_of, tier_of
 from repro.harness.experiments.address import Address
@@ -35,33 +35,48 @@ CLAIM = "C."  # how the ids of claims begin
 
 
 def explain(address: str, evidence: Evidence) -> dict[str, Any]:
-    """Everything behind one cell (`T7:r2:knn` or `T7.r2.knn`) or one claim (`C.T7.4`).
+    """Everything behind a cell (`T7:r2:knn`), a row (`T7:r2`) or a claim (`C.T7.4`).
 
     Raises:
-        UserError: the address is neither, or what it names does not exist.
+        UserError: the address is none of them, or what it names does not exist.
     """
     if address.startswith(CLAIM):
         claim_named(address, evidence)
         return Explainer(evidence).claim(address)
-    return Explainer(evidence).cell(_cell(address))
+    named = _address(address, evidence)
+    return Explainer(evidence).cell(named) if named.metric else Explainer(evidence).row(named)
 
 
 def asked_about(address: str) -> list[str]:
-    """The experiment that a cell or a claim is of.
+    """The experiment that a cell, a row or a claim is of.
 
     Raises:
-        UserError: the address is neither.
+        UserError: the address is none of them, or what it names does not exist.
     """
+    evidence = Evidence(PAPER, {})
     if address.startswith(CLAIM):
-        return [claim_named(address, Evidence(PAPER, {}))[0].id]
-    return [_cell(address).experiment]
+        return [claim_named(address, evidence)[0].id]
+    return [_address(address, evidence).experiment]
 
 
-def _cell(address: str) -> Address:
+def _address(text: str, evidence: Evidence) -> Address:
+    """A row or a cell, with colons or, as evidence is written, with dots. Names of rows may hold
+    dots themselves (AD_m.m0.99): what comes after the last one is a metric where there is such a
+    one, or such a row before it.
+    """
+    if text.count(":") == 1:
+        return Address.of_row(text)
+    experiment, dot, row = text.partition(".")
+    if dot and ":" not in text:
+        known = evidence.experiment(experiment)
+        rows, before = [one.name for one in known.rows], row.rpartition(".")
+        metrics = [metric.key for metric in known.metrics]
+        if row in rows or not (before[0] in rows or (before[0] and before[2] in metrics)):
+            return Address.of_row(text)
     try:
-        return Address.of_cell(address)
+        return Address.of_cell(text)
     except UserError as error:
-        raise UserError(f"{error} (or a claim: C.T7.1)") from None
+        raise UserError(f"{error} (or a row: T7:r2, or a claim: C.T7.1)") from None
 
 
 def claim_named(name: str, evidence: Evidence) -> tuple[Experiment, Claim]:
@@ -137,14 +152,40 @@ class Explainer:
             "deviations": [] if row.missing else self._deviations(row),
         }
 
+    def row(self, address: Address) -> dict[str, Any]:
+        """A row: its cells, its runs, and the deviations that concern it.
+
+        Returns:
+            {row, evidence, scale, label, missing, cells: [{cell, reported, mean, n, missing,
+            verdict}], runs, deviations}.
+        """
+        row = self.evidence.row(address)
+        verdicts = self.cell_verdicts(row.experiment.id)
+        keys = [metric.key for metric in row.experiment.metrics]
+        return {
+            "row": address.typed,
+            "evidence": str(self.evidence),
+            "scale": self.evidence.scale,
+            "label": row.row.label,
+            "missing": self._short_row(str(address))["missing"],
+            "cells": [
+                self._short_cell(f"{address}.{key}")
+                | {"verdict": str(verdicts[row.name, key].verdict)}
+                for key in keys
+            ],
+            "runs": [self.run(run) for run in row.all_runs],
+            "deviations": [] if row.missing else self._deviations(row),
+        }
+
     def claim(self, name: str) -> dict[str, Any]:
         """Everything behind the verdict on a claim.
 
         Returns:
             {claim, experiment, scale, statement, where, portability, verdict, holds, evidence,
-            rule, flips, note, on_paper, reported: {verdict, evidence} (the same claim on the
-            paper's own numbers), cells: [{cell, reported, mean, n, missing}], rows: [{row, n,
-            missing}], runs, deviations}. `cells` and `rows` are what the claim rests on.
+            rule, flips, confounds: [{runs, key, values}], note, on_paper, reported: {verdict,
+            evidence} (the same claim on the paper's own numbers), cells: [{cell, reported, mean, n,
+            missing}], rows: [{row, n, missing}], runs, deviations}. `cells` and `rows` are what the
+            claim rests on.
         """
         experiment, claim = claim_named(name, self.evidence)
         (ours,) = (one for one in self.claim_verdicts(experiment.id) if one.id == name)
@@ -161,7 +202,7 @@ class Explainer:
         runs: dict[str, dict[str, Any]] = {}
         ledger: dict[str, dict[str, str]] = {}
         for row in map(self.evidence.row, rows):
-            runs |= {run.id: self.run(run) for run in row.all_runs}
+            runs |= {run.id: {"row": str(row.address)} | self.run(run) for run in row.all_runs}
             if not row.missing:
                 ledger |= {entry["id"]: entry for entry in self._deviations(row)}
         return {
@@ -176,6 +217,7 @@ class Explainer:
             "evidence": ours.detail,
             "rule": ours.rule,
             "flips": ours.flips,
+            "confounds": msgspec.to_builtins(confounds(claim, self.evidence)),
             "note": claim.note,
             "on_paper": claim.on_paper,
             "reported": {"verdict": str(reported.verdict), "evidence": reported.detail},
@@ -247,25 +289,6 @@ class Explainer:
         n = len(row.all_runs)
         missing = "" if n else str(row.missing or NOT_RUN)
         return {"row": address, "n": n, "missing": missing}
-
-
-def lines_of(explained: Mapping[str, Any]) -> Iterable[str]:
-    """An explanation for a terminal: a line a key, lists and differences a line an item."""
-    for key, value in explained.items():
-        if isinstance(value, Mapping) and value:
-            yield f"{key}:"
-            yield from (f"  {name}: {_plain(item)}" for name, item in value.items())
-        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-            yield f"{key}:"
-            yield from (f"  {_plain(item)}" for item in value)
-        else:
-            yield f"{key}: {_plain(value)}"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _last_line(path: Path) -> str | None:

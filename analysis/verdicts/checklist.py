@@ -32,7 +32,7 @@ def print_checklist(verdicts: Sequence[ClaimVerdict], verbose: bool = False) -> 
             console.print(claim_table(claims))
             continue
         for v in claims:
-            console.print(Text.assemble(*_line(v)))
+            _print_beside(console, _head(v), Text(v.statement))
             if verbose:
                 _print_evidence(console, v)
     contradicted = [v for v in verdicts if v.holds is False]
@@ -60,12 +60,24 @@ def _print_evidence(console: Console, v: ClaimVerdict) -> None:
     lines = {"evidence": v.detail, "rule": v.rule, "turns": v.flips, "note": v.note}
     for name, text in lines.items():
         if text:
-            console.print(Text(f"      {name}: {text}", style="dim"))
+            _print_beside(console, Text(f"      {name}: ", "dim"), Text(text, "dim"))
 
 
-def _line(v: ClaimVerdict) -> list[str | tuple[str, str]]:
+def _print_beside(console: Console, head: Text, text: Text) -> None:
+    """On one line; where a terminal is narrower, text goes on below itself."""
+    if not console.is_terminal:
+        console.print(Text.assemble(head, text))
+        return
+    grid = Table.grid()
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(head, text)
+    console.print(grid)
+
+
+def _head(v: ClaimVerdict) -> Text:
     sign, colour = SIGNS[v.holds]
-    return [(f"  {sign} ", colour), f"{v.id:<14}", (f"{v.verdict!s:<28}", colour), v.statement]
+    return Text.assemble((f"  {sign} ", colour), f"{v.id:<14}", (f"{v.verdict!s:<27} ", colour))
 
 
 def claim_table(verdicts: Sequence[ClaimVerdict]) -> Table:

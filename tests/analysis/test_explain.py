@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from analysis.evidence.evidence import load_evidence
-from analysis.explain import explain
+from analysis.explain import asked_about, explain
 from repro.errors import UserError
 
 Record = dict[str, Any]
@@ -67,6 +68,10 @@ def test_an_explained_interval_is_the_one_of_the_table(
         ("T7:r2:kn", "nearest: knn"),
         ("T7:r22:knn", "nearest"),
         ("T77:r2:knn", "nearest"),
+        ("T77.r2", "nearest: T7"),
+        ("T7.r22", "nearest: r2"),
+        ("T7:r22", "nearest: r2"),
+        ("T7.r2.kn", "nearest: knn"),
         ("C.T7.44", "nearest: C.T7.4"),
     ],
 )
@@ -83,3 +88,47 @@ def test_an_address_may_be_typed_with_dots(
     published([make("T7.r2", seed) for seed in range(3)])
     evidence = load_evidence("laptop")
     assert explain("T7.r2.knn", evidence) == explain("T7:r2:knn", evidence)
+
+
+@pytest.mark.parametrize(
+    ("address", "key", "named"),
+    [
+        ("T7.r2", "row", "T7:r2"),
+        ("T7:r2", "row", "T7:r2"),
+        ("AD_m.m0.99", "row", "AD_m:m0.99"),
+        ("AD_m:m0.99", "row", "AD_m:m0.99"),
+        ("AD_m.m0.99.knn", "cell", "AD_m:m0.99:knn"),
+        ("AD_m:m0.99:knn", "cell", "AD_m:m0.99:knn"),
+    ],
+)
+def test_a_row_is_told_from_a_cell_though_its_name_holds_dots(
+    address: str, key: str, named: str, results: Path
+) -> None:
+    assert explain(address, load_evidence("laptop"))[key] == named
+    assert asked_about(address) == [named.partition(":")[0]]
+
+
+def test_a_row_is_explained_by_its_cells_and_its_runs(
+    make: Callable[..., Record], published: Callable[..., Path]
+) -> None:
+    published([make("T7.r2", seed, knn=55.0 + seed) for seed in range(3)])
+    found = explain("T7:r2", load_evidence("laptop"))
+    assert found["label"] == "DINO without momentum"
+    assert [(one["cell"], one["mean"], one["n"]) for one in found["cells"]] == [
+        ("T7:r2:knn", 56.0, 3), ("T7:r2:linear", None, 0),
+    ]  # fmt: skip
+    assert [run["seed"] for run in found["runs"]] == [0, 1, 2]
+    assert "D7" in [entry["id"] for entry in found["deviations"]]
+    quoted = explain("T2:rn50_swav", load_evidence("laptop"))
+    assert quoted["missing"].startswith("reported only: ")
+    assert (quoted["runs"], quoted["deviations"]) == ([], [])
+
+
+def test_what_else_differs_between_the_rows_of_a_claim_stands_beside_its_verdict(
+    results: Path,
+) -> None:
+    found = explain("C.T7.4", load_evidence("laptop"))["confounds"]
+    assert json.loads(json.dumps(found)) == [
+        {"runs": ["T7.r3", "T7.r9"], "key": "target.temp_start", "values": [0.04, 0.05]},
+        {"runs": ["T7.r3", "T7.r9"], "key": "target.temp", "values": [0.04, 0.05]},
+    ]

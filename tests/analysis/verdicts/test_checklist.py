@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from analysis.evidence.evidence import Evidence
 from analysis.verdicts.checklist import print_checklist, summary, write_junit
 from analysis.verdicts.claims import ClaimVerdict, judge_ours
+from analysis.verdicts.verdict import Outcome, Verdict
 
 Record = dict[str, Any]
 
@@ -50,6 +53,29 @@ def test_verbose_shows_the_evidence_of_every_claim(
 ) -> None:
     print_checklist(verdicts, verbose=True)
     assert capsys.readouterr().out.count("rule: ") == len(verdicts)
+
+
+def test_on_a_narrow_terminal_text_goes_on_below_itself(
+    verdicts: list[ClaimVerdict],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    print_checklist([replace(v, detail="so many words " * 20) for v in verdicts], verbose=True)
+    text = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
+    further = [line for line in text.splitlines() if line.startswith(" ") and ":" not in line]
+    evidence = [line for line in further if "so many" in line]
+    assert len(evidence) > len(verdicts)
+    assert all(line.startswith(" " * len("      evidence: ")) for line in evidence)
+
+
+def test_the_longest_verdict_does_not_touch_the_statement(
+    verdicts: list[ClaimVerdict], capsys: pytest.CaptureFixture[str]
+) -> None:
+    in_part = Verdict(Outcome.CONFIRMED, in_part=True)
+    print_checklist([replace(verdicts[0], verdict=in_part)])
+    assert f"(in part) {verdicts[0].statement}" in capsys.readouterr().out
 
 
 def test_junit_has_a_suite_an_experiment_and_a_case_a_claim(
