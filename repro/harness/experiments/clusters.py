@@ -1,6 +1,7 @@
 """Where runs go: `experiments/clusters/*.yaml`, this machine (`local`) or a SLURM cluster.
 
-`experiments/clusters/slurm.yaml` explains every key of a SLURM profile and is there to be copied.
+`experiments/clusters/slurm.yaml` explains every key of a SLURM profile and is there to be copied. A
+profile may begin from another (`profile: NAME`) and say only what differs.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, cast, get_type_hints
+from typing import Annotated, Any, Literal, cast, get_type_hints
 
 from msgspec import Meta, field
 
@@ -17,6 +18,36 @@ from repro.config.schema import NonNegativeFloat, NonNegativeInt, PositiveInt, R
 from repro.decode import Strict, decode, read_yaml
 from repro.errors import UserError, nearest
 from repro.harness.experiments.folders import experiments_dir, scales_of
+
+BASE = "profile"  # the key that names the profile which a file begins from
+OF_THE_HARNESS = {  # options of sbatch that no profile decides, and why
+    "array": "is made of the runs of a submission",
+    "dependency": "is how evaluations wait for their trainings",
+    "kill-on-invalid-dep": "is how evaluations wait for their trainings",
+    "job-name": "is how jobs are found again",
+    "output": "is where status reads what jobs print",
+    "error": "is where status reads what jobs print",
+    "open-mode": "keeps what earlier starts printed",
+    "nodes": "follows from resources.ranks and gpus_per_node:",
+    "ntasks": "follows from resources.ranks",
+    "ntasks-per-node": "follows from resources.ranks and gpus_per_node:",
+    "wait": "would hold the submission until all jobs have ended",
+    "wrap": "would take the script's place",
+}
+OF_KEYS = {  # keys of a profile that set an option, by the option
+    "time": "minutes",
+    "cpus-per-task": "cpus",
+    "signal": "warning_seconds",
+    **dict.fromkeys(("mem", "mem-per-cpu", "mem-per-gpu"), "memory_gb"),
+    **dict.fromkeys(("gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket"), "gpus"),
+    **{
+        key.replace("_", "-"): key
+        for key in (
+            "partition", "account", "qos", "reservation", "constraint", "wckey", "exclusive",
+            "mail_type", "mail_user",
+        )
+    },
+}  # fmt: skip
 
 
 class Profile(Strict, frozen=True, kw_only=True, tag_field="kind"):
@@ -77,16 +108,25 @@ class LocalCluster(Profile, frozen=True, kw_only=True, tag="local"):
 
 
 class SlurmCluster(Profile, frozen=True, kw_only=True, tag="slurm"):
-    """One SLURM cluster; GPUs, CPUs and memory are those of one rank of a run."""
+    """One SLURM cluster; GPUs, CPUs and memory are those of one rank of a run. What is empty or 0
+    is left to the site, and to the SBATCH_* variables of the user's shell.
+    """
 
     gpus: NonNegativeInt
     cpus: PositiveInt
-    memory_gb: Annotated[float, Meta(gt=0)]
     minutes: PositiveInt
+    memory_gb: NonNegativeFloat = 0.0
     partition: str = ""
     account: str = ""
     qos: str = ""
+    reservation: str = ""
     constraint: str = ""
+    wckey: str = ""
+    exclusive: bool = False
+    mail_type: str = ""
+    mail_user: str = ""
+    gpu_type: str = ""
+    gpus_by: Literal["gpus-per-node", "gres"] = "gpus-per-node"
     gpus_per_node: PositiveInt = 8
     evaluation_minutes: PositiveInt = 60
     packed: PositiveInt = 1  # small runs side by side in one job
@@ -97,9 +137,15 @@ class SlurmCluster(Profile, frozen=True, kw_only=True, tag="slurm"):
     requeues: NonNegativeInt = 30
     budget_hours: NonNegativeFloat = 0.0
     setup: tuple[str, ...] = ()
+    node_setup: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     srun: tuple[str, ...] = ()
     python: str = ""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """`extra` as sbatch names its options, with dashes."""
+        return {key.replace("_", "-"): value for key, value in self.extra.items()}
 
 
 Cluster = LocalCluster | SlurmCluster
@@ -127,9 +173,71 @@ def load_cluster(name: str) -> Cluster:
 
 def read_cluster(path: Path, name: str) -> Cluster:
     """Raises: UserError, which names the file, the key and the fix."""
-    cluster = decode(read_yaml(path), cast(type[Cluster], Cluster), str(path), name=name)
+    content = _inherited(path)
+    cluster = decode(content, cast(type[Cluster], Cluster), str(path), [BASE], name=name)
     _check_resources(cluster.resources, path)
+    if isinstance(cluster, SlurmCluster):
+        _check_options(cluster, path)
     return cluster
+
+
+def _inherited(path: Path, above: tuple[Path, ...] = ()) -> Any:
+    """The keys of a profile's file over those of the profile it begins from.
+
+    Of `data`, `resources` and `extra` the single entries count.
+    """
+    content = read_yaml(path)
+    if not isinstance(content, dict) or BASE not in content:
+        return content
+    name = str(content[BASE])
+    base = path.parent / (name if name.endswith(".yaml") else f"{name}.yaml")
+    if not base.is_file():
+        base = experiments_dir() / "clusters" / f"{name}.yaml"
+    if not base.is_file():
+        known = sorted(file.stem for file in base.parent.glob("*.yaml"))
+        raise UserError(
+            f"{path}: profile: no profile '{name}' beside it or in {base.parent}; nearest: "
+            f"{nearest(name, known)}"
+        )
+    if base.resolve() in (*above, path.resolve()):
+        raise UserError(f"{path}: profile: '{name}' begins from this one; remove one of the two")
+    beneath = _inherited(base, (*above, path.resolve()))
+    own = {key: value for key, value in content.items() if key != BASE}
+    if not isinstance(beneath, dict):
+        return own
+    joined = {
+        key: beneath[key] | value
+        for key, value in own.items()
+        if isinstance(value, dict) and isinstance(beneath.get(key), dict)
+    }
+    return beneath | own | joined
+
+
+def _check_options(cluster: SlurmCluster, path: Path) -> None:
+    """Nothing that is said twice is decided silently.
+
+    Raises:
+        UserError: an option of `extra` that the harness or another key of the profile sets, or
+            that stands there twice; more GPUs for a rank than a node has.
+    """
+    if cluster.gpus > cluster.gpus_per_node:
+        raise UserError(
+            f"{path}: gpus: {cluster.gpus} is more than gpus_per_node: {cluster.gpus_per_node}"
+        )
+    names = [key.replace("_", "-") for key in cluster.extra]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise UserError(f"{path}: extra: '{name}' stands there twice; keep one of them")
+        if name in OF_THE_HARNESS:
+            raise UserError(f"{path}: extra: '{name}' {OF_THE_HARNESS[name]}; remove it")
+        key = OF_KEYS.get(name, "")
+        if key and getattr(cluster, key):
+            raise UserError(f"{path}: extra: '{name}' is also set by {key}:; keep one of them")
+    if cluster.gpus and "gpu" in str(cluster.options.get("gres", "")):
+        raise UserError(
+            f"{path}: extra: 'gres' asks for GPUs, as gpus: does; keep gpus:, with gpu_type: and "
+            "gpus_by: gres where the site wants them so"
+        )
 
 
 def _check_resources(values: Mapping[str, Any], path: Path) -> None:

@@ -19,7 +19,7 @@ import msgspec
 from repro.config.schema import GROUPS, RunConfig
 from repro.harness.experiments.about import topics
 from repro.harness.experiments.claims import Claim, ClaimBody
-from repro.harness.experiments.clusters import Cluster
+from repro.harness.experiments.clusters import BASE, Cluster
 from repro.harness.experiments.experiment import Experiment
 from repro.harness.experiments.folders import experiments_dir
 
@@ -51,6 +51,7 @@ def schemas(experiments: Path) -> dict[str, Schema]:
     cluster = _schema_of(Cluster)
     for name in get_args(Cluster):
         _without(cluster["$defs"][name.__name__], "name")
+        _may_begin_from_another(cluster["$defs"][name.__name__])
     settings = config["Resources"]["properties"]
     for_a_scale = {scale: _object(settings) for scale in _files(experiments / "scales")["enum"]}
     cluster["$defs"] |= {"Resources": _object(settings | for_a_scale)} | _enums(config)
@@ -71,6 +72,13 @@ def _object(properties: Mapping[str, Any]) -> Schema:
 def _without(struct: Schema, key: str) -> None:
     del struct["properties"][key]
     struct["required"] = [name for name in struct["required"] if name != key]
+
+
+def _may_begin_from_another(profile: Schema) -> None:
+    """With the key that names the other one, no further key is required but the kind."""
+    profile["properties"][BASE] = {"type": "string"}
+    profile["anyOf"] = [{"required": profile["required"]}, {"required": [BASE]}]
+    profile["required"] = ["kind"]
 
 
 def _flatten_claims(definitions: Schema) -> None:

@@ -35,6 +35,7 @@ RUNS_A_GPU = Number("REPRO_RUNS_A_GPU", 1)  # by the pool: how many may share th
 REQUEUES = Number("REPRO_REQUEUES")  # starts after the first that a job may ask for
 PACKED = Number("REPRO_PACKED", 1)  # runs side by side in a job
 WARNING = Number("REPRO_WARNING")  # seconds between SLURM's warning and its kill
+ASKS_FOR_A_START = 85  # exit code of a job that must be queued again and cannot ask by itself
 
 # Of a SLURM job, by SLURM.
 SLURM_TASKS = Number("SLURM_NTASKS", 1)

@@ -41,6 +41,16 @@ from repro.harness.slurm.submissions import EVALUATE, TRAIN, Array, Submission, 
 DEFAULT_ARRAY = 1000  # tasks, where the cluster does not tell its MaxArraySize (by default 1001)
 JOBS = {TRAIN: job.train, EVALUATE: job.evaluate}
 REFUSALS = ("limit", "temporarily unable", "try again")  # of sbatch: it would take fewer, or later
+# Variables of a user's shell by which sbatch overrides a script, and the options they stand for.
+WISHES = {
+    **{
+        f"SBATCH_{option.upper()}": option
+        for option in (
+            "account", "partition", "qos", "reservation", "constraint", "exclusive", "wckey",
+        )
+    },
+    **{f"SBATCH_MEM_PER_{unit}": "mem" for unit in ("NODE", "CPU", "GPU")},
+}  # fmt: skip
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")  # settings, not traces of a job
 
 
@@ -187,7 +197,7 @@ def submit_array(
     paths: Sequence[str],
 ) -> list[str]:
     """The numbers SLURM gave to jobs that call `function` with a path each."""
-    with _no_trace_of_a_job():
+    with _environment_of(parameters):
         executor = submitit.SlurmExecutor(folder, python=cluster.python or None)
         executor.update_parameters(**parameters)
         return [str(sent.job_id) for sent in executor.map_array(function, list(paths))]
@@ -287,16 +297,21 @@ def check_sbatch() -> None:
 
 
 @contextmanager
-def _no_trace_of_a_job() -> Iterator[None]:
-    """Without what a surrounding job left in the environment: sbatch would take it for wishes."""
+def _environment_of(parameters: Mapping[str, Any]) -> Iterator[None]:
+    """Without what a surrounding job left in the environment, which sbatch would take for wishes,
+    and without wishes of the user's shell that would override what the script says.
+    """
+    said = {**parameters, **parameters["additional_parameters"]}
+    silent = {name for name, option in WISHES.items() if not said.get(option)}
     prefixes = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_")
-    traces = {k: v for k, v in os.environ.items() if k.startswith(prefixes) and k not in KEPT}
-    for name in traces:
+    kept = silent.union(KEPT)
+    hidden = {k: v for k, v in os.environ.items() if k.startswith(prefixes) and k not in kept}
+    for name in hidden:
         del os.environ[name]
     try:
         yield
     finally:
-        os.environ.update(traces)
+        os.environ.update(hidden)
 
 
 def complaint(text: str) -> str:

@@ -12,6 +12,7 @@ the job by itself (scancel, no warning configured): the workers save, and nothin
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -134,6 +135,8 @@ def _start_again(folders: Sequence[RunFolder], received: Sequence[signal.Signals
         for folder in folders:
             folder.event("requeued", job=job, start=starts + 1, reason=why)
         print(f"{why}: asking for start {starts + 2} of at most {most + 1}", flush=True)
+        if shutil.which("scontrol") is None:
+            sys.exit(variables.ASKS_FOR_A_START)  # its batch script asks; see script.py
         if slurm.requeue(job):
             time.sleep(REQUEUE_SECONDS)
         sys.exit("SLURM did not take this job back; repro retry interrupted")
@@ -151,7 +154,7 @@ def _rendezvous(folder: RunFolder, ranks: int) -> Iterator[None]:
     if ranks == 1:
         yield
         return
-    meeting = {"MASTER_ADDR": socket.gethostname(), "MASTER_PORT": str(free_port())}
+    meeting = {"MASTER_ADDR": _address(), "MASTER_PORT": str(free_port())}
     path = _meeting_file(folder)
     path.parent.mkdir(exist_ok=True)
     write_json(path, meeting)
@@ -214,6 +217,17 @@ def _blame_a_rank(folder: RunFolder, outcome: Outcome) -> None:
     _death_file(folder).unlink()
     if folder in outcome.interrupted:
         outcome.interrupted.remove(folder)
+
+
+def _address() -> str:
+    """This node's, as the batch script read it from the list of nodes; where nodes have no address
+    by that name, what this one calls itself.
+    """
+    if name := os.environ.get("MASTER_ADDR"):
+        with suppress(OSError):
+            socket.gethostbyname(name)
+            return name
+    return socket.gethostname()
 
 
 def _meeting_file(folder: RunFolder) -> Path:

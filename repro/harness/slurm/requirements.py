@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
@@ -10,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from repro.config.schema import RunConfig
+from repro.errors import UserError
 from repro.harness.experiments.clusters import SlurmCluster
-from repro.harness.runs import variables
+from repro.harness.slurm import script
 from repro.harness.slurm.submissions import TRAIN
 
 
@@ -22,8 +22,23 @@ class Requirements:
     ranks: int
     gpus: int  # of each rank
     cpus: int
-    memory_gb: float
+    memory_gb: float  # 0: what the site gives
     minutes: int
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How the ranks of a job fill nodes: on each of them the same number."""
+
+    nodes: int
+    ranks_a_node: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.ranks_a_node} on one node"
+            if self.nodes == 1
+            else (f"{self.ranks_a_node} on each of {self.nodes} nodes")
+        )
 
 
 @dataclass(frozen=True)
@@ -45,12 +60,55 @@ def requirements_of(
     ranks = config.resources.ranks if training else 1
     together = cluster.packed if training and ranks == 1 else 1
     memory = max(cluster.memory_gb * together, had.get("memory_gb", 0.0)) * more.memory
+    if more.memory > 1 and not memory:
+        raise UserError(
+            f"--mem: cluster {cluster.name} leaves memory to the site (memory_gb: 0), so there is "
+            "nothing to raise; set memory_gb: in the profile"
+        )
     minutes = max(
         cluster.minutes if training else cluster.evaluation_minutes, had.get("minutes", 0)
     )
+    shape_of(ranks, cluster, config.train.batch_size)
     return Requirements(
         ranks, cluster.gpus, cluster.cpus, round(memory, 3), ceil(minutes * more.minutes)
     )
+
+
+def shape_of(ranks: int, cluster: SlurmCluster, batch: int | None = None) -> Shape:
+    """The fewest nodes that the ranks fill evenly.
+
+    Args:
+        batch: what a number of ranks must divide to be proposed.
+
+    Raises:
+        UserError: that would leave more than half of every node empty; with the nearest numbers
+            of ranks that do better.
+    """
+    if shape := _shape(ranks, cluster):
+        return shape
+    lower = range(ranks - 1, 0, -1)
+    higher = range(ranks + 1, 4 * ranks + most_a_node(cluster))
+    nearest = [
+        next((r for r in numbers if _shape(r, cluster) and not (batch or 0) % r), None)
+        for numbers in (lower, higher)
+    ]
+    proposed = " or ".join(f"{r} ({_shape(r, cluster)})" for r in nearest if r)
+    raise UserError(
+        f"cluster {cluster.name}: resources.ranks={ranks} cannot be spread evenly over nodes of "
+        f"{most_a_node(cluster)} (gpus_per_node:); nearest that can: {proposed}"
+    )
+
+
+def most_a_node(cluster: SlurmCluster) -> int:
+    """Ranks that fit on a node."""
+    return cluster.gpus_per_node // max(1, cluster.gpus)
+
+
+def _shape(ranks: int, cluster: SlurmCluster) -> Shape | None:
+    """None where more than half of every node would stay empty."""
+    most = min(ranks, most_a_node(cluster))
+    a_node = next(n for n in range(most, 0, -1) if ranks % n == 0)
+    return Shape(ranks // a_node, a_node) if 2 * a_node >= most else None
 
 
 def parameters_of(
@@ -62,42 +120,52 @@ def parameters_of(
     dependency: str | None,
 ) -> dict[str, Any]:
     """submitit's parameters of an array."""
-    a_node = min(required.ranks, max(1, cluster.gpus_per_node // max(1, required.gpus)))
-    exported = {
-        **variables.REQUEUES.holding(cluster.requeues),
-        **variables.PACKED.holding(cluster.packed),
-        **variables.WARNING.holding(cluster.warning_seconds),
-    }
-    setup = [
-        *cluster.setup,
-        f'export PYTHONPATH={shlex.quote(str(code))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
-        "export PYTHONSAFEPATH=1  # not the working directory, whose code may have been edited",
-        *(f"export {variable}={value}" for variable, value in exported.items()),
-        # From SLURM 22.05 on, srun does not inherit it, and a job's workers share one core.
-        "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK",
-    ]
-    further: dict[str, Any] = {"requeue": True, **cluster.extra}
-    if dependency:
-        further["kill-on-invalid-dep"] = "yes"
-    parameters = {
+    shape = shape_of(required.ranks, cluster)
+    memory = ceil(required.memory_gb * 1024 * shape.ranks_a_node)
+    asked = {
         "job_name": name,
         "partition": cluster.partition,
         "account": cluster.account,
         "qos": cluster.qos,
         "constraint": cluster.constraint,
+        "mail_type": cluster.mail_type,
+        "mail_user": cluster.mail_user,
+        "exclusive": cluster.exclusive,
         "dependency": dependency,
+        **_gpus(required.gpus * shape.ranks_a_node, cluster),
+        "mem": f"{memory}M" if memory else "",
+    }
+    further = {"requeue": True, "reservation": cluster.reservation, **cluster.options}
+    if "gres" in asked:
+        further.pop("gres", None)
+    if dependency:
+        further["kill-on-invalid-dep"] = "yes"
+    return {
+        **{key: value for key, value in asked.items() if value},
         "time": required.minutes,
-        "nodes": ceil(required.ranks / a_node),
-        "ntasks_per_node": a_node,
+        "nodes": shape.nodes,
+        "ntasks_per_node": shape.ranks_a_node,
         "cpus_per_task": required.cpus,
-        "gpus_per_node": required.gpus * a_node,
-        "mem": f"{ceil(required.memory_gb * 1024 * a_node)}M",
-        "signal_delay_s": cluster.warning_seconds,
+        "wckey": cluster.wckey or None,  # submitit sends one of its own if nothing is said
+        "signal_delay_s": cluster.warning_seconds,  # 0: SLURM sends none
         "array_parallelism": share,
         "stderr_to_stdout": True,
-        "setup": setup,
+        "setup": script.before(cluster, code, shape.nodes, required.ranks),
+        "teardown": script.after(),
         "srun_args": ["--kill-on-bad-exit=1", *cluster.srun],
-        # An option that is set to false in the profile is left out.
-        "additional_parameters": {k: v for k, v in further.items() if v not in (False, None)},
+        # An option that the profile sets to false is left out.
+        "additional_parameters": {
+            key: value
+            for key, value in further.items()
+            if value is not False and value not in (None, "")
+        },
     }
-    return {key: value for key, value in parameters.items() if value or value == []}
+
+
+def _gpus(number: int, cluster: SlurmCluster) -> dict[str, Any]:
+    """Those of a node, in the site's words; with gres, other generic resources beside them."""
+    kind = [cluster.gpu_type] if cluster.gpu_type else []
+    if number and cluster.gpus_by == "gres":
+        gpus = ":".join(["gpu", *kind, str(number)])
+        return {"gres": ",".join([gpus, *filter(None, [cluster.options.get("gres")])])}
+    return {"gpus_per_node": ":".join([*kind, str(number)]) if number else ""}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from msgspec import structs
 
 from repro.config.identity import run_id
 from repro.errors import UserError
@@ -51,7 +52,21 @@ def test_a_profile_may_be_a_file_anywhere(tmp_path: Path) -> None:
         (LEAST | {"name": "x"}, r"mine\.yaml: unknown key 'name'"),
         (LEAST | {"workers": 2}, r"mine\.yaml: unknown key 'workers'; nearest valid key: "),
         (LEAST | {"setup": "module load"}, r"setup: 'module load' must be a list"),
-        (LEAST | {"memory_gb": 0}, r"memory_gb: 0 must be greater than 0"),
+        (LEAST | {"memory_gb": -1}, r"memory_gb: -1 must be at least 0"),
+        (LEAST | {"gpus_by": "gpus"}, r"gpus_by: 'gpus' is not one of gpus-per-node, gres"),
+        (LEAST | {"gpus": 16}, r"mine\.yaml: gpus: 16 is more than gpus_per_node: 8"),
+        (LEAST | {"extra": {"cpus_per_task": 2}}, "extra: 'cpus-per-task' is also set by cpus:"),
+        (LEAST | {"extra": {"mem-per-cpu": "2G"}}, "'mem-per-cpu' is also set by memory_gb:"),
+        (LEAST | {"extra": {"gpus-per-node": "a100:1"}}, "'gpus-per-node' is also set by gpus:"),
+        (LEAST | {"extra": {"gres": "gpu:a100:1"}}, "asks for GPUs, as gpus: does"),
+        (LEAST | {"extra": {"dependency": "afterok:1"}}, "'dependency' is how evaluations wait"),
+        (
+            LEAST | {"extra": {"mem_bind": "no", "mem-bind": "local"}},
+            "'mem-bind' stands there twice",
+        ),
+        (LEAST | {"account": "a", "extra": {"account": "b"}}, "'account' is also set by account:"),
+        (LEAST | {"profile": "slrum"}, r"mine\.yaml: profile: no profile 'slrum'.*nearest: slurm"),
+        (LEAST | {"profile": "mine"}, "'mine' begins from this one"),
         ({"kind": "local", "partition": "x"}, r"mine\.yaml: unknown key 'partition'; nearest"),
         ({"kind": "local", "workers": -1}, r"mine\.yaml: workers: -1 must be at least 0"),
         ({"gpus": [0]}, r"mine\.yaml: the key 'kind' is missing: one of local, slurm"),
@@ -71,6 +86,43 @@ def test_an_unknown_profile_names_those_there_are() -> None:
         load_cluster("slrum")
     with pytest.raises(UserError, match="no such file"):
         load_cluster("nowhere/slurm.yaml")
+
+
+def test_what_the_profile_leaves_open_may_stand_in_extra(tmp_path: Path) -> None:
+    options = {"account": "b", "mail_type": "FAIL", "gres": "nvme:1", "mem-per-gpu": "40G"}
+    cluster = load_cluster(write(tmp_path, **LEAST | {"memory_gb": 0, "extra": options}))
+    assert isinstance(cluster, SlurmCluster)
+    assert set(cluster.options) == {"account", "mail-type", "gres", "mem-per-gpu"}
+
+
+def test_a_profile_that_begins_from_another_says_only_what_differs(tmp_path: Path) -> None:
+    base = LEAST | {"data": {"imagenet": "/a", "voc12": "/v"}, "setup": ["module load cuda"]}
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(base))
+    middle = {"profile": "site", "partition": "long", "data": {"imagenet": "/b"}}
+    (tmp_path / "long.yaml").write_text(yaml.safe_dump(middle))
+    cluster = load_cluster(write(tmp_path, profile="long", minutes=60, setup=[]))
+    assert isinstance(cluster, SlurmCluster)
+    assert (cluster.partition, cluster.minutes, cluster.setup) == ("long", 60, ())
+    assert cluster.data == {"imagenet": "/b", "voc12": "/v"}
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump({"profile": "mine"}))
+    with pytest.raises(UserError, match=r"site\.yaml: profile: 'mine' begins from this one"):
+        load_cluster(str(tmp_path / "mine.yaml"))
+
+
+def test_a_profile_in_the_repository_may_be_begun_from_anywhere(tmp_path: Path) -> None:
+    cluster = load_cluster(write(tmp_path, profile="slurm", account="vision"))
+    template = load_cluster("slurm")
+    assert isinstance(cluster, SlurmCluster)
+    assert isinstance(template, SlurmCluster)
+    assert structs.replace(cluster, name="slurm", account="") == template
+
+
+@pytest.mark.parametrize("name", ["slurm-preemptible", "slurm-apptainer", "slurm-small"])
+def test_the_examples_begin_from_the_template(name: str) -> None:
+    cluster, template = load_cluster(name), load_cluster("slurm")
+    assert isinstance(cluster, SlurmCluster)
+    differ = [k for k in cluster.__struct_fields__ if getattr(cluster, k) != getattr(template, k)]
+    assert len(differ) > 2
 
 
 def test_a_profile_places_a_run_without_making_it_another(

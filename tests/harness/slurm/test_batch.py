@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -235,6 +236,54 @@ def test_a_surrounding_job_leaves_no_trace_in_the_submitted_one(
     assert "SLURM_JOB_ID" not in environment
     assert "SBATCH_TIMELIMIT" not in environment
     assert "SLURM_CONF=/etc/slurm/special.conf" in environment
+
+
+def test_a_users_wishes_for_sbatch_count_where_the_profile_is_silent(
+    scripted: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wishes = {"PARTITION": "long", "ACCOUNT": "mine", "RESERVATION": "r", "MEM_PER_NODE": "1"}
+    for name, value in wishes.items():
+        monkeypatch.setenv(f"SBATCH_{name}", value)
+    send(tmp_path, structs.replace(CLUSTER, account="vision", extra={"reservation": "ours"}))
+    environment = scripted.environment(101)
+    assert "SBATCH_PARTITION=long" in environment
+    # sbatch would put the others above what the script says.
+    for name in ("ACCOUNT", "RESERVATION", "MEM_PER_NODE"):
+        assert f"SBATCH_{name}=" not in environment
+    assert "SBATCH_ACCOUNT" in os.environ  # of the user's own process nothing is taken
+
+
+@pytest.mark.parametrize(
+    ("changes", "option_", "value"),
+    [
+        ({"memory_gb": 0}, "mem", ""),
+        ({"wckey": "dino"}, "wckey", "dino"),
+        ({}, "wckey", ""),
+        ({"warning_seconds": 0}, "signal", "USR2@0"),
+        ({"gpu_type": "a100"}, "gpus-per-node", "a100:1"),
+        ({"gpus_by": "gres", "extra": {"gres": "nvme:1"}}, "gres", "gpu:1,nvme:1"),
+        ({"gpus": 0, "extra": {"gres": "shard:2"}}, "gres", "shard:2"),
+        ({"extra": {"mem_bind": "local"}}, "mem-bind", "local"),
+        ({"extra": {"requeue": False}}, "requeue", ""),
+        ({"exclusive": True}, "exclusive", "yes"),
+    ],
+)
+def test_each_key_of_a_profile_is_an_option_of_the_script(
+    changes: dict[str, Any], option_: str, value: str, tmp_path: Path
+) -> None:
+    runs = plan(["F7"], "smoke", 1, tmp_path).runs
+    text = script(runs, structs.replace(CLUSTER, **changes), tmp_path)
+    assert option(text, option_) == value
+    names = [line.split("=")[0] for line in text.splitlines() if line.startswith("#SBATCH")]
+    assert len(names) == len(set(names))
+
+
+def test_more_memory_than_the_sites_own_cannot_be_asked_for(
+    scripted: Scripted, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="--mem: cluster mine leaves memory to the site"):
+        send(tmp_path, structs.replace(CLUSTER, memory_gb=0), more=Increase(memory=1.5))
+    assert scripted.scripts == []
 
 
 def test_a_task_of_an_srun_step_does_not_submit_but_a_shell_in_one_does(

@@ -1,0 +1,36 @@
+#!/bin/bash
+
+# Parameters
+#SBATCH --cpus-per-task=8
+#SBATCH --gpus-per-node=1
+#SBATCH --job-name=repro-SUBMISSION-0
+#SBATCH --mem=32768M
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --open-mode=append
+#SBATCH --output=/shared/results/submissions/SUBMISSION/jobs/%j_0_log.out
+#SBATCH --requeue
+#SBATCH --signal=USR2@120
+#SBATCH --time=720
+
+# setup
+export SLURM_EXPORT_ENV=ALL
+export PYTHONPATH=/shared/results/code/HASH"${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONSAFEPATH=1  # not the working directory, whose code may have been edited
+export REPRO_REQUEUES=30
+export REPRO_PACKED=1
+export REPRO_WARNING=120
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK
+
+# command
+export SUBMITIT_EXECUTOR=slurm
+srun --unbuffered --output /shared/results/submissions/SUBMISSION/jobs/%j_%t_log.out --kill-on-bad-exit=1 python -u -m submitit.core._submit /shared/results/submissions/SUBMISSION/jobs
+
+
+# teardown
+code=$?
+if [ $code = 85 ]; then  # it found no scontrol where it runs
+    scontrol requeue "$SLURM_JOB_ID" && sleep 300
+    echo "SLURM did not take this job back; repro retry interrupted"
+fi
+exit $code
