@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +18,19 @@ from typing import Any, cast
 from repro.errors import UserError
 
 TAIL_BYTES = 65536
+
+
+def expanded(path: str) -> str:
+    """A path with this machine's variables in it: $SLURM_TMPDIR/imagenet.
+
+    Raises:
+        UserError: a variable is not set here.
+    """
+    full = os.path.expandvars(path)
+    if "$" in full:
+        name = full.partition("$")[2].partition("/")[0].strip("{}")
+        raise UserError(f"{path}: {name} is not set on {socket.gethostname()}")
+    return full
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -6,6 +6,7 @@ import torch
 
 from repro.config.schema import DataConfig, DataKind, Resources
 from repro.data.dataset import Dataset
+from repro.files import expanded
 
 
 def open_dataset(
@@ -17,7 +18,8 @@ def open_dataset(
     """Open the data set that `config` names.
 
     Args:
-        root: folder of an image tree or of torchvision's files; unused for photographs.
+        root: folder of an image tree or of torchvision's files, with variables of the machine
+            ($SLURM_TMPDIR/...); unused for photographs.
         resources: path and processes of decoding (folders and torchvision).
         device: where images in memory are kept and their views are made (photographs, composites);
             batches of decoded images lie ready to be copied there.
@@ -37,6 +39,7 @@ def open_dataset(
 
     resources = resources or Resources()
 
+    root = expanded(root)
     if config.kind is DataKind.folder:
         return open_folder(config, root, resources, device)
     return open_torchvision(config, root, resources, device)

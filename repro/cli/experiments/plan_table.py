@@ -39,6 +39,7 @@ def plan_json(planned: Plan, expected: Forecast) -> dict[str, Any]:
         "wall_hours": expected.wall_hours,
         "disk_gb": expected.disk_gb,
         "without_data": planned.without_data,
+        "remarks": expected.remarks,
         "skipped": [
             {"experiment": experiment, "row": row, "why": why}
             for experiment, row, why in planned.skipped
@@ -66,6 +67,8 @@ def print_plan(planned: Plan, expected: Forecast) -> None:
         print(f"not measured for want of data: {names}; data: of the cluster's file names folders")
     if todo or to_evaluate:
         print(_expected(expected))
+    for line in expected.remarks:
+        print(f"note: {line}")
 
 
 def _state(run: PlannedRun) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.errors import UserError
+from repro.files import expanded
 from repro.harness.evaluation.names import PROTOCOLS
 from repro.harness.evaluation.protocol import Subject
 from repro.harness.evaluation.requests import requests_in
@@ -108,7 +109,7 @@ def _make(folder: RunFolder, request: Request) -> None:
     weights = loaded(folder, kernels=choose_kernels(config, device))
     cache = None if config.data.made_here else folder.path.parents[1] / "features"
     subject = Subject(weights.backbone.to(device), config, device, cache)
-    metrics = measure(request, subject)
+    metrics = measure(replace(request, root=expanded(request.root)), subject)
     made = RunEvaluation(
         protocol=request.protocol,
         request=request,

@@ -12,13 +12,16 @@ from pathlib import Path
 from repro.config.schema import RunConfig
 from repro.hardware import available_cores, visible_gpus
 from repro.harness.experiments.clusters import Cluster, LocalCluster, SlurmCluster
+from repro.harness.plan.obstacles import remarks
 from repro.harness.plan.plan import Plan
 from repro.harness.plan.room import workers_here
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """`hours` (of GPUs or cores) and `wall_hours` are None where nothing comparable is known."""
+    """`hours` (of GPUs or cores) and `wall_hours` are None where nothing comparable is known;
+    `remarks` say what would keep the runs from ending well.
+    """
 
     place: str
     jobs: int
@@ -28,6 +31,7 @@ class Forecast:
     wall_hours: float | None
     disk_gb: float | None
     free_gb: float
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,11 @@ class Room:
 
 
 def forecast(planned: Plan, cluster: Cluster, results: Path, workers: int | None) -> Forecast:
-    """For what is still to do of `planned`; `workers` as `repro submit` takes it."""
+    """For what is still to do of `planned`; `workers` as `repro submit` takes it.
+
+    Raises:
+        UserError: a profile that does not suit the runs.
+    """
     configs = [cluster.placed(run.config) for run in planned.todo]
     ranks = Counter(config.resources.ranks for config in configs)
     if isinstance(cluster, SlurmCluster):
@@ -67,6 +75,7 @@ def forecast(planned: Plan, cluster: Cluster, results: Path, workers: int | None
         wall_hours=wall,
         disk_gb=cost.disk / 1e9 if cost is not None else None,
         free_gb=shutil.disk_usage(folder).free / 1e9,
+        remarks=remarks(configs, cluster, results),
     )
 
 

@@ -14,6 +14,7 @@ from repro.errors import UserError
 from repro.harness.evaluation.requests import ask
 from repro.harness.experiments.clusters import SlurmCluster
 from repro.harness.plan.cost import Cost
+from repro.harness.plan.obstacles import check_folders
 from repro.harness.plan.plan import to_do, to_evaluate, with_view
 from repro.harness.runs.planned import PlannedRun
 from repro.harness.runs.store import find_runs
@@ -54,7 +55,8 @@ def submit(
     """Send the runs of these that are still to do; None if nothing was left to send.
 
     Raises:
-        UserError: SLURM is not here, or refuses for a reason that waiting does not mend.
+        UserError: a data set has no folder; SLURM is not here, or refuses for a reason that
+            waiting does not mend.
     """
     with submitting(results, say):
         by_id = {run.id: run for run in planned}
@@ -68,6 +70,7 @@ def submit(
         evaluate = [run for run in now if to_evaluate(run)]
         if not train and not evaluate:
             return None
+        check_folders([cluster.placed(run.config) for run in train], cluster, results)
         sent = send(train, evaluate, cluster, results, _last_requirements(results), more)
     for line in summary(sent):
         say(line)

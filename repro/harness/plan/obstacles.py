@@ -1,0 +1,143 @@
+"""What would keep planned runs from ending well at a place: said in the plan, before they queue.
+
+Folders of data are looked for here and, by `repro doctor`'s test job, on a node; what that job saw
+is kept beside it. A run whose data set has no folder at all, or none on the node that was asked, is
+not sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from repro.config.schema import DataKind, RunConfig
+from repro.errors import UserError
+from repro.files import expanded, read_json, write_json
+from repro.harness.experiments.clusters import Cluster, SlurmCluster
+from repro.harness.plan.room import memory
+from repro.harness.slurm.requirements import most_a_node, shape_of
+from repro.terminal import count
+
+LARGEST_CARD = 200e9  # bytes; no GPU of today has more
+COMMON_CARD = 80e9
+MANY_IMAGES = 256  # of a GPU at once: fewer are not worth counting
+
+
+def remarks(configs: Sequence[RunConfig], cluster: Cluster, results: Path) -> tuple[str, ...]:
+    """Of runs placed on the cluster, a line each.
+
+    Raises:
+        UserError: ranks that do not fill its nodes evenly.
+    """
+    lines = list(dict.fromkeys(_of_data(configs, cluster, results)))
+    if isinstance(cluster, SlurmCluster):
+        lines += dict.fromkeys(_of_shapes(configs, cluster))
+    lines += dict.fromkeys(_of_memory(configs))
+    return tuple(lines)
+
+
+def check_folders(configs: Sequence[RunConfig], cluster: SlurmCluster, results: Path) -> None:
+    """Raises: UserError for a data set without a folder, or with one that a node did not have."""
+    for name, folder, runs in _data_sets(configs):
+        if why := _fatal(name, folder, cluster, results):
+            raise UserError(f"cluster {cluster.name}: {why}; {count(runs, 'run')} not sent")
+
+
+def keep_seen(cluster: SlurmCluster, results: Path, seen: dict[str, str]) -> None:
+    """What a test job saw of the profile's folders: by folder what is wrong with it, or nothing."""
+    file = _seen_file(results)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, {**(read_json(file) or {}), cluster.name: seen})
+
+
+def folder_fault(folder: str) -> str:
+    """What is wrong with a folder on this machine; empty if it is there and holds something."""
+    try:
+        path = Path(expanded(folder))
+        return "" if any(path.iterdir()) else f"{path} is empty"
+    except UserError as error:
+        return str(error)
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+
+
+def _of_data(configs: Sequence[RunConfig], cluster: Cluster, results: Path) -> Iterable[str]:
+    for name, folder, _ in _data_sets(configs):
+        if why := _fatal(name, folder, cluster, results):
+            yield why
+        elif folder_fault(folder) and folder not in _seen(cluster, results):
+            yield f"{name}: {folder} is not on this machine" + (
+                f", and repro doctor --cluster {cluster.name} has not looked for it on a node yet"
+                if isinstance(cluster, SlurmCluster)
+                else ""
+            )
+
+
+def _fatal(name: str, folder: str, cluster: Cluster, results: Path) -> str:
+    if not folder:
+        return (
+            f"data set {name} has no folder: set data: {{{name}: FOLDER}} in the profile "
+            f"{cluster.name}"
+        )
+    fault = _seen(cluster, results).get(folder, "")
+    if fault and folder_fault(folder):
+        return (
+            f"data set {name} is not where the profile says: {fault} (on a node, as repro doctor "
+            f"--cluster {cluster.name} saw it; mend it and ask the doctor again)"
+        )
+    return ""
+
+
+def _data_sets(configs: Sequence[RunConfig]) -> list[tuple[str, str, int]]:
+    """(name, folder, number of runs) of data sets that lie in files."""
+    found: dict[tuple[str, str], int] = {}
+    for config in configs:
+        kind, folder = config.data.kind, config.paths.data
+        if kind is DataKind.folder or (kind is DataKind.torchvision and not folder):
+            found[config.data.name, folder] = found.get((config.data.name, folder), 0) + 1
+    return [(name, folder, runs) for (name, folder), runs in found.items()]
+
+
+def _seen(cluster: Cluster, results: Path) -> dict[str, str]:
+    kept: dict[str, Any] = read_json(_seen_file(results)) or {}
+    seen: dict[str, str] = kept.get(cluster.name, {})
+    return seen
+
+
+def _seen_file(results: Path) -> Path:
+    return results / "doctor" / "data.json"
+
+
+def _of_shapes(configs: Sequence[RunConfig], cluster: SlurmCluster) -> Iterable[str]:
+    most = most_a_node(cluster)
+    for config in configs:
+        ranks = config.resources.ranks
+        shape = shape_of(ranks, cluster, config.train.batch_size)
+        if shape.ranks_a_node < min(ranks, most):
+            yield f"{ranks} ranks: {shape}, which have room for {most}"
+
+
+def _of_memory(configs: Sequence[RunConfig]) -> Iterable[str]:
+    """Runs that fit no GPU, as a paper-scale one whose profile says nothing of ranks."""
+    for config in configs:
+        resources, images = config.resources, config.train.batch_size
+        if images // (resources.ranks * resources.accumulate) <= MANY_IMAGES:
+            continue
+        try:
+            needed = {ranks: _memory(config, ranks) for ranks in (resources.ranks, 2, 4, 8, 16, 32)}
+        except ImportError:  # torch, which a login node may lack
+            return
+        if needed[resources.ranks] > LARGEST_CARD:
+            fits = next((r for r, n in needed.items() if n < COMMON_CARD and images % r == 0), 64)
+            yield (
+                f"{config.model.name}, batch {images}: up to {needed[resources.ranks] / 1e9:,.0f} "
+                f"GB on a GPU at ranks: {resources.ranks}, and no GPU has as much: "
+                f"resources: {{{config.label.scale}: {{ranks: {fits}}}}} of the profile"
+            )
+
+
+def _memory(config: RunConfig, ranks: int) -> float:
+    share = max(1, config.train.batch_size // ranks)
+    return memory(replace(config, train=replace(config.train, batch_size=share)))
