@@ -11,6 +11,7 @@ from msgspec import structs
 from repro.config.identity import run_id
 from repro.errors import UserError
 from repro.harness.experiments.clusters import LocalCluster, SlurmCluster, load_cluster
+from repro.harness.experiments.folders import experiments_dir
 from tests.conftest import MakeConfig
 
 LEAST = {"kind": "slurm", "gpus": 1, "cpus": 4, "memory_gb": 16, "minutes": 90}
@@ -117,9 +118,10 @@ def test_a_profile_in_the_repository_may_be_begun_from_anywhere(tmp_path: Path) 
     assert structs.replace(cluster, name="slurm", account="") == template
 
 
-@pytest.mark.parametrize("name", ["slurm-preemptible", "slurm-apptainer", "slurm-small"])
+@pytest.mark.parametrize("name", ["preemptible", "apptainer", "no-accounting"])
 def test_the_examples_begin_from_the_template(name: str) -> None:
-    cluster, template = load_cluster(name), load_cluster("slurm")
+    folder = experiments_dir() / "clusters" / "examples"
+    cluster, template = load_cluster(str(folder / f"{name}.yaml")), load_cluster("slurm")
     assert isinstance(cluster, SlurmCluster)
     differ = [k for k in cluster.__struct_fields__ if getattr(cluster, k) != getattr(template, k)]
     assert len(differ) > 2

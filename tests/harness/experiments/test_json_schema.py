@@ -16,7 +16,7 @@ from repro.harness.experiments.json_schema import schemas
 
 FILES = [
     *((path, "experiment") for path in sorted(experiments_dir().glob("*.yaml"))),
-    *((path, "cluster") for path in sorted((experiments_dir() / "clusters").glob("*.yaml"))),
+    *((path, "cluster") for path in sorted((experiments_dir() / "clusters").rglob("*.yaml"))),
 ]
 TYPES: dict[str, Any] = {
     "string": str, "integer": int, "number": (int, float), "boolean": bool, "array": list,
