@@ -11,8 +11,8 @@ Shapes: N images, B of a batch, F width of the features.
 from __future__ import annotations
 
 import copy
-import fcntl
 import hashlib
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from repro.data.dataset import Split
 from repro.errors import UserError
 from repro.evals.features.layers import Layers, for_device, layer_features
+from repro.locks import hold
 
 BATCH = 128
 SAID_EVERY = 100  # batches between two lines of progress
@@ -53,8 +54,7 @@ def frozen_features(
         return torch.cat(list(stream(backbone, split.evaluation_batches(BATCH), layers, devices)))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{_digest(backbone, split, layers)}.npy"
-    with path.with_suffix(".lock").open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)
+    with hold(path.with_suffix(".lock"), "waits for as long as it takes", math.inf):
         if not path.is_file():
             try:
                 _write(path, backbone, split, layers, devices, say)

@@ -30,7 +30,8 @@ from repro.harness.runs.failures import (
     read_failure,
     write_failure,
 )
-from repro.harness.runs.store import RunBusy, RunFolder, hold
+from repro.harness.runs.store import RunFolder
+from repro.locks import Busy, hold
 
 if TYPE_CHECKING:
     import torch
@@ -91,7 +92,7 @@ def evaluate(folder: RunFolder, again: Sequence[str] = ()) -> bool:
                         folder.event("evaluation_failed", protocol=name, line=why.line)
                     print(f"evaluation {name} failed ({why.kind}): {why.line}")
                     fine = False
-    except RunBusy as busy:
+    except Busy as busy:
         print(busy)
         return False
     return fine

@@ -206,11 +206,14 @@ class Pool:
             elif folder.state(time.time()) is State.running:
                 self._wait_for(folder)
             else:
-                slot = self.free.pop(0)
-                environment = slot.environment() | variables.POOL_PID.holding(os.getpid())
-                environment |= self.shared
-                self.jobs.append(Job(folder, slot, *self._start_worker(folder, environment)))
-                self.display.started(folder)
+                with self._unless_removed(folder):
+                    self._start_on(self.free[0], folder)
+                    self.free.pop(0)
+
+    def _start_on(self, slot: Slot, folder: RunFolder) -> None:
+        environment = slot.environment() | variables.POOL_PID.holding(os.getpid()) | self.shared
+        self.jobs.append(Job(folder, slot, *self._start_worker(folder, environment)))
+        self.display.started(folder)
 
     def _may_start(self) -> bool:
         """Whether the warm process has imported everything, or there is none."""
@@ -228,6 +231,7 @@ class Pool:
             try:
                 return self.warm.start(folder.path, environment, log)
             except OSError as error:
+                folder.path.stat()  # raises if it was removed
                 self._do_without(error)
         return start_worker(folder, environment, log)
 
@@ -243,10 +247,13 @@ class Pool:
             if code is not None:
                 self.jobs.remove(job)
                 self.free.append(job.slot)
-                self._settle(job, code)
+                with self._unless_removed(job.folder):
+                    self._settle(job, code)
 
     def _settle(self, job: Job, code: int) -> None:
         folder = job.folder
+        folder.path.stat()  # raises if it was removed
+        folder.unlock_dead(job.process.pid)
         run = folder.read_run()
         mine = run.pid == job.process.pid
         if folder.result() is not None:
@@ -272,6 +279,17 @@ class Pool:
             folder.fail(died)
         except OSError as error:
             self.display.say(f"{folder.path}: cannot write why it failed: {error.strerror}")
+
+    @contextmanager
+    def _unless_removed(self, folder: RunFolder) -> Iterator[None]:
+        """A run whose folder somebody removed has failed, and the others go on."""
+        try:
+            yield
+        except FileNotFoundError:
+            if folder.path.is_dir():
+                raise
+            self.display.say(f"{folder.path}: its folder was removed; submit again for a new one")
+            self._end(folder, State.failed)
 
     def _wait_for(self, folder: RunFolder) -> None:
         self.elsewhere.append(folder)

@@ -5,7 +5,7 @@ results/runs/<slug>-<id>/
   env.json       versions, hardware, data     metrics.jsonl one line a step or evaluation
   events.jsonl   what happened, append-only   heartbeat     mtime = alive
   checkpoints/   last and previous            log.txt       the worker's output
-  lock           held by the worker for its whole life; the kernel drops it when it dies
+  lock, lock.N   held by the worker for its whole life (repro/locks.py)
   cancel         a marker: the worker should stop
   failure.json   kind, line, traceback, host, step of the last failure
   result.json    final metrics, written last: it exists = the run is done
@@ -16,13 +16,11 @@ results/runs/<slug>-<id>/
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
+import secrets
 import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -46,17 +44,14 @@ from repro.files import (
 from repro.harness.runs.evaluations import RunEvaluation, read_evaluation
 from repro.harness.runs.failures import Failure, read_failure, write_failure
 from repro.harness.runs.states import State
+from repro.locks import Busy, forget, hold, is_flocked
 
 if TYPE_CHECKING:
     from repro.config.schema import RunConfig
 
 GRACE = 60.0  # seconds without a heartbeat after which a run of another machine is lost
-LOCK_PATIENCE = 0.5  # seconds; a reader that asks `is_locked` holds the lock for an instant
+MAKING_PATIENCE = 600.0  # seconds to wait for others who make run folders at this moment
 _FOLDER_NAME = re.compile(r"(?P<slug>[^.].*)-(?P<id>[0-9a-f]{10})")
-
-
-class RunBusy(Exception):
-    """Another live process holds this run."""
 
 
 class RunInfo(msgspec.Struct, frozen=True):
@@ -195,22 +190,16 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run; raises RunBusy if another live process does."""
+        """Hold the run; raises Busy if another live process does."""
         with hold(self.path / "lock", f"{self.path}: another process is training this run"):
             yield
 
     def is_locked(self) -> bool:
-        try:
-            handle = os.open(self.path / "lock", os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
-        return False
+        return is_flocked(self.path / "lock")
+
+    def unlock_dead(self, pid: int) -> None:
+        """Let others have the run at once whose worker of this machine has died."""
+        forget(self.path / "lock", pid)
 
     def evaluations(self) -> dict[str, RunEvaluation]:
         """What each finished evaluation left, by its name."""
@@ -241,8 +230,10 @@ class RunFolder:
         if self.read_run() != run or (self.path / "result.json").exists():
             return self.state(now, grace)  # it started or ended while we looked
         if run.state is State.running and run.host != socket.gethostname():
-            age = self.heartbeat_age(now)
-            if age is not None and age < grace:
+            beaten = self.heartbeat_age(now)
+            signs = [now - run.started] if run.started else []
+            signs += [beaten] if beaten is not None else []
+            if min(signs, default=grace) < grace:
                 return State.running
         if run.state in (State.running, State.done):
             return State.lost
@@ -273,9 +264,9 @@ def create_runs(runs: Path, named: Sequence[tuple[str, RunConfig]]) -> list[RunF
     try:
         if not set(identities) <= known.keys():
             runs.mkdir(parents=True, exist_ok=True)
-            with (runs / ".lock").open("w") as guard:
-                # Two submissions at one moment may carry different slugs for one id.
-                fcntl.flock(guard, fcntl.LOCK_EX)
+            complaint = f"{runs}: another process has been making run folders for minutes"
+            # Two submissions at one moment may carry different slugs for one id.
+            with hold(runs / ".lock", complaint, MAKING_PATIENCE):
                 known = {folder.id: folder for folder in find_runs(runs)}
                 for identity, (slug, config) in zip(identities, named, strict=True):
                     if identity not in known:
@@ -285,6 +276,8 @@ def create_runs(runs: Path, named: Sequence[tuple[str, RunConfig]]) -> list[RunF
             f"{runs}: cannot create a run folder: {error.strerror}; "
             "free space, change its permissions, or set REPRO_RESULTS to another folder"
         ) from None
+    except Busy as busy:
+        raise UserError(f"{busy}; try again") from None
     return [known[identity] for identity in identities]
 
 
@@ -325,9 +318,9 @@ def config_text(config: RunConfig) -> str:
 
 
 def _make_run(runs: Path, name: str, config: RunConfig) -> RunFolder:
-    temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=runs))
+    temporary = runs / f".new-{secrets.token_hex(8)}"
+    temporary.mkdir()  # as the umask and a group's folder (setgid) say; mkdtemp would not ask them
     try:
-        temporary.chmod(0o755)  # mkdtemp's 0700 would hide the run from colleagues
         (temporary / "checkpoints").mkdir()
         replace_text(temporary / "config.yaml", config_text(config))
         label = config.label
@@ -345,26 +338,3 @@ def _make_run(runs: Path, name: str, config: RunConfig) -> RunFolder:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return RunFolder(final)
-
-
-@contextmanager
-def hold(path: Path, complaint: str, patience: float = LOCK_PATIENCE) -> Iterator[None]:
-    """Hold a lock file; raises RunBusy with `complaint` if another live process does."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        if not _acquire(handle, patience):
-            raise RunBusy(complaint)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _acquire(handle: int, patience: float) -> bool:
-    deadline = time.monotonic() + patience
-    while True:
-        with suppress(BlockingIOError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)

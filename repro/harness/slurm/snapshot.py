@@ -6,8 +6,8 @@ the same code share it; `code.json` beside it keeps the commit and the uncommitt
 
 from __future__ import annotations
 
+import secrets
 import shutil
-import tempfile
 from pathlib import Path
 
 from repro.files import write_json
@@ -23,8 +23,8 @@ def snapshot(results: Path) -> Path:
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
-    unfinished.chmod(0o755)
+    unfinished = folder.parent / f".new-{secrets.token_hex(8)}"
+    unfinished.mkdir()
     for name, content in contents.items():
         path = unfinished / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,9 +12,9 @@ write their numbers down still finds its jobs, and nobody sends them twice.
 
 from __future__ import annotations
 
-import fcntl
-import getpass
+import math
 import os
+import pwd
 import secrets
 import socket
 import time
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from repro.files import read_json, write_json
+from repro.locks import hold
 
 TRAIN, EVALUATE = "train", "evaluate"
 
@@ -107,7 +108,7 @@ def new_submission(results: Path, cluster: str, code: Path) -> Submission:
     return Submission(
         folder,
         created=time.time(),
-        user=getpass.getuser(),
+        user=me(),
         host=socket.gethostname(),
         pid=os.getpid(),
         cluster=cluster,
@@ -141,13 +142,16 @@ def submitting(results: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Only one submission at a time; a second one waits, then sees what the first has claimed."""
     path = results / "submissions" / ".lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("waiting for another submission to finish ...")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with hold(path, "", math.inf, lambda: say("waiting for another submission to finish ...")):
         yield
+
+
+def me() -> str:
+    """My name as SLURM knows it, whatever LOGNAME says."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def _alive(pid: int) -> bool:

@@ -38,10 +38,11 @@ from repro.harness.runs import variables
 from repro.harness.runs.environment import environment
 from repro.harness.runs.failures import failure_of
 from repro.harness.runs.states import State
-from repro.harness.runs.store import RunBusy, RunFolder
+from repro.harness.runs.store import RunFolder
 from repro.harness.worker.journal import Journal
 from repro.harness.worker.ranks import followers, is_follower
 from repro.harness.worker.reporters import reporters
+from repro.locks import Busy
 
 if TYPE_CHECKING:
     import torch
@@ -116,7 +117,7 @@ def work(path: Path) -> int:
                 code = DONE
             else:
                 code = _attempt(folder, stop)
-    except RunBusy as busy:
+    except Busy as busy:
         print(busy)
         return BUSY
     if code == DONE and not trains_only() and evaluation.missing(folder):

@@ -119,6 +119,23 @@ def test_runs_are_trained_in_order_once_and_leave_their_logs(smoke: MakeConfig, 
     assert all(folder.read_run().attempts == 1 for folder in again.already_done)
 
 
+def test_a_run_whose_folder_is_removed_fails_alone(smoke: MakeConfig, runs: Path) -> None:
+    todo = planned(*seeds(smoke, 1, long=True), smoke({"seed": 7}), smoke({"seed": 8}))
+
+    def remove() -> None:
+        folder, waiting = folder_of(todo[0], runs), folder_of(todo[2], runs)
+        wait_for_step(folder, 5)
+        for one in (folder, waiting):
+            one.path.rename(runs.parent / one.id)  # at once, as no rmtree beside a writer
+
+    remover = threading.Thread(target=remove)
+    remover.start()
+    outcome = quiet_dispatch(todo, runs)
+    remover.join()
+    assert {folder.id for folder in outcome.failed} == {todo[0].id, todo[2].id}
+    assert [folder.id for folder in outcome.done] == [todo[1].id]
+
+
 def test_a_killed_worker_is_reported_and_a_second_dispatch_resumes_bit_for_bit(
     smoke: MakeConfig, runs: Path, tmp_path: Path
 ) -> None:

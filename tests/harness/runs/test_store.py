@@ -25,7 +25,8 @@ from repro.config.schema import RunConfig
 from repro.errors import UserError
 from repro.files import append_lines, read_lines, write_json
 from repro.harness.runs.failures import Failure, FailureKind
-from repro.harness.runs.store import RunBusy, RunFolder, create_run, find_run, find_runs
+from repro.harness.runs.store import RunFolder, create_run, find_run, find_runs
+from repro.locks import Busy
 from tests.conftest import MakeConfig
 
 NOW = 1_000_000.0
@@ -192,7 +193,7 @@ def test_a_worker_of_another_machine_is_lost_after_its_grace(folder: RunFolder) 
 
 
 def test_a_run_is_held_by_one_process(folder: RunFolder) -> None:
-    with worker_holding(folder), pytest.raises(RunBusy, match="another process"), folder.lock():
+    with worker_holding(folder), pytest.raises(Busy, match="another process"), folder.lock():
         pytest.fail("two processes hold one run")
     with folder.lock():
         assert folder.is_locked()
