@@ -53,7 +53,7 @@ def cancel(folders: Sequence[RunFolder], views: Mapping[str, View]) -> bool:
     from repro.harness.slurm import client as slurm
 
     chosen = {folder.id for folder in folders}
-    jobs: set[str] = set()
+    jobs: dict[str, set[str]] = {}  # by cluster
     for folder in folders:
         view = views[folder.id]
         if view.state is not State.done:
@@ -62,8 +62,9 @@ def cancel(folders: Sequence[RunFolder], views: Mapping[str, View]) -> bool:
         training = folder.is_locked() or (view.state is State.running and not view.starting)
         alone = view.task is None or _runs_of_its_job(view) <= chosen
         if view.queued is not None and alone and not training:
-            jobs.add(view.queued.job)
-    if jobs and not slurm.cancel(sorted(jobs)):
+            jobs.setdefault(view.queued.cluster, set()).add(view.queued.job)
+    taken_back = [slurm.cancel(sorted(some), cluster) for cluster, some in jobs.items()]
+    if not all(taken_back):
         print("SLURM did not take back all waiting jobs (scancel); they will stop as they start")
         return False
     return True

@@ -211,7 +211,8 @@ class Pool:
                     self.free.pop(0)
 
     def _start_on(self, slot: Slot, folder: RunFolder) -> None:
-        environment = slot.environment() | variables.POOL_PID.holding(os.getpid()) | self.shared
+        environment = slot.environment() | variables.POOL_PID.holding(os.getpid())
+        environment |= self.shared
         self.jobs.append(Job(folder, slot, *self._start_worker(folder, environment)))
         self.display.started(folder)
 

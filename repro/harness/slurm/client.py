@@ -1,5 +1,8 @@
 """What SLURM says, asked briefly: its queue, its accounting, its settings. It never raises.
 
+The asker's shell may hold wishes about answers (SQUEUE_STATES, SACCT_FORMAT, SLURM_CLUSTERS); they
+are for people and change nothing here. A cluster other than this one is asked by its name.
+
 Files are the truth; this only annotates. A command that is missing, slow or broken gives None, and
 callers go on without it. Jobs are found by name, which a submission chooses once, and never by
 number: numbers are used again, and one that was not written down yet is found all the same.
@@ -7,13 +10,15 @@ number: numbers are used again, and one that was not written down yet is found a
 
 from __future__ import annotations
 
-import getpass
+import os
 import re
 import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+
+from repro.harness.slurm.submissions import me
 
 SECONDS = 15.0  # for one command; a busy controller answers late, a dead one never
 WAITING = frozenset(
@@ -26,9 +31,15 @@ REASONS = {  # SLURM's commoner words for why a job waits
     "JobArrayTaskLimit": "parallel: is reached",
     "Priority": "others go first",
     "Resources": "no node is free",
-    "Dependency": "after its training",
+    "Dependency": "parallel: is reached",  # of a training: behind another array
     "BeginTime": "SLURM delays its restart",
 }
+WISHES = (  # of the environment, which change what SLURM's commands answer
+    "SQUEUE_", "SACCT_", "SCANCEL_", "SCONTROL_", "SINFO_", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT",
+    "SLURM_BITSTR_LEN", "SLURM_FEDERATION", "SLURM_JSON", "SLURM_YAML",
+)  # fmt: skip
+WHOLE = {"SLURM_BITSTR_LEN": "0"}  # the indices of an array, however many
+AT_ONCE = 1000  # names of jobs in a question: one argument holds 128 KiB
 TASKS = re.compile(r"(\d+)(?:_(?:\[([^\]]*)\]|(\d+)))?")
 
 Key = tuple[str, int]  # name of a job, index of a task in it
@@ -43,6 +54,7 @@ class QueuedTask:
     reason: str
     node: str
     age: float  # seconds since it started
+    cluster: str = ""  # empty: this one
 
     @property
     def why(self) -> str:
@@ -64,68 +76,87 @@ class EndedTask:
     node: str
 
 
-def ask(*command: str, patience: float = SECONDS) -> str | None:
-    """The output of one of SLURM's commands, None if it is missing, fails or takes too long."""
+def ask(*command: str, patience: float = SECONDS, cluster: str = "") -> str | None:
+    """The output of one of SLURM's commands, None if it is missing, fails or takes too long.
+
+    Args:
+        cluster: whose answer is wanted; empty: of this one.
+    """
+    name, *words = command
+    elsewhere = [f"--clusters={cluster}"] if cluster else []
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(WISHES)}
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=patience, check=True,
-            stdin=subprocess.DEVNULL,
+            [name, *elsewhere, *words], capture_output=True, text=True, timeout=patience,
+            check=True, stdin=subprocess.DEVNULL, env=environment | WHOLE,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout
 
 
-def queue(names: Sequence[str]) -> dict[Key, QueuedTask] | None:
+def queue(names: Sequence[str], cluster: str = "") -> dict[Key, QueuedTask] | None:
     """The tasks of these jobs that SLURM still has; None if it does not answer."""
     columns = "%F|%K|%T|%r|%N|%M|%j"
-    answer = ask(
-        "squeue", "--noheader", "--array", f"--name={','.join(names)}", f"--format={columns}"
-    )
-    if answer is None:
-        return None
     tasks: dict[Key, QueuedTask] = {}
-    for line in answer.splitlines():
-        job, index, state, reason, node, clock, name = line.strip().split("|", 6)
-        is_array = index.isdigit()
-        shown = f"{job}_{index}" if is_array else job
-        # A requeued task may be listed twice for a moment; one that runs says more.
-        key = (name, int(index) if is_array else 0)
-        if key not in tasks or not tasks[key].active:
-            tasks[key] = QueuedTask(shown, state, reason, node, seconds(clock))
+    for asked in _portions(names):
+        answer = ask(
+            "squeue", "--all", "--noheader", "--array", f"--name={','.join(asked)}",
+            f"--format={columns}", cluster=cluster,
+        )  # fmt: skip
+        if answer is None:
+            return None
+        for line in answer.splitlines():
+            if line.count("|") < 6:
+                continue  # "CLUSTER: name" above the answer of a cluster that was named
+            job, index, state, reason, node, clock, name = line.strip().split("|", 6)
+            is_array = index.isdigit()
+            shown = f"{job}_{index}" if is_array else job
+            # A requeued task may be listed twice for a moment; one that runs says more.
+            key = (name, int(index) if is_array else 0)
+            if key not in tasks or not tasks[key].active:
+                tasks[key] = QueuedTask(shown, state, reason, node, seconds(clock), cluster)
     return tasks
 
 
-def accounting(names: Sequence[str], since: float) -> dict[Key, EndedTask] | None:
-    """How tasks of these jobs ended, from one call; None without accounting."""
+def accounting(
+    names: Sequence[str], since: float, cluster: str = ""
+) -> dict[Key, EndedTask] | None:
+    """How tasks of these jobs ended, whoever's they are; None without accounting."""
     start = datetime.fromtimestamp(since - 60).strftime("%Y-%m-%dT%H:%M:%S")
-    answer = ask(
-        "sacct", "--noheader", "--parsable2", "--allocations", f"--name={','.join(names)}",
-        f"--starttime={start}", "--format=JobID,State,ExitCode,NodeList,JobName",
-    )  # fmt: skip
-    if answer is None:
-        return None
     tasks: dict[Key, EndedTask] = {}
-    for line in answer.splitlines():
-        fields = line.split("|", 4)
-        if len(fields) < 5 or not (match := TASKS.match(fields[0])):
-            continue
-        identity, state, exit_code, node, name = fields
-        state = state.split()[0].rstrip("+") if state else ""  # "CANCELLED by 1000"
-        for index in _indices(match):
-            tasks[name, index] = EndedTask(identity, state, exit_code, node)
+    for asked in _portions(names):
+        answer = ask(
+            "sacct", "--noheader", "--parsable2", "--allocations", "--allusers",
+            f"--name={','.join(asked)}", f"--starttime={start}",
+            "--format=JobID,State,ExitCode,NodeList,JobName", cluster=cluster,
+        )  # fmt: skip
+        if answer is None:
+            return None
+        for line in answer.splitlines():
+            fields = line.split("|", 4)
+            if len(fields) < 5 or not (match := TASKS.match(fields[0])):
+                continue
+            identity, state, exit_code, node, name = fields
+            state = state.split()[0].rstrip("+") if state else ""  # "CANCELLED by 1000"
+            for index in _indices(match):
+                tasks[name, index] = EndedTask(identity, state, exit_code, node)
     return tasks
 
 
-def cancel(jobs: Sequence[str]) -> bool:
+def _portions(names: Sequence[str]) -> list[Sequence[str]]:
+    return [names[i : i + AT_ONCE] for i in range(0, len(names), AT_ONCE)]
+
+
+def cancel(jobs: Sequence[str], cluster: str = "") -> bool:
     """Whether scancel took them all."""
     chunks = [jobs[i : i + 500] for i in range(0, len(jobs), 500)]  # within a command line's length
-    return all(ask("scancel", *chunk) is not None for chunk in chunks)
+    return all(ask("scancel", *chunk, cluster=cluster) is not None for chunk in chunks)
 
 
-def settings() -> dict[str, str] | None:
+def settings(cluster: str = "") -> dict[str, str] | None:
     """`scontrol show config` by key."""
-    answer = ask("scontrol", "show", "config")
+    answer = ask("scontrol", "show", "config", cluster=cluster)
     if answer is None:
         return None
     pairs = (line.partition("=") for line in answer.splitlines() if "=" in line)
@@ -134,7 +165,7 @@ def settings() -> dict[str, str] | None:
 
 def my_tasks() -> int | None:
     """How many tasks I have in the queue, for limits on their number."""
-    answer = ask("squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i")
+    answer = ask("squeue", "--noheader", "--array", f"--user={me()}", "--format=%i")
     return None if answer is None else len(answer.split())
 
 
@@ -154,7 +185,7 @@ def requeue(job: str) -> bool:
 
 
 def _indices(match: re.Match[str]) -> list[int]:
-    """`7` -> [0]; `7_3` -> [3]; `7_[2-4,9%2]` -> [2, 3, 4, 9]."""
+    """`7` -> [0]; `7_3` -> [3]; `7_[2-4,9%2]` -> [2, 3, 4, 9]; `7_[0-4:2]` -> [0, 2, 4]."""
     _, ranges, single = match.groups()
     if single is not None:
         return [int(single)]
@@ -162,9 +193,10 @@ def _indices(match: re.Match[str]) -> list[int]:
         return [0]
     indices: list[int] = []
     for part in ranges.partition("%")[0].split(","):
-        first, _, last = part.partition("-")
+        interval, _, step = part.partition(":")
+        first, _, last = interval.partition("-")
         if first.isdigit():
-            indices += range(int(first), int((last or first).partition(":")[0]) + 1)
+            indices += range(int(first), int(last or first) + 1, int(step or 1))
     return indices
 
 

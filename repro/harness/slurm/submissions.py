@@ -52,10 +52,16 @@ class Submission:
     code: str
     arrays: list[Array] = field(default_factory=list)
     complete: bool = False  # every array has been sent, or the rest was given up
+    slurm_cluster: str = ""  # as SLURM calls the one it went to; empty: not known
 
     @property
     def id(self) -> str:
         return self.folder.name
+
+    @property
+    def by(self) -> str:
+        """Who sent it where, for people."""
+        return f"sent by {self.user} on {self.slurm_cluster or self.cluster}"
 
     def save(self) -> None:
         content = asdict(self)
@@ -100,7 +106,7 @@ class Task:
         return self.submission.folder / "jobs" / f"{number}_0_log.out" if number else None
 
 
-def new_submission(results: Path, cluster: str, code: Path) -> Submission:
+def new_submission(results: Path, cluster: str, code: Path, slurm_cluster: str = "") -> Submission:
     """A folder of its own; nothing is claimed before its arrays are saved."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder = results / "submissions" / f"{stamp}-{secrets.token_hex(2)}"
@@ -113,6 +119,7 @@ def new_submission(results: Path, cluster: str, code: Path) -> Submission:
         pid=os.getpid(),
         cluster=cluster,
         code=str(code),
+        slurm_cluster=slurm_cluster,
     )
 
 

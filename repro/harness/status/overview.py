@@ -3,12 +3,14 @@
 Files are the truth. A run that has a result is done and one with a fresh heartbeat is running,
 whatever SLURM says. SLURM is asked only about the others that were sent to it: its queue tells
 which of them wait or start, its accounting how those ended that left the queue without a word.
-Where it does not answer, what the files say stands.
+Where it does not answer, what the files say stands; what it would not show us (another user's jobs,
+another cluster's) is not visible from here, and neither lost nor sent again.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from repro.harness.runs.failures import FailureKind
 from repro.harness.runs.states import ENDED, EvaluationState, State
 from repro.harness.runs.store import RunFolder
 from repro.harness.slurm import client as slurm
+from repro.harness.slurm import visible
 from repro.harness.slurm.client import EndedTask, QueuedTask
 from repro.harness.slurm.submissions import (
     EVALUATE,
@@ -29,6 +32,7 @@ from repro.harness.slurm.submissions import (
     submissions,
 )
 from repro.harness.status.triage import Cause, cause_of, cause_of_evaluation
+from repro.terminal import count
 
 JUST_SENT = 60.0  # seconds within which a queue may not know a new job yet
 CLOCKS = 5.0  # seconds by which a node's clock may differ from SLURM's
@@ -111,7 +115,8 @@ class _Look:
         self.states = {folder.id: folder.state(now) for folder in folders}
         self.evaluations = {f.id: _evaluation(f, self.states[f.id]) for f in folders}
         self.notes: list[str] = []
-        self.queue = self._ask_queue()
+        self.shown = self._ask_queue()
+        self.queue = self.shown.tasks
         self.ended = self._ask_accounting()
 
     def overview(self) -> Overview:
@@ -127,19 +132,35 @@ class _Look:
                     f"submission {submission.id} of {submission.user} was cut off: what it had "
                     "sent is followed, what it had not is offered by the same repro submit"
                 )
+        unseen = Counter(
+            view.task.submission.by
+            for view in views.values()
+            if view.task
+            and view.sent
+            and not view.queued
+            and self._hidden(view.task)
+            and view.state is not State.running
+        )
+        for by, number in unseen.items():
+            self.notes.append(
+                f"{count(number, 'run')} not visible from here ({by}): SLURM does not show these "
+                "jobs, so they count as waiting"
+            )
         return Overview(views, tuple(self.notes))
 
-    def _ask_queue(self) -> dict[slurm.Key, QueuedTask] | None:
+    def _ask_queue(self) -> visible.Shown:
         open_tasks = [
             task for folder in self.folders if (task := self._open_task(folder)) is not None
         ]
-        names = sorted({task.array.name for task in open_tasks})
-        if not names:
-            return {}
-        answer = slurm.queue(names)
-        if answer is None:
+        shown = visible.look(open_tasks)
+        if shown.tasks is None:
             self.notes.append("SLURM's queue does not answer (squeue): states are the files' alone")
-        return answer
+        return shown
+
+    def _hidden(self, task: Task) -> bool:
+        """Whether its job may live although no queue shows it."""
+        unseen = task.submission.id in self.shown.hidden and not self._queued(task)
+        return unseen and not visible.is_over(self.ended.get(task.key))
 
     def _open_task(self, folder: RunFolder) -> Task | None:
         """The job that may still do something for this run."""
@@ -183,8 +204,7 @@ class _Look:
         tasks += [self.evaluated[f.id] for f in self.folders if self._evaluation_vanished(f)]
         if not tasks:
             return {}
-        names = sorted({task.array.name for task in tasks})
-        answer = slurm.accounting(names, min(task.submission.created for task in tasks))
+        answer = visible.ended(tasks, self.shown.here)
         if answer is None:
             self.notes.append(
                 "SLURM's accounting does not answer (sacct): causes are those of files and logs"
@@ -214,7 +234,19 @@ class _Look:
         if state is State.queued and unsure and not task.submission.cut_off(self.now):
             detail = f"job {task.job}" if task.job else "being sent"
             return View(state, detail, task=task, sent=True)
+        told = state in (State.failed, State.cancelled) or folder.cancel_requested()
+        if self._hidden(task) and not told:
+            return self._out_of_sight(folder, state, task)
         return self._gone(folder, state, task)
+
+    def _out_of_sight(self, folder: RunFolder, state: State, task: Task) -> View:
+        """It waits, starts again, or is gone: from here nobody can tell, so nobody sends it."""
+        detail = f"not visible from here ({task.submission.by})"
+        if state is State.lost:
+            age = folder.heartbeat_age(self.now) or 0.0
+            detail += f"; no sign of life for {age / 60:.0f} min"
+            state = State.queued
+        return View(state, detail, task=task, sent=True)
 
     def _in_queue(self, folder: RunFolder, state: State, task: Task, queued: QueuedTask) -> View:
         known: dict[str, Any] = {"task": task, "queued": queued, "sent": True}
@@ -262,8 +294,12 @@ class _Look:
             state = EvaluationState.running if queued.active else EvaluationState.waiting
             return View(State.done, evaluation=state, sent=True, **known)
         missing = state is EvaluationState.missing
-        if evaluating and missing and (self.queue is None or self._young(evaluating)):
-            return View(State.done, evaluation=EvaluationState.waiting, sent=True, **known)
+        if evaluating and missing:
+            if self._hidden(evaluating):
+                detail = f"its evaluation is not visible from here ({evaluating.submission.by})"
+                known["detail"] = detail
+            if "detail" in known or self.queue is None or self._young(evaluating):
+                return View(State.done, evaluation=EvaluationState.waiting, sent=True, **known)
         why: Cause | None = None
         if state is EvaluationState.failed:
             why = cause_of_evaluation(folder)

@@ -26,6 +26,8 @@ from repro.errors import UserError
 from repro.files import append_lines, read_lines, write_json
 from repro.harness.runs.failures import Failure, FailureKind
 from repro.harness.runs.store import RunFolder, create_run, find_run, find_runs
+from repro.harness.slurm.snapshot import snapshot
+from repro.harness.slurm.submissions import new_submission
 from repro.locks import Busy
 from tests.conftest import MakeConfig
 
@@ -117,6 +119,26 @@ def test_an_existing_run_is_returned_untouched_whatever_its_slug(folder: RunFold
     assert {p: p.stat().st_mtime_ns for p in folder.path.rglob("*")} == before
 
 
+@pytest.mark.parametrize(
+    ("umask", "group", "wanted"),
+    [(0o002, 0o2775, 0o2775), (0o077, 0o755, 0o700), (0o027, 0o2750, 0o2750)],
+)
+def test_run_folders_are_open_to_those_to_whom_umask_and_group_open_them(
+    tmp_path: Path, umask: int, group: int, wanted: int
+) -> None:
+    tmp_path.chmod(group)
+    before = os.umask(umask)
+    try:
+        made = create_run(tmp_path / "runs", "one", RunConfig())
+        code = snapshot(tmp_path)
+        sent = new_submission(tmp_path, "mine", code)
+    finally:
+        os.umask(before)
+    folders = [made.path, made.path / "checkpoints", code, code / "repro", sent.folder]
+    assert {oct(folder.stat().st_mode & 0o7777) for folder in folders} == {oct(wanted)}
+    assert (made.path / "run.json").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
 def test_many_submissions_at_one_moment_make_one_folder(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda i: create_run(tmp_path, f"T{i}", RunConfig()), range(16)))
@@ -190,6 +212,17 @@ def test_a_worker_of_another_machine_is_lost_after_its_grace(folder: RunFolder) 
     assert folder.heartbeat_age(NOW + 59) == 59
     assert folder.state(NOW + 59, grace=60) == "running"
     assert folder.state(NOW + 61, grace=60) == "lost"
+
+
+def test_a_run_that_has_just_started_elsewhere_runs_before_its_first_heartbeat(
+    folder: RunFolder,
+) -> None:
+    folder.update_run(state="running", host="elsewhere", started=NOW)
+    assert folder.state(NOW + 59) == "running"
+    assert folder.state(NOW + 61) == "lost"
+    folder.beat()
+    os.utime(folder.path / "heartbeat", (NOW - 500, NOW - 500))  # of its last start
+    assert folder.state(NOW + 59) == "running"
 
 
 def test_a_run_is_held_by_one_process(folder: RunFolder) -> None:

@@ -156,7 +156,9 @@ def test_a_slow_or_dead_slurm_leaves_what_the_files_say(
     scripted: Scripted, sent: Sent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("repro.harness.slurm.client.SECONDS", 0.2)
-    monkeypatch.setattr("repro.harness.slurm.client.ask.__kwdefaults__", {"patience": 0.2})
+    monkeypatch.setattr(
+        "repro.harness.slurm.client.ask.__kwdefaults__", {"patience": 0.2, "cluster": ""}
+    )
     scripted.answer("squeue", queued("PENDING"), seconds=5)
     begun = time.monotonic()
     view = sent.view()
