@@ -20,10 +20,12 @@ cat {folder}/{name}.answer 2>/dev/null
 exit $(cat {folder}/{name}.code 2>/dev/null || echo 0)
 """
 SBATCH = """#!/bin/bash
+echo "$*" >> {folder}/sbatch.calls
 if [ "$1" == --version ]; then echo slurm 22.05.8; exit; fi
 number=$(( $(cat {folder}/number 2>/dev/null || echo 100) + 1 ))
 tasks=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\)%.*/\\1/p' "$1")
-if [ -f {folder}/most ] && [ ${{tasks:-0}} -ge $(cat {folder}/most) ]; then
+if [ -f {folder}/most ] && [ ${{tasks:-0}} -ge $(cat {folder}/most) ] &&
+    grep -q "$(cat {folder}/only)" "$1"; then
     cat {folder}/refusal >&2; exit 1
 fi
 echo $number > {folder}/number
@@ -49,8 +51,9 @@ class Scripted:
         if seconds:
             (self.folder / f"{command}.seconds").write_text(str(seconds))
 
-    def refuse_arrays_of(self, most: int, line: str) -> None:
-        """sbatch refuses arrays of more tasks than that with this line."""
+    def refuse_arrays_of(self, most: int, line: str, only: str = "") -> None:
+        """sbatch refuses arrays of more tasks than that with this line; `only` what has a word."""
+        (self.folder / "only").write_text(only)
         (self.folder / "most").write_text(str(most))
         (self.folder / "refusal").write_text(line)
 
@@ -61,7 +64,7 @@ class Scripted:
     @property
     def scripts(self) -> list[str]:
         """Those that sbatch took, in order."""
-        return [path.read_text() for path in sorted(self.folder.glob("sbatch.*"))]
+        return [path.read_text() for path in sorted(self.folder.glob("sbatch.[0-9]*"))]
 
     def environment(self, number: int) -> str:
         return (self.folder / f"environment.{number}").read_text()

@@ -69,7 +69,7 @@ def _start_on_slurm(
     submission = submit(runs, cluster, results_dir(), more, print)
     if submission is None:
         print("nothing to send: all of it is done or has been submitted")
-    fine = not (submission and submission.refused)
+    fine = not (submission and (submission.refused or submission.unevaluated))
     if wait:
         fine &= _wait_for({run.id for run in runs}, results_dir())
     return FINE if fine else NEGATIVE

@@ -90,6 +90,11 @@ def summary(sent: Sent) -> list[str]:
             f"{count(len(sent.refused), 'run')} not sent ({sent.why}); repeat the command when the "
             "queue has room"
         )
+    if sent.unevaluated:
+        lines.append(
+            f"evaluations of {count(len(sent.unevaluated), 'run')} not sent "
+            f"({sent.why_unevaluated}); repeat the command when they are trained"
+        )
     lines.append(f"submission {sent.submission.id}; repro status --watch")
     return lines
 

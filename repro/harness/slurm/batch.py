@@ -14,7 +14,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from repro.harness.runs.planned import PlannedRun
 from repro.harness.runs.store import RunFolder, create_runs, refresh_resources
 from repro.harness.slurm import client as slurm
 from repro.harness.slurm import job
+from repro.harness.slurm.arrays import Part, Tasks, divided
 from repro.harness.slurm.requirements import (
     Increase,
     Requirements,
@@ -37,10 +37,12 @@ from repro.harness.slurm.requirements import (
 )
 from repro.harness.slurm.snapshot import snapshot
 from repro.harness.slurm.submissions import EVALUATE, TRAIN, Array, Submission, new_submission
+from repro.harness.slurm.visible import Destination, destination
 
 DEFAULT_ARRAY = 1000  # tasks, where the cluster does not tell its MaxArraySize (by default 1001)
 JOBS = {TRAIN: job.train, EVALUATE: job.evaluate}
 REFUSALS = ("limit", "temporarily unable", "try again")  # of sbatch: it would take fewer, or later
+FINAL = "requested time limit is invalid"  # that it will never take
 # Variables of a user's shell by which sbatch overrides a script, and the options they stand for.
 WISHES = {
     **{
@@ -56,11 +58,18 @@ KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")  # settings, not tr
 
 @dataclass(frozen=True)
 class Sent:
-    """What became of a submission; `refused` holds the ids of runs that SLURM did not take."""
+    """What became of a submission.
+
+    Attributes:
+        refused: ids of runs that SLURM did not take, and why.
+        unevaluated: ids of runs whose trainings it took, but not their evaluations.
+    """
 
     submission: Submission
     refused: tuple[str, ...]
     why: str
+    unevaluated: tuple[str, ...] = ()
+    why_unevaluated: str = ""
 
 
 def send(
@@ -83,19 +92,22 @@ def send(
     """
     check_sbatch()
     folders = _folders([*train, *evaluate], cluster, results)
-    submission = new_submission(results, cluster.name, snapshot(results))
-    sender = _Sender(cluster, submission, folders, _room(cluster), _array_size(cluster))
+    to = destination(cluster)
+    submission = new_submission(results, cluster.name, snapshot(results), to.name)
     groups = [
         (stage, required, _tasks(group, cluster, required))
         for stage, runs in ((TRAIN, train), (EVALUATE, evaluate))
         for required, group in _grouped(runs, cluster, had[stage], more, stage).items()
     ]
-    share = cluster.parallel / max(1, sum(len(tasks) for _, _, tasks in groups))
-    for stage, required, tasks in groups:
-        sender.send(stage, tasks, required, share)
+    sender = _Sender(cluster, submission, folders, _room(cluster))
+    for part in divided(groups, _array_size(cluster, to), cluster.parallel):
+        sender.send(part)
     submission.complete = True
     submission.save()
-    return Sent(submission, tuple(sender.refused), sender.why)
+    return Sent(
+        submission, tuple(sender.refused), sender.why, tuple(sender.unevaluated),
+        sender.why_unevaluated,
+    )  # fmt: skip
 
 
 @dataclass
@@ -106,37 +118,40 @@ class _Sender:
     submission: Submission
     folders: Mapping[str, RunFolder]
     room: int  # jobs that the profile still lets me have in the queue
-    size: int  # of the largest array
     refused: list[str] = field(default_factory=list)  # ids of runs
     why: str = ""
+    unevaluated: list[str] = field(default_factory=list)  # likewise
+    why_unevaluated: str = ""
+    last: dict[int, str] = field(default_factory=dict)  # by lane, the array the next one waits for
+    full: set[tuple[str, Requirements]] = field(default_factory=set)  # of these no more is taken
 
-    def send(
-        self, stage: str, tasks: list[list[str]], required: Requirements, share: float
-    ) -> None:
-        """All these tasks, in as many arrays as the limits ask for; `share` of them at a time."""
-        jobs = 2 if stage == TRAIN else 1  # a training brings its evaluation
-        while tasks:
-            number = min(len(tasks), self.size, self.room // jobs)
-            sent = self._send_some(stage, tasks[:number], required, share)
-            self.room -= sent * jobs
-            tasks = tasks[sent:]
-            if sent < number or number == 0:
-                limit = f"max_jobs: {self.cluster.max_jobs} of the profile {self.cluster.name}"
-                self.why = self.why or limit
-                self.refused += [run for task in tasks for run in task]
-                return
+    def send(self, part: Part) -> None:
+        """An array; where limits forbid it, of as many of its tasks as they allow."""
+        jobs = 2 if part.stage == TRAIN else 1  # a training brings its evaluation
+        kind = (part.stage, part.required)
+        number = 0 if kind in self.full else min(len(part.tasks), self.room // jobs)
+        sent = self._send_some(replace(part, tasks=part.tasks[:number]))
+        self.room -= sent * jobs
+        if sent < len(part.tasks):
+            self.full.add(kind)
+            limit = f"max_jobs: {self.cluster.max_jobs} of the profile {self.cluster.name}"
+            self.why = self.why or limit
+            self.refused += [run for task in part.tasks[sent:] for run in task]
 
-    def _send_some(
-        self, stage: str, tasks: list[list[str]], required: Requirements, share: float
-    ) -> int:
+    def _send_some(self, part: Part) -> int:
         """How many of the tasks SLURM took: all, or as many as its limits allow."""
+        before = self.last.get(part.lane) if part.lane is not None else None
+        tasks = part.tasks
         while tasks:
-            array = Array(self._next_name(), stage, tasks, asdict(required))
-            at_a_time = _at_a_time(len(tasks), share)
-            refusal = self._send_array(array, required, at_a_time, None)
+            array = Array(self._next_name(), part.stage, tasks, asdict(part.required))
+            at_a_time = min(part.at_a_time, len(tasks))
+            behind = f"afterany:{before}" if before else None
+            refusal = self._send_array(array, part.required, at_a_time, behind)
             if not refusal:
-                if stage == TRAIN:
-                    self._send_evaluations(array, required, at_a_time)
+                if part.lane is not None and array.job:
+                    self.last[part.lane] = array.job
+                if part.stage == TRAIN:
+                    self._send_evaluations(array, part.required, at_a_time)
                 return len(tasks)
             self.why = refusal
             tasks = tasks[: len(tasks) // 2]
@@ -147,7 +162,10 @@ class _Sender:
         required = replace(required, ranks=1, minutes=self.cluster.evaluation_minutes)
         array = Array(self._next_name(), EVALUATE, trained.tasks, asdict(required))
         kind = "aftercorr" if len(trained.tasks) > 1 else "afterok"
-        self._send_array(array, required, at_a_time, f"{kind}:{trained.job}")
+        refusal = self._send_array(array, required, at_a_time, f"{kind}:{trained.job}")
+        if refusal:
+            self.why_unevaluated = refusal
+            self.unevaluated += [run for task in trained.tasks for run in task]
 
     def _send_array(
         self, array: Array, required: Requirements, at_a_time: int, dependency: str | None
@@ -165,12 +183,15 @@ class _Sender:
         except (FailedJobError, FailedSubmissionError) as error:
             submission.arrays.remove(array)
             line = complaint(str(error))
-            refused_for_now = any(word in line.lower() for word in REFUSALS)
+            said = line.lower()
+            refused_for_now = any(word in said for word in REFUSALS) and FINAL not in said
             submission.complete = not refused_for_now
             submission.save()
             if refused_for_now:
                 return line
-            raise UserError(f"cluster {cluster.name}: sbatch refused: {line}") from None
+            jobs = [sent.job for sent in submission.arrays if sent.job]
+            before = f"; sent before that, and going on: jobs {', '.join(jobs)}" if jobs else ""
+            raise UserError(f"cluster {cluster.name}: sbatch refused: {line}{before}") from None
         array.job = jobs[0].partition("_")[0]
         submission.save()
         return ""
@@ -205,9 +226,13 @@ def submit_array(
 
 def script(runs: Sequence[PlannedRun], cluster: SlurmCluster, results: Path) -> str:
     """The batch script that would be submitted first for these runs: an array of trainings."""
-    required, group = next(iter(_grouped(runs, cluster, {}, Increase(), TRAIN).items()))
-    tasks = _tasks(group, cluster, required)[: _array_size(cluster)]
-    at_a_time = _at_a_time(len(tasks), cluster.parallel / ceil(len(runs) / len(tasks[0])))
+    groups = [
+        (TRAIN, required, _tasks(group, cluster, required))
+        for required, group in _grouped(runs, cluster, {}, Increase(), TRAIN).items()
+    ]
+    size = _array_size(cluster, destination(cluster))
+    part = divided(groups, size, cluster.parallel)[0]
+    tasks, required, at_a_time = part.tasks, part.required, part.at_a_time
     code = results / "code" / "HASH"
     parameters = parameters_of("repro-SUBMISSION-0", required, at_a_time, cluster, code, None)
 
@@ -242,15 +267,10 @@ def _grouped(
     return groups
 
 
-def _tasks(runs: Sequence[str], cluster: SlurmCluster, required: Requirements) -> list[list[str]]:
+def _tasks(runs: Sequence[str], cluster: SlurmCluster, required: Requirements) -> Tasks:
     """The runs of each job: one, or several small ones."""
     size = cluster.packed if required.ranks == 1 else 1
     return [list(runs[start : start + size]) for start in range(0, len(runs), size)]
-
-
-def _at_a_time(tasks: int, share: float) -> int:
-    """The throttle of an array of so many tasks, of which this share may run together."""
-    return max(1, int(share * tasks))
 
 
 def _folders(
@@ -267,11 +287,11 @@ def _folders(
     return {folder.id: folder for folder in folders}
 
 
-def _array_size(cluster: SlurmCluster) -> int:
+def _array_size(cluster: SlurmCluster, to: Destination) -> int:
     """Tasks of the largest array: as the profile says, or the cluster, or SLURM's default."""
     if cluster.max_array:
         return cluster.max_array
-    size = (slurm.settings() or {}).get("MaxArraySize", "")
+    size = to.settings.get("MaxArraySize", "")
     return int(size) if size.isdigit() and int(size) > 1 else DEFAULT_ARRAY
 
 

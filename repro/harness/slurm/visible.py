@@ -97,7 +97,7 @@ def is_over(end: EndedTask | None) -> bool:
 
 def destination(cluster: SlurmCluster) -> Destination:
     """Raises: UserError, if sbatch may choose between clusters: nobody could find its jobs."""
-    named = str(cluster.extra.get("clusters") or os.environ.get("SLURM_CLUSTERS", ""))
+    named = str(cluster.options.get("clusters") or os.environ.get("SLURM_CLUSTERS", ""))
     if "," in named or named == "all":
         raise UserError(
             f"cluster {cluster.name}: SLURM would choose among the clusters {named}: name one, by "

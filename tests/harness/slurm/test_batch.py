@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import pytest
 from msgspec import structs
 
 from repro.errors import UserError
-from repro.harness.experiments.clusters import SlurmCluster
 from repro.harness.plan.cost import Cost
 from repro.harness.plan.plan import plan
 from repro.harness.plan.submit import check_budget, submit
@@ -26,26 +24,9 @@ from repro.harness.slurm.requirements import Increase
 from repro.harness.slurm.snapshot import snapshot
 from repro.harness.slurm.submissions import submissions
 from tests.harness.scripted import Scripted, all_waiting, option, scripted
+from tests.harness.slurm.submitting import CLUSTER, arrays, send
 
 __all__ = ["scripted"]
-
-CLUSTER = SlurmCluster(name="mine", gpus=1, cpus=4, memory_gb=16, minutes=90)
-LIMIT = "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed\n"
-
-
-def send(
-    results: Path, cluster: SlurmCluster = CLUSTER, seeds: int = 2, more: Increase | None = None
-) -> list[str]:
-    """Submit F7; what was said."""
-    lines: list[str] = []
-    runs = plan(["F7"], "smoke", seeds, results).runs
-    submit(runs, cluster, results, more or Increase(), lines.append)
-    return lines
-
-
-def arrays(results: Path) -> list[dict[str, Any]]:
-    """Those of the newest submission; names of one second are in no order."""
-    return [asdict(array) for array in submissions(results)[-1].arrays]
 
 
 def test_a_grid_is_one_array_and_its_evaluations_wait_task_by_task(
@@ -106,60 +87,6 @@ def test_what_a_profile_leaves_empty_is_left_to_the_cluster(
     send(tmp_path, structs.replace(CLUSTER, gpus=0))
     for name in ("partition", "account", "qos", "constraint", "gpus-per-node"):
         assert option(scripted.scripts[0], name) == ""
-
-
-@pytest.mark.parametrize(
-    ("told", "profile", "sizes"),
-    [("MaxArraySize = 3", 0, [3, 3, 2]), ("MaxArraySize = 1001", 5, [5, 3]), ("", 0, [8])],
-)
-def test_arrays_are_split_at_the_clusters_limit_or_the_profiles(
-    scripted: Scripted, tmp_path: Path, told: str, profile: int, sizes: list[int]
-) -> None:
-    scripted.answer("scontrol", told, code=0 if told else 1)
-    send(tmp_path, structs.replace(CLUSTER, max_array=profile, parallel=4))
-    training = [array for array in arrays(tmp_path) if array["stage"] == "train"]
-    assert [len(array["tasks"]) for array in training] == sizes
-    throttles = [option(s, "array").partition("%")[2] for s in scripted.scripts]
-    assert sum(map(int, throttles)) // 2 <= 4  # training and evaluation take turns
-
-
-def test_a_limit_on_submitted_jobs_leaves_the_rest_for_later(
-    scripted: Scripted, tmp_path: Path
-) -> None:
-    scripted.refuse_arrays_of(3, LIMIT)
-    said = send(tmp_path)
-    assert "AssocMaxSubmitJobLimit" in said[-2]
-    assert "repeat the command" in said[-2]
-    sent = sum(len(a["tasks"]) for a in arrays(tmp_path) if a["stage"] == "train")
-    assert 0 < sent < 8
-    # The rest has no claim, and goes as soon as there is room.
-    scripted.refuse_arrays_of(1000, "")
-    scripted.answer("squeue", all_waiting(tmp_path))
-    send(tmp_path)
-    second = [a for a in arrays(tmp_path) if a["stage"] == "train"]
-    assert sum(len(a["tasks"]) for a in second) == 8 - sent
-
-
-def test_the_profiles_limit_on_jobs_in_the_queue_is_kept(
-    scripted: Scripted, tmp_path: Path
-) -> None:
-    scripted.answer("squeue", "1\n2\n")  # mine, already there
-    said = send(tmp_path, structs.replace(CLUSTER, max_jobs=8))
-    sent = [len(array["tasks"]) for array in arrays(tmp_path)]
-    assert sent == [3, 3]
-    assert "5 runs not sent (max_jobs: 8" in said[-2]
-
-
-def test_a_refusal_that_waiting_does_not_mend_is_one_line_and_claims_nothing(
-    scripted: Scripted, tmp_path: Path
-) -> None:
-    scripted.refuse_arrays_of(0, "sbatch: error: invalid partition specified: fsat\n")
-    with pytest.raises(
-        UserError, match=r"cluster mine: sbatch refused: .*partition specified: fsat"
-    ):
-        send(tmp_path)
-    assert arrays(tmp_path) == []
-    assert len(plan(["F7"], "smoke", 2, tmp_path).todo) == 8
 
 
 def test_submitting_again_sends_nothing(scripted: Scripted, tmp_path: Path) -> None:
@@ -366,17 +293,3 @@ def test_a_budget_refuses_what_costs_more(
         return
     with pytest.raises(UserError, match=message):
         check_budget(cost, cluster, command)
-
-
-def test_the_throttle_of_all_arrays_together_is_the_profiles(
-    scripted: Scripted, tmp_path: Path
-) -> None:
-    send(tmp_path, structs.replace(CLUSTER, max_array=4, parallel=6))
-    assert [option(s, "array") for s in scripted.scripts] == ["0-3%3"] * 4
-
-
-def test_the_throttle_counts_jobs_however_many_runs_share_one(
-    scripted: Scripted, tmp_path: Path
-) -> None:
-    send(tmp_path, structs.replace(CLUSTER, packed=2, parallel=2))
-    assert [option(s, "array") for s in scripted.scripts] == ["0-3%2"] * 2
