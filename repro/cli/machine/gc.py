@@ -1,22 +1,33 @@
 """`repro gc`: what nobody needs any more: job pickles and logs of submissions, old code, and
 features of frozen networks, which can be made again.
 
-Run folders are never touched, nor anything of a submission that has a run which is not done.
+Run folders are never touched, nor anything of a submission that may still be needed: one that has a
+run which is not done, or was done only hours ago, or a job that waits, runs or cannot be seen from
+here. Nobody submits while something is removed.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from repro.cli.exit_codes import FINE
 from repro.cli.options import add_yes
 
+if TYPE_CHECKING:
+    from repro.harness.runs.store import RunFolder
+    from repro.harness.slurm.submissions import Submission
+    from repro.harness.slurm.visible import Shown
+
 HELP = "remove what finished submissions left: job scripts, pickles, old code"
 EXAMPLE = "repro gc --dry-run"
+SETTLED = 6 * 3600.0  # seconds after which nobody looks for the logs of a run's job
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -28,13 +39,15 @@ def run(arguments: argparse.Namespace) -> int:
     from repro.harness.experiments.folders import results_dir
     from repro.terminal import confirm, count
 
-    items = rubbish(results_dir())
-    for item in items:
+    found = look(results_dir())
+    for item in found.items:
         print(f"{item.bytes / 1e6:10.1f} MB  {item.path}  {item.why}")
-    total = sum(item.bytes for item in items) / 1e6
-    print(f"{count(len(items), 'item')}, {total:.1f} MB")
-    if items and not arguments.dry_run and confirm("Remove them?", arguments.yes):
-        sweep(items)
+    for why, number in Counter(found.kept.values()).items():
+        print(f"kept: {count(number, 'submission')}: {why}")
+    total = sum(item.bytes for item in found.items) / 1e6
+    print(f"{count(len(found.items), 'item')}, {total:.1f} MB")
+    if found.items and not arguments.dry_run and confirm("Remove them?", arguments.yes):
+        sweep(found.items, results_dir())
     return FINE
 
 
@@ -45,33 +58,69 @@ class Rubbish:
     why: str
 
 
-def rubbish(results: Path) -> list[Rubbish]:
-    """What could go."""
+@dataclass(frozen=True)
+class Found:
+    """What could go, and by submission's id why others whose runs are done have to stay."""
+
+    items: list[Rubbish]
+    kept: dict[str, str]
+
+
+def look(results: Path) -> Found:
     from repro.harness.runs.store import find_runs
+    from repro.harness.slurm import visible
     from repro.harness.slurm.submissions import submissions
 
-    done = {folder.id for folder in find_runs(results / "runs") if folder.result() is not None}
-    items, needed = [], set()
-    for submission in submissions(results):
-        runs = {run for array in submission.arrays for task in array.tasks for run in task}
-        if runs <= done:
+    done = {f.id: f for f in find_runs(results / "runs") if f.result() is not None}
+    sent = submissions(results)
+    finished = [one for one in sent if one.runs <= done.keys()]
+    shown = visible.look([task for one in sent for task in one.tasks()])
+    kept = _needed(finished, done, shown)
+    items = []
+    for submission in finished:
+        if submission.id not in kept:
             why = "all runs of this submission are done"
             items.append(Rubbish(submission.folder, _size(submission.folder), why))
-        else:
-            needed.add(Path(submission.code).name)
+    going = {item.path for item in items}
+    needed = {Path(one.code).name for one in sent if one.folder not in going}
     for folder in sorted((results / "code").glob("*")):
         if folder.name not in needed:
             why = "no unfinished submission runs this code"
             items.append(Rubbish(folder, _size(folder), why))
-    if (features := results / "features").is_dir():
+    idle = shown.tasks == {} and not shown.hidden
+    if (features := results / "features").is_dir() and idle:
         why = "features of frozen networks; made again where they are needed"
         items.append(Rubbish(features, _size(features), why))
-    return items
+    return Found(items, kept)
 
 
-def sweep(items: Sequence[Rubbish]) -> None:
-    for item in items:
-        shutil.rmtree(item.path)
+def sweep(items: Sequence[Rubbish], results: Path) -> None:
+    """Remove these, as far as that is still right."""
+    from repro.harness.slurm.submissions import submitting
+
+    with submitting(results, print):
+        still = {item.path for item in look(results).items}
+        for item in items:
+            if item.path in still:
+                shutil.rmtree(item.path)
+
+
+def _needed(
+    finished: Sequence[Submission], done: dict[str, RunFolder], shown: Shown
+) -> dict[str, str]:
+    """Why submissions stay although their runs are done, by id."""
+    now, kept = time.time(), {}
+    for submission in finished:
+        ended = max((done[run].read_run().ended or 0.0 for run in submission.runs), default=0.0)
+        if shown.tasks is None:
+            kept[submission.id] = "SLURM's queue does not answer"
+        elif any(task.key in shown.tasks for task in submission.tasks()):
+            kept[submission.id] = "some of its jobs wait or run"
+        elif submission.id in shown.hidden:
+            kept[submission.id] = f"its jobs are not visible from here ({submission.by})"
+        elif now - max(ended, submission.created) < SETTLED:
+            kept[submission.id] = f"done or sent less than {SETTLED / 3600:.0f} hours ago"
+    return kept
 
 
 def _size(folder: Path) -> int:

@@ -63,6 +63,16 @@ class Submission:
         """Who sent it where, for people."""
         return f"sent by {self.user} on {self.slurm_cluster or self.cluster}"
 
+    @property
+    def runs(self) -> set[str]:
+        """Their ids."""
+        return {run for array in self.arrays for task in array.tasks for run in task}
+
+    def tasks(self) -> Iterator[Task]:
+        for array in self.arrays:
+            for index in range(len(array.tasks)):
+                yield Task(self, array, index)
+
     def save(self) -> None:
         content = asdict(self)
         del content["folder"]

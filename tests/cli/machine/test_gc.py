@@ -1,31 +1,101 @@
-"""`repro gc` takes what nobody needs, and never a run."""
+"""`repro gc` takes what nobody needs, and never a run, nor what a job still needs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from repro.cli.machine.gc import rubbish, sweep
+import pytest
+
+from repro.cli.machine.gc import SETTLED, look, sweep
 from repro.cli.parser import main
 from repro.harness.plan.plan import plan
 from repro.harness.plan.submit import submit
-from repro.harness.runs.store import find_runs
+from repro.harness.runs.store import RunFolder, find_runs
 from repro.harness.slurm.requirements import Increase
+from repro.harness.slurm.submissions import submissions
 from tests.cli.calling import CLUSTER
-from tests.harness.scripted import Scripted, scripted
+from tests.harness.scripted import Scripted, all_waiting, scripted
 
 __all__ = ["scripted"]
 
 
-def test_rubbish_is_what_finished_submissions_left_and_run_folders_stay(
-    scripted: Scripted, results: Path
-) -> None:
+@pytest.fixture
+def finished(scripted: Scripted, results: Path) -> RunFolder:
+    """A run that was sent to SLURM and done long ago."""
     submit(plan(["F7:both"], "smoke", 1, results).runs, CLUSTER, results, Increase(), print)
-    assert rubbish(results) == []
     (folder,) = find_runs(results / "runs")
+    assert look(results).items == []
     folder.finish({"metrics": {}})
-    items = rubbish(results)
+    age(results, folder, 2 * SETTLED)
+    return folder
+
+
+def age(results: Path, folder: RunFolder, seconds: float) -> None:
+    """As if everything had happened so much earlier."""
+    ended = folder.read_run().ended
+    assert ended is not None
+    folder.update_run(ended=ended - seconds)
+    (submission,) = submissions(results)
+    submission.created -= seconds
+    submission.save()
+
+
+def test_rubbish_is_what_finished_submissions_left_and_run_folders_stay(
+    finished: RunFolder, results: Path
+) -> None:
+    items = look(results).items
     assert {item.path.parent.name for item in items} == {"submissions", "code"}
-    sweep(items)
-    assert folder.result() is not None
-    assert rubbish(results) == []
+    sweep(items, results)
+    assert finished.result() is not None
+    assert look(results).items == []
     assert main(["gc", "--dry-run"]) == 0
+
+
+def test_what_an_evaluation_needs_that_waits_or_runs_stays(
+    scripted: Scripted, finished: RunFolder, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluation = all_waiting(results).splitlines()[1]
+    (results / "features").mkdir()
+    for state in ("PENDING", "RUNNING", "COMPLETING"):
+        scripted.answer("squeue", evaluation.replace("PENDING", state) + "\n")
+        assert main(["gc", "--yes"]) == 0
+        assert "kept: 1 submission: some of its jobs wait or run" in capsys.readouterr().out
+    assert len(submissions(results)) == 1
+    assert Path(submissions(results)[0].code).is_dir()
+    assert (results / "features").is_dir()
+    scripted.answer("squeue")
+    assert main(["gc", "--yes"]) == 0
+    assert not (results / "features").is_dir()
+
+
+def test_what_slurm_does_not_tell_of_stays(
+    scripted: Scripted, finished: RunFolder, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scripted.answer("squeue", code=1)
+    assert main(["gc", "--yes"]) == 0
+    assert "kept: 1 submission: SLURM's queue does not answer" in capsys.readouterr().out
+    scripted.answer("squeue")
+    (submission,) = submissions(results)
+    submission.slurm_cluster = "annex"
+    submission.user = "ann"
+    submission.save()
+    assert main(["gc", "--yes"]) == 0
+    said = capsys.readouterr().out
+    assert "its jobs are not visible from here (sent by ann on annex)" in said
+    assert len(submissions(results)) == 1
+
+
+def test_what_was_done_only_hours_ago_stays(finished: RunFolder, results: Path) -> None:
+    age(results, finished, -1.5 * SETTLED)
+    found = look(results)
+    assert found.items == []
+    assert list(found.kept.values()) == ["done or sent less than 6 hours ago"]
+
+
+def test_nothing_goes_that_a_new_submission_needs_by_the_time_of_the_answer(
+    scripted: Scripted, finished: RunFolder, results: Path
+) -> None:
+    items = look(results).items
+    submit(plan(["F7:neither"], "smoke", 1, results).runs, CLUSTER, results, Increase(), print)
+    sweep(items, results)
+    assert [Path(submission.code).is_dir() for submission in submissions(results)] == [True]
