@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test test-fast test-slurm test-browser smoke lint bench bench-gpu gpu gpu-wheels gpu-unpack install clean
+.PHONY: help demo test test-fast test-slurm test-browser test-crate smoke lint bench bench-gpu gpu gpu-wheels gpu-unpack install clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,13 @@ test-slurm: $(READY)  ## on real two-node SLURMs that are started here and taken
 
 test-browser: $(READY)  ## the report in a real Chromium; Debian's packages chromium and chromium-driver
 	REPRO_TEST_BROWSER=1 $(BIN)/pytest tests/browser
+
+# roc-validator wants versions that others here do not.
+CRATE := .venv/crate/bin/python
+test-crate: $(READY)  ## the exported RO-Crate by roc-validator, in an environment of its own
+	test -x $(CRATE) || $(PYTHON) -m venv .venv/crate
+	$(CRATE) -m pip install --quiet --disable-pip-version-check -r tests/analysis/crate/requirements.txt
+	REPRO_TEST_CRATE=$(CURDIR)/$(CRATE) $(BIN)/pytest tests/analysis/crate
 
 smoke: $(READY)  ## every training row of the paper, seconds each: trains, is evaluated, ends in its table
 	REPRO_RESULTS=$$(mktemp -d) $(BIN)/repro run all --scale smoke --seeds 1 > /dev/null

@@ -110,6 +110,7 @@ class Checkout:
             shutil.copy(ROOT / f"experiments/{name}.yaml", folder / "experiments")
         shutil.copytree(ROOT / "results/benchmarks", folder / "results/benchmarks")
         (folder / "results/published/laptop").mkdir(parents=True)
+        shutil.copy(ROOT / "CITATION.cff", folder)
         for records in (ROOT / "results/published/laptop").glob("*.jsonl"):
             shutil.copy(records, folder / "results/published/laptop")
         for split in ("train", "val"):

@@ -11,7 +11,7 @@ import argparse
 from importlib import import_module
 from typing import Protocol, cast
 
-# In the order of the help; the last part is the command's name.
+# In the order of the help; the last part is the command's name, with a dash for an underscore.
 TABLE = (
     "experiments.list",
     "experiments.show",
@@ -33,6 +33,7 @@ TABLE = (
     "runs.replicate",
     "results.publish",
     "results.verify",
+    "results.export_crate",
     "machine.doctor",
     "machine.gc",
 )
@@ -53,5 +54,10 @@ class Command(Protocol):
 
 def commands() -> dict[str, Command]:
     """The modules by the name of their command."""
-    modules = {line.rpartition(".")[2]: import_module(f"repro.cli.{line}") for line in TABLE}
+    modules = {name_of(line): import_module(f"repro.cli.{line}") for line in TABLE}
     return cast(dict[str, Command], modules)
+
+
+def name_of(line: str) -> str:
+    """What people type for a line of the table."""
+    return line.rpartition(".")[2].replace("_", "-")

@@ -45,7 +45,7 @@ def test_the_table_lists_exactly_the_modules_that_are_commands() -> None:
 @pytest.mark.parametrize("name", commands.TABLE)
 def test_a_command_has_all_its_parts(name: str) -> None:
     module = import_module(f"repro.cli.{name}")
-    command = name.rpartition(".")[2]
+    command = commands.name_of(name)
     assert module.HELP[:1].islower()
     assert not module.HELP.endswith(".")
     assert module.EXAMPLE.split()[:2] == ["repro", command]

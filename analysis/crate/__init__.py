@@ -1,0 +1,1 @@
+"""Published results as a research object, for machines."""
