@@ -33,6 +33,17 @@ def expanded(path: str) -> str:
     return full
 
 
+def folder_fault(folder: str) -> str:
+    """What is wrong with a folder on this machine; empty if it is there and holds something."""
+    try:
+        path = Path(expanded(folder))
+        return "" if any(path.iterdir()) else f"{path} is empty"
+    except UserError as error:
+        return str(error)
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+
+
 def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file atomically: indented, keys sorted, synced."""
     text = json.dumps(_finite(value), indent=2, sort_keys=True, allow_nan=False)

@@ -1,28 +1,22 @@
-"""`repro doctor --cluster`: what a SLURM cluster does that bites, found by asking and by trying.
-
-A tiny job takes the way of every training job: the profile's setup, the snapshot of the code, the
-shared folder. What it finds on its node is compared with what was asked for.
-"""
+"""`repro doctor --cluster`: what a SLURM cluster does that bites, found by asking and by trying."""
 
 from __future__ import annotations
 
+import getpass
+import os
 import re
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from repro.cli.machine.machine_findings import SKEW_LIMIT, Finding
-from repro.errors import UserError
-from repro.files import read_json
+from repro.cli.machine.machine_findings import Finding
+from repro.cli.machine.node_findings import examine_node
 from repro.harness.experiments.clusters import SlurmCluster
 from repro.harness.slurm import client as slurm
-from repro.harness.slurm.probe import send_probe
 
-PROBE_SECONDS = 90.0
-LATE_SECONDS = 3.0  # within which a network file system shows a new file
 FORGETS_CPUS = (22, 5)  # from this version on srun does not inherit --cpus-per-task
 
 
@@ -38,17 +32,62 @@ def examine_cluster(cluster: SlurmCluster, results: Path) -> list[Finding]:
                 "use a login node, load the SLURM module, or ask whether the controller is down",
             )
         ]
+    preemption = preemption_of(settings, cluster)
     return [
         _version(settings),
         _accounting(settings),
-        _preemption(settings),
+        _preemption(preemption),
         _requeue(settings),
         _limits(settings, cluster),
+        *_private(settings),
+        *_wckeys(settings, cluster),
         *_qos(cluster),
         _partition(cluster),
         _quota(),
-        *_probe(cluster, results),
+        *examine_node(cluster, results, preemption.grace if preemption.mode != "OFF" else None),
     ]
+
+
+@dataclass(frozen=True)
+class Preemption:
+    """How jobs of a profile are preempted; `grace` in seconds, None where SLURM does not tell."""
+
+    mode: str
+    warned: bool
+    grace: float | None
+
+
+def preemption_of(settings: dict[str, str], cluster: SlurmCluster) -> Preemption:
+    """The partition's where it has its own, or the QOS's where these decide."""
+    told = slurm.ask("scontrol", "show", "partition") or ""
+    mine = next((part for part in told.split("\n\n") if _is_mine(part, cluster)), "")
+    mode, grace = (re.search(rf"\b{key}=(\S+)", mine) for key in ("PreemptMode", "GraceTime"))
+    seconds = float(grace[1]) if grace and grace[1].isdigit() else None
+    if "qos" in settings.get("PreemptType", ""):
+        seconds = _grace_of_qos(cluster)
+    return Preemption(
+        mode[1] if mode else settings.get("PreemptMode", "OFF"),
+        "preempt_send_user_signal" in settings.get("SlurmctldParameters", ""),
+        seconds,
+    )
+
+
+def _is_mine(part: str, cluster: SlurmCluster) -> bool:
+    name = wished(cluster, "partition")
+    return f"PartitionName={name}" in part.split() if name else "Default=YES" in part.split()
+
+
+def wished(cluster: SlurmCluster, key: str) -> str:
+    """What the profile says, or where it is silent the user's shell."""
+    return str(getattr(cluster, key)) or os.environ.get(f"SBATCH_{key.upper()}", "")
+
+
+def _grace_of_qos(cluster: SlurmCluster) -> float | None:
+    name = wished(cluster, "qos") or "normal"
+    answer = slurm.ask(
+        "sacctmgr", "--noheader", "--parsable2", "show", "qos", name, "format=GraceTime"
+    )
+    return slurm.seconds(answer.strip()) if answer else None
 
 
 def _version(settings: dict[str, str]) -> Finding:
@@ -82,15 +121,33 @@ def _accounting(settings: dict[str, str]) -> Finding:
     return Finding("ok", "accounting", f"sacct answers in {time.monotonic() - begun:.1f} s")
 
 
-def _preemption(settings: dict[str, str]) -> Finding:
-    mode = settings.get("PreemptMode", "OFF")
-    if mode == "OFF":
+def _preemption(how: Preemption) -> Finding:
+    if how.mode == "OFF":
         return Finding("ok", "no preemption", "PreemptMode=OFF: jobs run to their time limit")
-    if "preempt_send_user_signal" in settings.get("SlurmctldParameters", ""):
-        return Finding("ok", f"preemption: {mode}", "with a warning, at which runs save and go on")
+    what = f"preemption: {how.mode}"
+    if how.grace == 0:
+        return Finding(
+            "warn",
+            what,
+            "GraceTime=0: preempted jobs are killed at once, not warned: runs go on from their "
+            "last checkpoint",
+            "lower reporting.checkpoint_seconds, or ask the administrators for a GraceTime",
+        )
+    if "CANCEL" in how.mode:
+        return Finding(
+            "warn",
+            what,
+            "preempted jobs are cancelled, not queued again: runs save, and wait for you",
+            "repro retry --only preempted, or a partition with PreemptMode=REQUEUE",
+        )
+    time = "" if how.grace is None else f" and {how.grace:.0f} s (GraceTime)"
+    if how.warned:
+        return Finding("ok", what, f"with a warning{time}, at which runs save and go on")
+    if how.grace:
+        return Finding("ok", what, f"with SIGTERM{time}, in which runs save and go on")
     return Finding(
         "warn",
-        f"preemption: {mode}",
+        what,
         "without preempt_send_user_signal in SlurmctldParameters preempted jobs are not warned: "
         "runs go on from their last checkpoint",
         "lower reporting.checkpoint_seconds, or ask the administrators for that parameter",
@@ -114,6 +171,29 @@ def _limits(settings: dict[str, str], cluster: SlurmCluster) -> Finding:
     return Finding("ok", what, "larger grids are split")
 
 
+def _private(settings: dict[str, str]) -> Iterator[Finding]:
+    if "jobs" in settings.get("PrivateData", "").split(","):
+        meaning = "jobs of others are hidden: what colleagues sent shows once it has started"
+        yield Finding("ok", "PrivateData=jobs", meaning)
+
+
+def _wckeys(settings: dict[str, str], cluster: SlurmCluster) -> Iterator[Finding]:
+    if "wckeys" not in settings.get("AccountingStorageEnforce", "").split(","):
+        return
+    default = slurm.ask(
+        "sacctmgr", "--noheader", "--parsable2", "show", "user", getpass.getuser(),
+        "format=DefaultWCKey",
+    )  # fmt: skip
+    if key := wished(cluster, "wckey"):
+        yield Finding("ok", "wckeys are enforced", f"{key} is sent")
+    elif default and default.strip():
+        yield Finding("ok", "wckeys are enforced", f"yours is {default.strip()}")
+    else:
+        meaning = "and the profile names none, nor have you a default: jobs are refused"
+        fix = "wckey: in the profile; sacctmgr show wckey lists them"
+        yield Finding("fail", "wckeys are enforced", meaning, fix)
+
+
 def _qos(cluster: SlurmCluster) -> Iterator[Finding]:
     answer = slurm.ask(
         "sacctmgr", "--noheader", "--parsable2", "show", "qos",
@@ -121,7 +201,7 @@ def _qos(cluster: SlurmCluster) -> Iterator[Finding]:
     )  # fmt: skip
     for line in (answer or "").splitlines():
         name, submitted, running, everybody = (line.split("|") + [""] * 4)[:4]
-        if name != (cluster.qos or "normal") or not (submitted or running or everybody):
+        if name != (wished(cluster, "qos") or "normal") or not (submitted or running or everybody):
             continue
         parts = {"jobs of yours in the queue": submitted, "of yours at a time": running,
                  "of everybody in the queue": everybody}  # fmt: skip
@@ -132,13 +212,14 @@ def _qos(cluster: SlurmCluster) -> Iterator[Finding]:
 
 
 def _partition(cluster: SlurmCluster) -> Finding:
-    only = [f"--partition={cluster.partition}"] if cluster.partition else []
+    wish = wished(cluster, "partition")
+    only = [f"--partition={wish}"] if wish else []
     answer = slurm.ask("sinfo", "--noheader", "--format=%P|%a|%l|%D|%T", *only) or ""
     rows = [line.split("|") for line in answer.splitlines()]
-    if not cluster.partition:
+    if not wish:
         rows = [row for row in rows if row[0].endswith("*")]
     if not rows:
-        what = cluster.partition or "default partition"
+        what = wish or "default partition"
         return Finding("fail", what, "there is none", "partition: in the profile; sinfo lists them")
     name, up, limit, *_ = rows[0]
     nodes = ", ".join(f"{row[3]} {row[4]}" for row in rows)
@@ -165,79 +246,3 @@ def _quota() -> Finding:
         fix = "remove what is not needed; repro gc removes what submissions left"
         return Finding("warn", "disk quota", line[-1].strip(), fix)
     return Finding("ok", "disk quota", "within its limits")
-
-
-def _probe(cluster: SlurmCluster, results: Path) -> Iterator[Finding]:
-    """What a job finds on its node."""
-    try:
-        job, file = send_probe(cluster, results)
-    except UserError as refused:
-        yield Finding("fail", "a test job", str(refused), "mend the profile; sbatch names the key")
-        return
-    deadline = time.monotonic() + PROBE_SECONDS
-    while (node := read_json(file)) is None and time.monotonic() < deadline:
-        time.sleep(0.5)
-        if slurm.gone(job):
-            time.sleep(LATE_SECONDS)
-            node = read_json(file)
-            break
-    if node is None:
-        yield _silent(job, file)
-        return
-    file.unlink()
-    yield Finding("ok", f"a test job on {node['host']}", "started, and wrote where we read")
-    skew = node["time"] - node["written"]
-    if abs(skew) > SKEW_LIMIT:
-        meaning = f"{node['host']} is {skew:.0f} s away from the file server: living runs look lost"
-        yield Finding("warn", "clocks of the nodes", meaning, "synchronise the clocks (NTP)")
-    else:
-        yield Finding("ok", "clocks of the nodes", f"agree within {SKEW_LIMIT:.0f} s")
-    yield _cpus(node, cluster)
-    yield _gpus(node, cluster)
-    if node["import"]:
-        fix = "setup: lines of the profile, or python: of an environment the nodes have"
-        yield Finding("fail", "import torch on a node", node["import"], fix)
-    else:
-        yield Finding("ok", "import torch on a node", f"took {node['seconds']:.1f} s")
-
-
-def _silent(job: str, file: Path) -> Finding:
-    """A probe without an answer: it waits, it failed, or its file never came over."""
-    queued = slurm.ask("squeue", "--noheader", f"--jobs={job}", "--format=%T %r")
-    if queued and queued.strip():
-        slurm.cancel([job])
-        meaning = f"no answer within {PROBE_SECONDS:.0f} s: {queued.strip()}; taken back"
-        return Finding("warn", "a test job", meaning, "ask again when the cluster is less busy")
-    log = next(iter(sorted(file.parent.glob(f"{job}*.out"))), None)
-    lines = log.read_text(errors="replace").strip().splitlines() if log else []
-    if lines:
-        meaning = f"failed: {lines[-1]}"
-        return Finding("fail", "a test job", meaning, f"{log} tells all; mend setup: or python:")
-    return Finding(
-        "fail",
-        "shared folder",
-        f"a job ended and nothing of it is to be seen in {file.parent}",
-        "set REPRO_RESULTS to a folder that the nodes share and may write to",
-    )
-
-
-def _cpus(node: dict[str, Any], cluster: SlurmCluster) -> Finding:
-    got = node["cpus"]
-    if got < cluster.cpus:
-        meaning = f"a job asked for {cluster.cpus} and may use {got}: data loaders will starve"
-        return Finding("warn", "CPUs of a job", meaning, "look at TaskPlugin and srun: options")
-    return Finding("ok", "CPUs of a job", f"{cluster.cpus} asked for, {got} usable")
-
-
-def _gpus(node: dict[str, Any], cluster: SlurmCluster) -> Finding:
-    got = [name for name in node["visible"].split(",") if name]
-    if not cluster.gpus:
-        return Finding("ok", "GPUs of a job", "none asked for")
-    if len(got) < cluster.gpus:
-        meaning = f"asked for {cluster.gpus}, CUDA_VISIBLE_DEVICES={node['visible']!r}"
-        fix = "gpus: of the profile, or extra: {gres: gpu:1} where --gpus-per-node is unknown"
-        return Finding("fail", "GPUs of a job", meaning, fix)
-    if not node["cuda"]:
-        meaning = f"SLURM gave {len(got)}, torch sees none: runs would train on the CPU"
-        return Finding("warn", "GPUs of a job", meaning, "install a torch built for their driver")
-    return Finding("ok", "GPUs of a job", f"{len(got)} x {node['cuda']}")

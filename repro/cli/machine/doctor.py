@@ -20,20 +20,20 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from repro.cli.machine.card_findings import examine_card
-    from repro.cli.machine.machine_findings import examine, print_findings
+    from repro.cli.machine.machine_findings import examine, of_login_node, print_findings
+    from repro.harness.experiments.clusters import SlurmCluster, load_cluster
     from repro.harness.experiments.folders import results_dir
     from repro.terminal import print_json
 
+    cluster = load_cluster(arguments.cluster) if arguments.cluster else None
     findings = examine(results_dir())
     of_card, gpu = examine_card()
     findings += of_card
-    if arguments.cluster:
+    if isinstance(cluster, SlurmCluster):
         from repro.cli.machine.cluster_findings import examine_cluster
-        from repro.harness.experiments.clusters import SlurmCluster, load_cluster
 
-        cluster = load_cluster(arguments.cluster)
-        if isinstance(cluster, SlurmCluster):
-            findings += examine_cluster(cluster, results_dir())
+        findings = [of_login_node(finding) for finding in findings]
+        findings += examine_cluster(cluster, results_dir())
     if arguments.json:
         print_json({"findings": [asdict(finding) for finding in findings], "gpu": gpu})
     else:

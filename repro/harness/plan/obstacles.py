@@ -14,7 +14,7 @@ from typing import Any
 
 from repro.config.schema import DataKind, RunConfig
 from repro.errors import UserError
-from repro.files import expanded, read_json, write_json
+from repro.files import folder_fault, read_json, write_json
 from repro.harness.experiments.clusters import Cluster, SlurmCluster
 from repro.harness.plan.room import memory
 from repro.harness.slurm.requirements import most_a_node, shape_of
@@ -50,17 +50,6 @@ def keep_seen(cluster: SlurmCluster, results: Path, seen: dict[str, str]) -> Non
     file = _seen_file(results)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, {**(read_json(file) or {}), cluster.name: seen})
-
-
-def folder_fault(folder: str) -> str:
-    """What is wrong with a folder on this machine; empty if it is there and holds something."""
-    try:
-        path = Path(expanded(folder))
-        return "" if any(path.iterdir()) else f"{path} is empty"
-    except UserError as error:
-        return str(error)
-    except OSError as error:
-        return f"{path}: {error.strerror}"
 
 
 def _of_data(configs: Sequence[RunConfig], cluster: Cluster, results: Path) -> Iterable[str]:

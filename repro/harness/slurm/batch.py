@@ -53,6 +53,8 @@ WISHES = {
     },
     **{f"SBATCH_MEM_PER_{unit}": "mem" for unit in ("NODE", "CPU", "GPU")},
 }  # fmt: skip
+# Where the processes of some other run meet: of a shell that torchrun opened, or that tried it out.
+OF_RANKS = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "RANK", "LOCAL_RANK")
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")  # settings, not traces of a job
 
 
@@ -325,7 +327,11 @@ def _environment_of(parameters: Mapping[str, Any]) -> Iterator[None]:
     silent = {name for name, option in WISHES.items() if not said.get(option)}
     prefixes = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SUBMITIT_")
     kept = silent.union(KEPT)
-    hidden = {k: v for k, v in os.environ.items() if k.startswith(prefixes) and k not in kept}
+    hidden = {
+        name: value
+        for name, value in os.environ.items()
+        if name in OF_RANKS or (name.startswith(prefixes) and name not in kept)
+    }
     for name in hidden:
         del os.environ[name]
     try:

@@ -77,8 +77,10 @@ def _set_up_nodes(lines: Sequence[str], nodes: int) -> list[str]:
 
 def _among_ranks(cluster: SlurmCluster) -> list[str]:
     lines = [
-        "# Rank 0 is on the first node. Ranks wait half an hour for each other (distributed.py).",
-        'export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
+        "# Rank 0 is on the first node; a setup: line may name its fast network instead.",
+        "# Ranks wait half an hour for each other (repro/distributed.py).",
+        'first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
+        "export MASTER_ADDR=${MASTER_ADDR:-$first}",
     ]
     if cluster.gpus:
         lines += [

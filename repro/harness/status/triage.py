@@ -133,7 +133,7 @@ def _by_slurm(task: Task | None, ended: EndedTask | None) -> Evidence | None:
 def _by_the_job(task: Task | None, ended: EndedTask | None) -> Evidence | None:
     """What the log of a job says that ended before it could write why into the run's folder."""
     log = [line for line in _job_log(task, ended) if line.strip()]
-    last = _decisive(log)
+    last = decisive(log)
     if ended is None or ended.exit_code in ("", "0:0"):
         kind = _kind_of(last)
         return (kind, f"last line of the job: {last}") if kind else None
@@ -148,7 +148,7 @@ def _by_the_job(task: Task | None, ended: EndedTask | None) -> Evidence | None:
     return kind, f"SLURM: {ended.state}, {end}; last line of the job: {last}"
 
 
-def _decisive(log: Sequence[str]) -> str:
+def decisive(log: Sequence[str]) -> str:
     """The line of the last exception, or the last one of anything but SLURM's own tools."""
     own = [line.strip() for line in log if not line.startswith(("srun: ", "slurmstepd"))]
     raised = [line for line in own if re.match(r"[\w.]*(Error|Exception|Exit)\b", line)]

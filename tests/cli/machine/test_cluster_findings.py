@@ -2,66 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from msgspec import structs
 
 from repro.cli.machine.cluster_findings import examine_cluster
-from repro.cli.machine.machine_findings import Finding
 from repro.harness.experiments.clusters import SlurmCluster
-from repro.harness.slurm.probe import probe
+from tests.cli.machine.clusters import CLUSTER, SETTINGS, answer_the_probe, findings, healthy, of
 from tests.harness.scripted import Scripted, scripted
 
-__all__ = ["scripted"]
-CLUSTER = SlurmCluster(name="mine", gpus=1, cpus=2, memory_gb=8, minutes=90)
-SETTINGS = """\
-AccountingStorageType   = accounting_storage/slurmdbd
-JobRequeue              = 1
-MaxArraySize            = 1001
-MaxJobCount             = 10000
-PreemptMode             = OFF
-SlurmctldParameters     = (null)
-SLURM_VERSION           = 23.11.4
-"""
-
-
-@pytest.fixture
-def healthy(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> Scripted:
-    scripted.answer("scontrol", SETTINGS)
-    scripted.answer("sinfo", "gpu*|up|2-00:00:00|4|idle\n")
-    monkeypatch.setattr("repro.cli.machine.cluster_findings.PROBE_SECONDS", 0.1)
-    monkeypatch.setattr("repro.cli.machine.cluster_findings.LATE_SECONDS", 0.0)
-    return scripted
-
-
-def findings(results: Path, cluster: SlurmCluster = CLUSTER) -> dict[str, Finding]:
-    by_what = {finding.what: finding for finding in examine_cluster(cluster, results)}
-    # Each says what it means, and how to mend what is wrong.
-    assert all(f.meaning and (f.fix or f.level == "ok") for f in by_what.values()), by_what
-    return by_what
-
-
-def of(results: Path, start: str, cluster: SlurmCluster = CLUSTER) -> Finding:
-    return next(f for what, f in findings(results, cluster).items() if what.startswith(start))
-
-
-def answer_the_probe(monkeypatch: pytest.MonkeyPatch, results: Path, **changes: Any) -> None:
-    """A test job ran, and wrote this."""
-    node: dict[str, Any] = {
-        "host": "n1", "time": 100.0, "written": 100.5, "cpus": 2, "visible": "0",
-        "cuda": "NVIDIA H200", "import": "", "seconds": 2.0,
-    }  # fmt: skip
-    answer = results / "answer.json"
-
-    def send(cluster: SlurmCluster, results: Path) -> tuple[str, Path]:
-        answer.parent.mkdir(parents=True, exist_ok=True)
-        answer.write_text(json.dumps(node | changes))
-        return "7", answer
-
-    monkeypatch.setattr("repro.cli.machine.cluster_findings.send_probe", send)
+__all__ = ["healthy", "scripted"]
 
 
 def test_a_healthy_cluster_has_nothing_to_mend(
@@ -142,65 +93,58 @@ def test_a_limit_of_the_qos_is_a_key_of_the_profile(healthy: Scripted, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("changes", "what", "level", "part"),
+    ("partition", "signal", "level", "part"),
     [
-        ({"time": 190.0}, "clocks of the nodes", "warn", "n1 is 90 s away"),
-        ({"cpus": 1}, "CPUs of a job", "warn", "asked for 2 and may use 1"),
-        ({"visible": ""}, "GPUs of a job", "fail", "asked for 1"),
-        ({"cuda": ""}, "GPUs of a job", "warn", "torch sees none"),
-        ({"import": "ImportError: x"}, "import torch on a node", "fail", "ImportError: x"),
+        ("PreemptMode=REQUEUE GraceTime=0", True, "warn", "killed at once"),
+        ("PreemptMode=REQUEUE GraceTime=120", False, "ok", "SIGTERM and 120 s (GraceTime)"),
+        ("PreemptMode=REQUEUE GraceTime=120", True, "ok", "a warning and 120 s (GraceTime)"),
+        ("PreemptMode=CANCEL GraceTime=120", False, "warn", "cancelled, not queued again"),
+        ("PreemptMode=OFF GraceTime=0", False, "ok", "jobs run to their time limit"),
     ],
 )
-def test_what_a_test_job_finds(
-    healthy: Scripted,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    changes: dict[str, Any],
-    what: str,
-    level: str,
-    part: str,
+def test_preemption_is_the_partitions(
+    healthy: Scripted, tmp_path: Path, partition: str, signal: bool, level: str, part: str
 ) -> None:
-    answer_the_probe(monkeypatch, tmp_path, **changes)
-    finding = of(tmp_path, what)
+    text = SETTINGS.replace("= OFF", "= REQUEUE")
+    if signal:
+        text = text.replace("(null)", "preempt_send_user_signal")
+    others = "PartitionName=cheap Default=NO\n PreemptMode=CANCEL GraceTime=5\n\n"
+    healthy.answer("scontrol", f"{text}\n{others}PartitionName=gpu Default=YES\n {partition}\n")
+    finding = of(tmp_path, "no preemption" if "OFF" in partition else "preemption")
     assert finding.level == level
     assert part in finding.meaning
-    assert finding.fix
 
 
-def test_a_test_job_that_waits_is_taken_back(healthy: Scripted, tmp_path: Path) -> None:
-    healthy.answer("squeue", "PENDING Resources\n")
-    finding = of(tmp_path, "a test job")
-    assert finding.level == "warn"
-    assert "PENDING Resources" in finding.meaning
-    assert healthy.calls("scancel") == ["101"]
+@pytest.mark.parametrize(
+    ("default", "wckey", "shell", "level", "part"),
+    [
+        ("", "", "", "fail", "jobs are refused"),
+        ("", "dino", "", "ok", "dino is sent"),
+        ("", "", "shells", "ok", "shells is sent"),
+        ("mine", "", "", "ok", "yours is mine"),
+    ],
+)
+def test_wckeys_where_they_are_enforced(
+    healthy: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    default: str, wckey: str, shell: str, level: str, part: str,
+) -> None:  # fmt: skip
+    healthy.answer("scontrol", SETTINGS + "AccountingStorageEnforce = associations,wckeys\n")
+    healthy.answer("sacctmgr", f"{default}\n")
+    monkeypatch.setenv("SBATCH_WCKEY", shell)
+    finding = of(tmp_path, "wckeys are enforced", structs.replace(CLUSTER, wckey=wckey))
+    assert finding.level == level
+    assert part in finding.meaning
 
 
-def test_a_test_job_that_failed_shows_its_last_line(healthy: Scripted, tmp_path: Path) -> None:
-    (tmp_path / "doctor").mkdir()
-    (tmp_path / "doctor" / "101_0_log.out").write_text("bash: module: command not found\n")
-    finding = of(tmp_path, "a test job")
-    assert finding.level == "fail"
-    assert "module: command not found" in finding.meaning
+def test_hidden_jobs_of_others_are_told(healthy: Scripted, tmp_path: Path) -> None:
+    healthy.answer("scontrol", SETTINGS + "PrivateData = jobs,usage\n")
+    assert of(tmp_path, "PrivateData=jobs").level == "ok"
 
 
-def test_a_test_job_that_left_nothing_means_a_folder_that_is_not_shared(
-    healthy: Scripted, tmp_path: Path
+def test_the_partition_of_the_users_shell_counts_where_the_profile_names_none(
+    healthy: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finding = of(tmp_path, "shared folder")
-    assert finding.level == "fail"
-    assert "REPRO_RESULTS" in finding.fix
-
-
-def test_a_refused_test_job_is_the_profiles_mistake(healthy: Scripted, tmp_path: Path) -> None:
-    healthy.refuse_arrays_of(0, "sbatch: error: Invalid account\n")
-    finding = of(tmp_path, "a test job")
-    assert (finding.level, finding.meaning) == ("fail", "sbatch refused: Invalid account")
-
-
-def test_the_probe_tells_what_its_node_is(tmp_path: Path) -> None:
-    probe(str(tmp_path / "answer.json"))
-    node = json.loads((tmp_path / "answer.json").read_text())
-    assert node["cpus"] >= 1
-    assert node["import"] == ""
-    assert abs(node["time"] - node["written"]) < 5
-    assert list(tmp_path.iterdir()) == [tmp_path / "answer.json"]
+    monkeypatch.setenv("SBATCH_PARTITION", "fast")
+    healthy.answer("sinfo", "fast|up|infinite|4|idle\n")
+    assert of(tmp_path, "fast").level == "ok"
+    assert any("--partition=fast" in call for call in healthy.calls("sinfo"))

@@ -158,10 +158,12 @@ def test_a_surrounding_job_leaves_no_trace_in_the_submitted_one(
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     monkeypatch.setenv("SBATCH_TIMELIMIT", "1")
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm/special.conf")
+    monkeypatch.setenv("WORLD_SIZE", "8")
     send(tmp_path)
     environment = scripted.environment(101)
     assert "SLURM_JOB_ID" not in environment
     assert "SBATCH_TIMELIMIT" not in environment
+    assert "WORLD_SIZE" not in environment
     assert "SLURM_CONF=/etc/slurm/special.conf" in environment
 
 

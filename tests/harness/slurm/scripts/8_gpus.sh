@@ -24,8 +24,10 @@ export REPRO_REQUEUES=30
 export REPRO_PACKED=1
 export REPRO_WARNING=300
 export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK
-# Rank 0 is on the first node. Ranks wait half an hour for each other (distributed.py).
-export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+# Rank 0 is on the first node; a setup: line may name its fast network instead.
+# Ranks wait half an hour for each other (repro/distributed.py).
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+export MASTER_ADDR=${MASTER_ADDR:-$first}
 # What NCCL finds wrong, it says; a rank that fails ends the others. Networks differ:
 # NCCL_SOCKET_IFNAME, NCCL_IB_HCA and the like belong into setup: of the profile.
 export NCCL_DEBUG=${NCCL_DEBUG:-WARN} TORCH_NCCL_ASYNC_ERROR_HANDLING=1

@@ -1,0 +1,51 @@
+"""What sites differ in, on a real SLURM: set-ups, data on the nodes' own disks, shapes of jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.slurm.conftest import Lab
+
+
+def birds(root: Path) -> None:
+    """An image tree of two classes."""
+    for part in ("train", "val"):
+        for kind in ("crow", "wren"):
+            folder = root / part / kind
+            folder.mkdir(parents=True)
+            for index in range(16):
+                noise = np.random.default_rng(index).integers(0, 256, (32, 32, 3), np.uint8)
+                Image.fromarray(noise).save(folder / f"{index}.jpg")
+
+
+def test_data_is_brought_to_the_disk_of_every_node_of_a_run(lab: Lab) -> None:
+    birds(lab.folder / "birds")
+    node_setup = [
+        f"mkdir -p {lab.folder}/$SLURMD_NODENAME",
+        f"cp -r {lab.folder}/birds {lab.folder}/$SLURMD_NODENAME/",
+    ]
+    profile = lab.profile(
+        gpus_per_node=1,
+        resources={"ranks": 2, "data_workers": 0},
+        node_setup=node_setup,
+        data={"birds": f"{lab.folder}/$SLURMD_NODENAME/birds"},
+    )
+    words = ("data=folder", "data.name=birds", "train.epochs=1", "--scale", "smoke")
+    lab.repro("train", *words, "--cluster", profile)
+    assert sorted(path.parent.name for path in lab.folder.glob("gpu*/birds")) == ["gpu1", "gpu2"]
+    (run,) = lab.status()
+    assert (run["state"], run["evaluation"]) == ("done", "done")
+
+
+def test_a_module_that_is_not_there_ends_the_job_and_is_named(lab: Lab) -> None:
+    profile = lab.profile(setup=["no_module load cuda/99"])
+    lab.repro("submit", "F7:both", "--scale", "smoke", "--cluster", profile, "--yes")
+    lab.repro("status", "--watch", "--every", "2")
+    (run,) = lab.status()
+    assert run["state"] in ("lost", "failed")
+    assert "setup: failed on" in run["cause"]
+    assert "no_module load cuda/99" in run["cause"]
+    assert run["kind"] == "import"
