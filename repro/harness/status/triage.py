@@ -22,6 +22,7 @@ from repro.harness.slurm.submissions import Task
 
 DAEMON = re.compile(r"slurmstepd\S*: error|srun: error")
 KILLED = re.compile(r"srun: error: \S+: tasks? [\d,-]+: Killed")
+NO_OUTPUT = "53"  # as exit code 0:53 SLURM says that it could not open a job's output: no signal
 ATTEMPT = "Starting with JobEnvironment("  # submitit's first line of every start of a job
 
 # In a message or a log; the first kind that has one of its patterns there.
@@ -36,7 +37,7 @@ PATTERNS: dict[FailureKind, tuple[str, ...]] = {
     FailureKind.disk_full: ("No space left on device", "Disk quota exceeded"),
     FailureKind.import_: (
         "ModuleNotFoundError", "ImportError", "cannot open shared object file", "command not found",
-        "python[^ ]*: No such file or directory",
+        "python[^ ]*: No such file or directory", "setup: failed on",
     ),
     FailureKind.cuda: (
         "CUDA", "cuDNN", "CUBLAS", "NCCL", "Connection closed by peer", "Connection reset by peer",
@@ -138,6 +139,10 @@ def _by_the_job(task: Task | None, ended: EndedTask | None) -> Evidence | None:
         kind = _kind_of(last)
         return (kind, f"last line of the job: {last}") if kind else None
     code, _, number = ended.exit_code.partition(":")
+    if number == NO_OUTPUT:
+        place = task.submission.folder / "jobs" if task else "its folder"
+        line = f"SLURM: {ended.state}, no log could be opened on {ended.node}: {place} is not there"
+        return FailureKind.unknown, f"{line}, not to be written or full; repro doctor tries it"
     if number not in ("", "0"):
         line = f"SLURM: {ended.state}, killed by signal {number}; last line: {last}"
         return FailureKind.killed, line

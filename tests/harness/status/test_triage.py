@@ -127,6 +127,25 @@ def test_a_job_that_was_killed_is_told_from_one_that_failed(
     assert "srun: error: n3: task 0: Killed; last line of the job: started one" in cause.line
 
 
+def test_a_log_that_slurm_could_not_open_is_no_signal_number_53(folder: RunFolder) -> None:
+    ended = EndedTask("7", "FAILED", "0:53", "n1")
+    cause = cause_of(folder, State.lost, task_with_log(folder, ""), ended)
+    assert cause is not None
+    assert cause.kind == "unknown"
+    assert "no log could be opened on n1" in cause.line
+    assert "53" not in cause.line
+
+
+def test_a_set_up_that_failed_is_a_matter_of_the_environment(folder: RunFolder) -> None:
+    line = "setup: failed on n1 (exit code 1): module load cuda/99"
+    ended = EndedTask("7", "FAILED", "1:0", "n1")
+    cause = cause_of(folder, State.lost, task_with_log(folder, f"{line}\n"), ended)
+    assert cause is not None
+    assert (cause.kind, cause.line) == (
+        "import", f"SLURM: FAILED, exit code 1; last line of the job: {line}",
+    )  # fmt: skip
+
+
 def test_the_decisive_line_is_the_exception_not_the_noise_after_it(folder: RunFolder) -> None:
     log = """\
 Traceback (most recent call last):
