@@ -59,6 +59,8 @@ class Preemption:
 
 def preemption_of(settings: dict[str, str], cluster: SlurmCluster) -> Preemption:
     """The partition's where it has its own, or the QOS's where these decide."""
+    if settings.get("PreemptType") == "preempt/none":
+        return Preemption("OFF", warned=False, grace=None)
     told = slurm.ask("scontrol", "show", "partition") or ""
     mine = next((part for part in told.split("\n\n") if _is_mine(part, cluster)), "")
     mode, grace = (re.search(rf"\b{key}=(\S+)", mine) for key in ("PreemptMode", "GraceTime"))
@@ -189,9 +191,9 @@ def _wckeys(settings: dict[str, str], cluster: SlurmCluster) -> Iterator[Finding
     elif default and default.strip():
         yield Finding("ok", "wckeys are enforced", f"yours is {default.strip()}")
     else:
-        meaning = "and the profile names none, nor have you a default: jobs are refused"
+        meaning = "and the profile names none, nor have you a default: jobs may be refused"
         fix = "wckey: in the profile; sacctmgr show wckey lists them"
-        yield Finding("fail", "wckeys are enforced", meaning, fix)
+        yield Finding("warn", "wckeys are enforced", meaning, fix)
 
 
 def _qos(cluster: SlurmCluster) -> Iterator[Finding]:

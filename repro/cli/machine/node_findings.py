@@ -100,13 +100,14 @@ def _clock(node: Node) -> Finding:
 
 def _locks(node: Node, reaches: bool | None) -> Iterator[Finding]:
     what = f"file locks from {node.host}"
-    fix = "mount the results folder with locks that reach all nodes (Lustre: flock), or move it"
+    instead = "leases, files beside the locks, keep runs apart instead"
+    fix = "none is needed; locks that reach all nodes (Lustre: mount with flock) answer sooner"
     if reaches:
         yield Finding("ok", what, "a lock held there keeps this machine out")
     elif node.lock:
-        yield Finding("warn", what, f"none can be held there: {node.lock}", fix)
+        yield Finding("warn", what, f"none can be held there: {node.lock}; {instead}", fix)
     elif reaches is False:
-        meaning = "a lock held there does not keep this machine out: flock is local to a node"
+        meaning = f"a lock held there does not keep this machine out: flock is local; {instead}"
         yield Finding("warn", what, meaning, fix)
 
 

@@ -40,6 +40,7 @@ def test_a_slurm_that_does_not_answer_is_the_only_finding(
     [
         ("slurmdbd", "none", "no accounting", "warn", "run folders and job logs"),
         ("= OFF", "= REQUEUE", "preemption: REQUEUE", "warn", "not warned"),
+        ("= OFF", "= REQUEUE\nPreemptType = preempt/none", "no preemption", "ok", "time limit"),
         ("= 1001", "= 1", "arrays to 1", "fail", "switched off"),
         ("= 23.11.4", "= 21.08.1", "SLURM 21.08.1", "ok", "inherits"),
     ],
@@ -118,7 +119,7 @@ def test_preemption_is_the_partitions(
 @pytest.mark.parametrize(
     ("default", "wckey", "shell", "level", "part"),
     [
-        ("", "", "", "fail", "jobs are refused"),
+        ("", "", "", "warn", "jobs may be refused"),
         ("", "dino", "", "ok", "dino is sent"),
         ("", "", "shells", "ok", "shells is sent"),
         ("mine", "", "", "ok", "yours is mine"),

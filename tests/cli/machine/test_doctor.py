@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from repro.cli.machine import card_findings
-from repro.cli.machine.machine_findings import OLDEST, OLDEST_PYTHON
+from repro.cli.machine import card_findings, machine_findings
+from repro.cli.machine.machine_findings import OLDEST, OLDEST_PYTHON, Finding, of_login_node
 from repro.cli.parser import main
 
 
@@ -80,3 +80,21 @@ def test_rates_are_those_of_products_and_copies(monkeypatch: pytest.MonkeyPatch)
         copy_gb_s=pytest.approx(2.0), from_pinned_gb_s=None,
     )  # fmt: skip
     assert card_findings.in_words(rates) == "bf16 0.002, fp32 0.002 TFLOP/s; copying 2 GB/s"
+
+
+def test_a_file_system_without_locks_is_warned_of_since_leases_stand_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = {finding.what: finding for finding in machine_findings._results_folder(tmp_path)}
+    assert found["file locks"].level == "ok"
+    monkeypatch.setattr(machine_findings, "_locks_work", lambda _: False)
+    found = {finding.what: finding for finding in machine_findings._results_folder(tmp_path)}
+    assert found["file locks"].level == "warn"
+    assert "leases" in found["file locks"].meaning
+
+
+def test_a_login_node_need_not_be_able_to_train() -> None:
+    missing = Finding("fail", "import torch, timm", "no run can start: ImportError", "install them")
+    assert of_login_node(missing).level == "warn"
+    folder = Finding("fail", "/results", "cannot be written: Permission denied", "change it")
+    assert of_login_node(folder) == folder

@@ -25,7 +25,7 @@ __all__ = ["healthy", "scripted"]
         ({"visible": ""}, "GPUs of a job", "fail", "asked for 1"),
         ({"scontrol": False}, "scontrol in a job", "ok", "the batch script asks"),
         ({"lock": "No locks available"}, "file locks from n1", "warn", "No locks available"),
-        ({"reaches": False}, "file locks from n1", "warn", "flock is local to a node"),
+        ({"reaches": False}, "file locks from n1", "warn", "flock is local; leases"),
         ({"checkpoint_seconds": 61.0}, "saving", "warn", "warning_seconds 120 s may be too short"),
         ({"checkpoint_seconds": 9.0}, "saving", "ok", "takes 9.0 s in the results folder"),
         ({"cuda": ""}, "GPUs of a job", "warn", "torch sees none"),
