@@ -46,11 +46,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     folders, seen = find(arguments.patterns, results_dir())
     by_cluster: dict[str, list[RunFolder]] = {}
+    last: dict[str, str] = {}  # by run, the cluster that had it
     for folder in folders:
         view = seen.views[folder.id]
         if _ended_badly(view) and (arguments.only is None or _cause(arguments.only) == _kind(view)):
-            last_cluster = view.task.submission.cluster if view.task else "local"
-            by_cluster.setdefault(arguments.cluster or last_cluster, []).append(folder)
+            last[folder.id] = view.task.submission.cluster if view.task else "local"
+            by_cluster.setdefault(arguments.cluster or last[folder.id], []).append(folder)
     retried = [folder for group in by_cluster.values() for folder in group]
     if not retried:
         print("nothing to retry: none of these runs failed, was lost, interrupted or cancelled")
@@ -64,7 +65,12 @@ def run(arguments: argparse.Namespace) -> int:
     codes = []
     for name, group in by_cluster.items():
         known = {folder.id: folder for folder in group}
-        runs = [with_view(planned_run(_with_what_fits(folder), known), seen) for folder in group]
+        runs = []
+        for folder in group:
+            config = _with_what_fits(folder)
+            if last[folder.id] != name:
+                config = _without_what_gave(last[folder.id], config)
+            runs.append(with_view(planned_run(config, known), seen))
         codes.append(start(runs, load_cluster(name), arguments.workers, more=more))
     return max(codes)
 
@@ -81,6 +87,29 @@ def _with_what_fits(folder: RunFolder) -> RunConfig:
             config = replace(config, resources=replace(config.resources, accumulate=int(count)))
             refresh_resources(folder, config)
     return config
+
+
+def _without_what_gave(cluster: str, config: RunConfig) -> RunConfig:
+    """The config of a run that leaves a cluster, without the resources and folders of its profile.
+
+    Where that profile is no longer there, they stay.
+    """
+    from repro.config.compose import compose
+    from repro.harness.experiments.clusters import load_cluster
+    from repro.harness.experiments.folders import experiments_dir
+
+    try:
+        profile = load_cluster(cluster)
+    except UserError:
+        return config
+    scale = config.label.scale
+    given = {k for k, v in profile.resources.items() if not isinstance(v, dict)}
+    given |= set(profile.resources.get(scale, {}))
+    own = compose(experiments_dir(), scale, source="repro retry")
+    resources = replace(config.resources, **{key: getattr(own.resources, key) for key in given})
+    moved = config.data.name in profile.data
+    paths = replace(config.paths, data=own.paths.data if moved else config.paths.data)
+    return replace(config, resources=resources, paths=paths)
 
 
 def _ended_badly(view: View) -> bool:

@@ -76,3 +76,20 @@ def test_an_evaluation_that_failed_is_on_the_board_in_the_logs_and_retried_by_it
     assert len(scripted.scripts) == 2
     assert main(["retry", "--only", "oom", "--mem", "+50%", "--yes"]) == 0
     assert option(scripted.scripts[2], "mem") == "24576M"
+
+
+def test_a_run_that_is_retried_elsewhere_has_the_resources_of_its_new_place(
+    scripted: Scripted, results: Path, tmp_path: Path
+) -> None:
+    least = "kind: slurm, gpus: 1, cpus: 4, memory_gb: 16, minutes: 90"
+    large, small = tmp_path / "large.yaml", tmp_path / "small.yaml"
+    large.write_text(f"{{{least}, resources: {{ranks: 4, smoke: {{data_workers: 3}}}}}}")
+    small.write_text(f"{{{least}, resources: {{smoke: {{data_workers: 1}}}}}}")
+    assert main(["submit", "F7:both", "--scale", "smoke", "--cluster", str(large), "--yes"]) == 0
+    assert option(scripted.scripts[0], "ntasks-per-node") == "4"
+    (folder,) = find_runs(results / "runs")
+    folder.fail(Failure(FailureKind.node, "the node failed", step=1))
+    assert main(["retry", "--cluster", str(small), "--yes"]) == 0
+    assert option(scripted.scripts[2], "ntasks-per-node") == "1"
+    resources = folder.config().resources
+    assert (resources.ranks, resources.data_workers) == (1, 1)
