@@ -59,8 +59,9 @@ def requirements_of(
     training = stage == TRAIN
     ranks = config.resources.ranks if training else 1
     together = cluster.packed if training and ranks == 1 else 1
-    memory = max(cluster.memory_gb * together, had.get("memory_gb", 0.0)) * more.memory
-    if more.memory > 1 and not memory:
+    own = cluster.memory_gb * together
+    memory = max(own, had.get("memory_gb", 0.0)) * more.memory if own else 0.0
+    if more.memory > 1 and not own:
         raise UserError(
             f"--mem: cluster {cluster.name} leaves memory to the site (memory_gb: 0), so there is "
             "nothing to raise; set memory_gb: in the profile"
