@@ -3,6 +3,7 @@
 SLURM throttles an array by itself (`%4`), not several together. So long as there are no more arrays
 than may run at a time, they divide that number by their sizes. Beyond it there are as many lanes of
 one task at a time each, in which an array begins when the one before it has ended (`afterany`).
+Evaluations come behind their trainings by the same rule, as many at a time.
 """
 
 from __future__ import annotations

@@ -124,7 +124,8 @@ class _Sender:
     why: str = ""
     unevaluated: list[str] = field(default_factory=list)  # likewise
     why_unevaluated: str = ""
-    last: dict[int, str] = field(default_factory=dict)  # by lane, the array the next one waits for
+    # By lane and stage, the array that the next one waits for.
+    last: dict[tuple[int | None, str], str] = field(default_factory=dict)
     full: set[tuple[str, Requirements]] = field(default_factory=set)  # of these no more is taken
 
     def send(self, part: Part) -> None:
@@ -142,43 +143,49 @@ class _Sender:
 
     def _send_some(self, part: Part) -> int:
         """How many of the tasks SLURM took: all, or as many as its limits allow."""
-        before = self.last.get(part.lane) if part.lane is not None else None
         tasks = part.tasks
         while tasks:
             array = Array(self._next_name(), part.stage, tasks, asdict(part.required))
             at_a_time = min(part.at_a_time, len(tasks))
-            behind = f"afterany:{before}" if before else None
-            refusal = self._send_array(array, part.required, at_a_time, behind)
+            refusal = self._send_array(array, part.required, at_a_time, part.lane)
             if not refusal:
-                if part.lane is not None and array.job:
-                    self.last[part.lane] = array.job
                 if part.stage == TRAIN:
-                    self._send_evaluations(array, part.required, at_a_time)
+                    self._send_evaluations(array, part, at_a_time)
                 return len(tasks)
             self.why = refusal
             tasks = tasks[: len(tasks) // 2]
         return 0
 
-    def _send_evaluations(self, trained: Array, required: Requirements, at_a_time: int) -> None:
+    def _send_evaluations(self, trained: Array, part: Part, at_a_time: int) -> None:
         """Those behind an array of trainings; where SLURM refuses, they are offered later."""
-        required = replace(required, ranks=1, minutes=self.cluster.evaluation_minutes)
+        required = replace(part.required, ranks=1, minutes=self.cluster.evaluation_minutes)
         array = Array(self._next_name(), EVALUATE, trained.tasks, asdict(required))
         kind = "aftercorr" if len(trained.tasks) > 1 else "afterok"
-        refusal = self._send_array(array, required, at_a_time, f"{kind}:{trained.job}")
+        behind = f"{kind}:{trained.job}"
+        refusal = self._send_array(array, required, at_a_time, part.lane, behind)
         if refusal:
             self.why_unevaluated = refusal
             self.unevaluated += [run for task in trained.tasks for run in task]
 
     def _send_array(
-        self, array: Array, required: Requirements, at_a_time: int, dependency: str | None
+        self,
+        array: Array,
+        required: Requirements,
+        at_a_time: int,
+        lane: int | None,
+        behind: str = "",
     ) -> str:
         """One sbatch call, claimed before and numbered after it; what SLURM said if it refused."""
         submission, cluster = self.submission, self.cluster
+        before = self.last.get((lane, array.stage))
+        dependency = ",".join(filter(None, (behind, f"afterany:{before}" if before else "")))
         submission.arrays.append(array)
         submission.save()
         paths = [self._path(array, index) for index in range(len(array.tasks))]
         code = Path(submission.code)
-        parameters = parameters_of(array.name, required, at_a_time, cluster, code, dependency)
+        parameters = parameters_of(
+            array.name, required, at_a_time, cluster, code, dependency or None
+        )
         try:
             folder = submission.folder / "jobs"
             jobs = submit_array(folder, cluster, parameters, JOBS[array.stage], paths)
@@ -195,6 +202,8 @@ class _Sender:
             before = f"; sent before that, and going on: jobs {', '.join(jobs)}" if jobs else ""
             raise UserError(f"cluster {cluster.name}: sbatch refused: {line}{before}") from None
         array.job = jobs[0].partition("_")[0]
+        if lane is not None:
+            self.last[lane, array.stage] = array.job
         submission.save()
         return ""
 

@@ -93,6 +93,12 @@ def test_as_many_at_a_time_also_where_there_are_more_arrays_than_that(
     behind = [option(s, "dependency") for s in training]
     jobs = [a["job"] for a in arrays(tmp_path) if a["stage"] == "train"]
     assert behind == ["", "", "", *(f"afterany:{job}" for job in jobs[:3])]
+    evaluating = [option(s, "dependency") for s in scripted.scripts if "aftercorr" in s]
+    first = [f"aftercorr:{job}" for job in jobs[:3]]
+    assert evaluating[:3] == first
+    numbers = [a["job"] for a in arrays(tmp_path) if a["stage"] == "evaluate"]
+    later = zip(jobs[3:], numbers, strict=False)
+    assert evaluating[3:] == [f"aftercorr:{job},afterany:{before}" for job, before in later]
 
 
 @given(
