@@ -25,7 +25,7 @@ from analysis.evidence.evidence import (
 )
 from analysis.evidence.side_by_side import side_by_side
 from analysis.evidence.sources import Source
-from analysis.figures.draw import save, save_parity, save_scorecard
+from analysis.figures.draw import save, save_scorecard
 from analysis.tables import formats
 from analysis.tables.table import Printed, build
 from analysis.verdicts.checklist import summary
@@ -184,7 +184,7 @@ def write_from_records(scale: str, folder: Path, figures: Sequence[str] = FIGURE
             written.append(path)
     if figures:
         drawn = [partial(save, experiment, evidence, figures, folder) for experiment, _ in shown]
-        drawn += [partial(one, evidence, figures, folder) for one in (save_scorecard, save_parity)]
+        drawn.append(partial(save_scorecard, evidence, figures, folder))
         written += [path for paths in side_by_side(drawn) for path in paths]
     readme = folder / "README.md"
     replace_text(readme, _readme(shown, evidence))
@@ -208,7 +208,6 @@ def _readme(shown: Sequence[tuple[Experiment, Printed]], evidence: Evidence) -> 
         made,
         summary(claims) + ".",
         "![Scorecard of all claims](scorecard.png)",
-        "![Reported against measured accuracies](parity.png)",
     ]
     folder = published_dir(evidence.scale)
     if ends := [

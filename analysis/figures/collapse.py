@@ -2,12 +2,14 @@
 
 Departures: time is the share of the whole training, since the number of epochs differs between
 scales; a line at ln K, which differs too, shows what a uniform target would have. Where the
-collapse sentinel reported a state to stay, its onset is marked on the curve of that seed.
+collapse sentinel reported a state to stay, its onset is marked on the curve of that seed. A row
+whose seeds ended in different states has no mean worth the name: each of its seeds is a line.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from matplotlib.lines import Line2D
 
 from analysis.evidence.evidence import Evidence
 from analysis.evidence.frames import curves, reported_curves
+from analysis.evidence.rows import MeasuredRow
 from analysis.figures.style import (
     GREY,
     ONSETS,
@@ -43,12 +46,16 @@ def draw_collapse(experiment: Experiment, evidence: Evidence) -> Figure:
     styles = looks([row.name for row in experiment.rows])
     paper, measured = reported_curves(experiment), curves(experiment, evidence)
     first = evidence.rows(experiment)[0]
+    parted = [row.name for row in evidence.rows(experiment) if is_parted(row)]
     for column, metric in enumerate(("entropy", "kl")):
         above, below = grid[:, column]
         points = paper[paper["metric"] == metric]
         lines(above, points, "row", styles, lw=1.3)
         reading_band(above, points, "row", styles, experiment.metric(metric).reading_error)
-        lines(below, measured[measured["metric"] == metric], "row", styles)
+        own = measured[measured["metric"] == metric]
+        lines(below, own[~own["row"].isin(parted)], "row", styles)
+        for _, one in own[own["row"].isin(parted)].groupby(["row", "seed"], sort=False):
+            lines(below, one, "row", styles, lw=0.9)
         mark_onsets(below, experiment, evidence, metric, styles)
         for axes, config in ((above, first.paper_config()), (below, first.config())):
             _limits(axes, metric, config.head.prototypes)
@@ -58,12 +65,17 @@ def draw_collapse(experiment: Experiment, evidence: Evidence) -> Figure:
     grid[0, 0].set_ylabel("paper (digitised)")
     grid[1, 0].set_ylabel(ours(evidence))
     figure.legend(
-        handles=_legend(experiment, evidence, measured, styles),
+        handles=_legend(experiment, evidence, measured, styles, parted),
         loc="outside lower center",
         ncols=2,
         handlelength=3.2,
     )
     return figure
+
+
+def is_parted(row: MeasuredRow) -> bool:
+    """Whether its seeds ended in different states."""
+    return len({run.sentinel.state for run in row.runs().values()}) > 1
 
 
 def onset(run: Record) -> tuple[str, float] | None:
@@ -88,10 +100,10 @@ def mark_onsets(
             if own.empty:
                 continue
             height = np.interp(share, own["fraction"], own["value"])
-            how: dict[str, Any] = {"ms": 7, "mec": "black", "mew": 0.8, "clip_on": False}
-            axes.plot(
-                [share], [height], ONSETS[state], color=styles[row.name].colour, zorder=4, **how
-            )
+            # Hollow: some fall on others.
+            how: dict[str, Any] = {"ms": 6.5, "mfc": "none", "mew": 1.3, "clip_on": False}
+            colour = styles[row.name].colour
+            axes.plot([share], [height], ONSETS[state], mec=colour, zorder=4, **how)
 
 
 def _limits(axes: Axes, metric: str, K: int) -> None:
@@ -108,24 +120,32 @@ def _limits(axes: Axes, metric: str, K: int) -> None:
 
 
 def _legend(
-    experiment: Experiment, evidence: Evidence, measured: pd.DataFrame, styles: dict[str, Look]
+    experiment: Experiment,
+    evidence: Evidence,
+    measured: pd.DataFrame,
+    styles: dict[str, Look],
+    parted: Sequence[str],
 ) -> list[Line2D]:
     handles = [
         Line2D([], [], color=styles[row.name].colour, ls=styles[row.name].dashes, label=row.label)
         for row in experiment.rows
         if row.name in set(measured["row"]) or row.reported_curve
     ]
-    seeds = measured.groupby("row")["seed"].nunique()
+    whole = measured[~measured["row"].isin(parted)]
+    seeds = whole.groupby("row")["seed"].nunique()
     if not seeds.empty and seeds.max() > 1:
         label = f"band below: range of {seeds_of(list(seeds))}, line: their mean"
         handles.append(Line2D([], [], color=GREY, lw=6, alpha=0.3, label=label))
+    if parted:
+        label = "thin lines below: seeds of a row that end in different states"
+        handles.append(Line2D([], [], color=GREY, lw=0.9, label=label))
     errors = [experiment.metric(metric).reading_error for metric in NAMES]
     read = f"band above: reading error, {errors[0]} and {errors[1]} nats"
     handles.append(Line2D([], [], color=GREY, lw=6, alpha=0.3, label=read))
     runs = [run for row in evidence.rows(experiment) for run in row.runs().values()]
     states = {began[0] for run in runs if (began := onset(run))}
     handles += [
-        Line2D([], [], ls="", marker=mark, color="0.85", mec="black", mew=0.8, ms=7,
+        Line2D([], [], ls="", marker=mark, mfc="none", mec=GREY, mew=1.3, ms=6.5,
                label=f"collapse sentinel: {state.replace('_', ' ')}, onset in one seed")
         for state, mark in ONSETS.items()
         if state in states

@@ -1,6 +1,7 @@
 """A table whose columns are alike (Figure 4: random, supervised, DINO): one mark a column and row.
 
-The paper's numbers and ours stand in panels of their own, since the data differ between scales.
+The paper's numbers and ours stand in panels of their own, since the data differ between scales,
+with one range.
 """
 
 from __future__ import annotations
@@ -10,7 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.evidence.evidence import Evidence
-from analysis.figures.style import GREY, looks, ours, panels, say, whiskers
+from analysis.figures.marks import legend, same_range, whiskers
+from analysis.figures.metrics import is_measured
+from analysis.figures.style import GREY, looks, ours, panels, say
+from analysis.verdicts.cells import column_spread
+from repro.harness.evaluation.names import kind_of
 from repro.harness.experiments.experiment import Experiment
 
 SPREAD = 0.62  # of a line's height, over which the columns are spread
@@ -36,7 +41,8 @@ def draw_columns(experiment: Experiment, evidence: Evidence) -> Figure:
                 small = {"ms": 3.5, "alpha": 0.5, "mew": 0}
                 right.plot(seeds, [height] * len(seeds), look.marker, color=look.colour, **small)
                 right.plot([mean], [height], look.marker, color=look.colour, ms=6.5, mec="black")
-                whiskers(right, height, seeds, upright=False)
+                spread = column_spread(experiment, metric, evidence)
+                whiskers(right, height, seeds, upright=False, spread=spread)
                 say(right, f"{mean:.{metric.decimals}f}", (mean, height), (0, 8), "center")
     left.set_yticks(range(len(rows)), [row.row.label for row in rows])
     right.set_yticks(range(len(rows)), [""] * len(rows))
@@ -44,7 +50,7 @@ def draw_columns(experiment: Experiment, evidence: Evidence) -> Figure:
     right.set_title(ours(evidence))
     for axes in (left, right):
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xlabel(f"{experiment.title} ({columns[0].unit})", fontsize=8)
+        axes.set_xlabel(f"{kind_of(columns[0].measured)} ({columns[0].unit})")
         axes.grid(axis="x", color="0.92")
         axes.margins(x=0.14)
         for line in range(1, len(rows)):
@@ -54,9 +60,10 @@ def draw_columns(experiment: Experiment, evidence: Evidence) -> Figure:
                label=m.title)
         for m in columns
     ]  # fmt: skip
-    handles += [
-        Line2D([], [], ls="", marker="o", ms=3.5, color=GREY, label="small: one seed"),
-        Line2D([], [], color="black", lw=1.0, label="95 % interval of the mean"),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    if any(is_measured(experiment, metric, evidence) for metric in columns):
+        handles.append(
+            Line2D([], [], ls="", marker="o", ms=3.5, color=GREY, label="small: one seed")
+        )
+    same_range((left, right), upright=False)
+    legend(figure, handles, ncols=3)
     return figure

@@ -1,13 +1,15 @@
 """What accuracy costs: Table 8, time and memory of multi-crop.
 
 Machines and data differ between the paper's runs and ours, so either has panels of its own, and
-only the shapes are to be compared. Where the paper prints a linear probe and not all of our runs
-have one, k-NN stands in its place.
+only the shapes are to be compared. Both show the accuracy that the claims are judged on; of ours a
+line joins means over the seeds of which all of its points have the accuracy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,106 +18,118 @@ from matplotlib.lines import Line2D
 
 from analysis.evidence.evidence import Evidence
 from analysis.evidence.rows import MeasuredRow
-from analysis.figures.style import GREY, Look, looks, ours, panels, say, whiskers
+from analysis.evidence.stats import OWN_SPREAD_FROM
+from analysis.figures.marks import MEAN, ONE_SEED, Point, legend, same_range, whiskers
+from analysis.figures.metrics import (
+    accuracies,
+    common_seeds,
+    judged_metrics,
+    seeds_named,
+)
+from analysis.figures.style import GREY, SMALL, Look, looks, ours, panels, say
+from analysis.verdicts.cells import column_spread
 from repro.harness.experiments.experiment import Experiment, Metric
 
-Points = Mapping[str, Sequence[tuple[float, float]]]  # by row: (cost, accuracy), a seed each
-COSTS = {"time_h": "training time", "mem_G": "peak memory"}
-ACCURACIES = {"linear": "linear top-1", "knn": "k-NN top-1"}
-HOURS_FROM = 0.5  # below, times are given in minutes
+ACCURACIES = {"linear": "linear top-1 (%)", "knn": "k-NN top-1 (%)"}
+DOT: dict[str, Any] = {"ms": 3, "alpha": 0.6, "mew": 0}
+COSTS = {"time_h": ("training time (minutes)", 60.0), "mem_G": ("peak memory (GB)", 1.0)}
 
 
 def draw_cost(experiment: Experiment, evidence: Evidence) -> Figure:
     """Table 8: accuracy against time (one curve a training length) and against memory."""
     figure, grid = panels(2, 2, height=5.4)
     styles = looks(list(experiment.variants))
-    rows = {row.name: row for row in evidence.rows(experiment)}
-    for line, of in enumerate(COSTS):
+    rows = evidence.rows(experiment)
+    for line, (of, (label, factor)) in zip(grid, COSTS.items(), strict=True):
         costs = [metric for metric in experiment.metrics if metric.measured == of]
-        for axes, is_paper in zip(grid[line], (True, False), strict=True):
-            scores = {
-                c.variant: _accuracy(experiment, c.variant, rows.values(), is_paper) for c in costs
-            }
-            points = {
-                c.variant: points_of(rows.values(), c, scores[c.variant], is_paper) for c in costs
-            }
-            factor, unit = _unit(costs[0], points.values())
-            for variant, own in points.items():
-                draw_joined(axes, own, styles[variant], factor)
-                for name, pairs in own.items() if variant == costs[-1].variant else ():
-                    config_of = rows[name].paper_config if is_paper else rows[name].config
-                    say(
-                        axes,
-                        str(config_of(variant).views.local_number),
-                        mean_of(pairs, factor),
-                        (7, -6),
-                        weight="bold",
-                    )
-            axes.set_xlabel(f"{COSTS[of]} ({unit})")
-            axes.set_ylabel(f"{ACCURACIES[scores[costs[0].variant].measured]} (%)")
+        pairs = [Pair(experiment, c, _score(experiment, c.variant), factor) for c in costs]
+        for axes, is_paper in zip(line, (True, False), strict=True):
+            joined = [
+                draw_joined(axes, pair, rows, styles[pair.cost.variant], evidence, is_paper)
+                for pair in pairs
+            ]
+            _say_crops(axes, pairs[-1], joined[-1].points, rows, is_paper)
+            if not any(curve.points for curve in joined):
+                _say_unmeasured(axes, pairs[-1])
+            axes.set_title(title(evidence, is_paper, joined))
+            axes.set_xlabel(label)
+            axes.set_ylabel(ACCURACIES[pairs[-1].score.measured])
             axes.margins(0.16)
-    grid[0, 0].set_title("paper")
-    grid[0, 1].set_title(ours(evidence))
+    same_range(list(grid.flat), upright=True)
     handles = [handle_of(look, experiment.variants[name].title) for name, look in styles.items()]
     crops = Line2D([], [], ls="", marker="$6$", ms=6, color=GREY, label="number of local crops")
-    figure.legend(handles=[*handles, crops, *marks()], loc="outside lower center", ncols=5)
+    legend(figure, [*handles, crops])
     return figure
 
 
-def points_of(rows: Iterable[MeasuredRow], cost: Metric, score: Metric, is_paper: bool) -> Points:
+@dataclass(frozen=True)
+class Pair:
+    """A cost, times `factor`, and the accuracy that it is paid for."""
+
+    experiment: Experiment
+    cost: Metric
+    score: Metric
+    factor: float = 1.0
+
+    def printed(self, row: MeasuredRow) -> Point | None:
+        """The paper's numbers of a row, where it has both."""
+        cost, score = (row.cell(metric.key).reported for metric in (self.cost, self.score))
+        return None if cost is None or score is None else (cost * self.factor, score)
+
+    def costs(self, row: MeasuredRow) -> list[float]:
+        """Of all our runs of a row: what a run costs depends on the machine, not on its seed."""
+        return [value * self.factor for value in row.cell(self.cost.key).values.values()]
+
+    def scores(self, row: MeasuredRow) -> Mapping[int, float]:
+        return row.cell(self.score.key).values
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The points of a curve by row, and over which seeds ours are means."""
+
+    points: Mapping[str, Point]
+    seeds: Sequence[int] = ()
+
+
+def draw_joined(
+    axes: Axes,
+    pair: Pair,
+    rows: Iterable[MeasuredRow],
+    look: Look,
+    evidence: Evidence,
+    is_paper: bool,
+) -> Joined:
+    """The points of the rows joined; ours with seeds, and with intervals of both numbers."""
+    style = {"marker": look.marker, "color": look.colour, "ms": 5, "lw": 1.4}
+    if is_paper:
+        printed = {row.name: pair.printed(row) for row in rows}
+        points = {name: point for name, point in printed.items() if point}
+        _join(axes, points.values(), ls=look.dashes, **style)
+        return Joined(points)
+    measured = [row for row in rows if pair.costs(row) and pair.scores(row)]
+    seeds = common_seeds(measured, [pair.score.key])
+    spread = column_spread(pair.experiment, pair.score, evidence)
     points = {}
-    for row in rows:
-        a, b = row.cell(cost.key), row.cell(score.key)
-        if is_paper:
-            pairs = [] if a.reported is None or b.reported is None else [(a.reported, b.reported)]
-        else:
-            pairs = [(a.values[s], b.values[s]) for s in a.values if s in b.values]
-        if pairs:
-            points[row.name] = pairs
-    return points
+    for row in measured:
+        costs, scores = pair.costs(row), pair.scores(row)
+        values = list(scores.values())
+        x, mean = float(np.mean(costs)), float(np.mean(values))
+        points[row.name] = x, float(np.mean([scores[seed] for seed in seeds])) if seeds else mean
+        axes.plot([x] * len(values), values, "o", color=look.colour, label=ONE_SEED, **DOT)
+        if set(scores) - set(seeds):
+            axes.plot([x], [mean], "_", color="black", ms=9, mew=1.4, label=MEAN)
+        whiskers(axes, x, values, spread=spread)
+        if len(costs) >= OWN_SPREAD_FROM:
+            whiskers(axes, mean, costs, upright=False)
+    _join(axes, points.values(), ls=look.dashes if seeds else "", **style)
+    return Joined(points, seeds)
 
 
-def mean_of(pairs: Sequence[tuple[float, float]], factor: float = 1.0) -> tuple[float, float]:
-    """The point of the means, its cost times `factor`."""
-    x, y = np.mean(pairs, axis=0)
-    return float(x) * factor, float(y)
-
-
-def draw_joined(axes: Axes, points: Points, look: Look, factor: float = 1.0) -> None:
-    """The means of the rows joined, their seeds as small dots, intervals of the accuracy."""
-    if not points:
-        return
-    means = [mean_of(pairs, factor) for pairs in points.values()]
-    style = {"ls": look.dashes, "marker": look.marker, "color": look.colour}
-    axes.plot(*zip(*means, strict=True), lw=1.4, ms=5, **style)
-    for pairs, mean in zip(points.values(), means, strict=True):
-        if len(pairs) > 1:
-            x, y = np.array(pairs).T
-            axes.plot(x * factor, y, "o", color=look.colour, ms=3, alpha=0.6, mew=0)
-            whiskers(axes, mean[0], list(y))
-
-
-def _accuracy(
-    experiment: Experiment, variant: str, rows: Iterable[MeasuredRow], is_paper: bool
-) -> Metric:
-    """The accuracy of a variant with the most numbers; the first of equals."""
-    choices = [m for m in experiment.metrics if m.variant == variant and m.unit == "%"]
-
-    def numbers(metric: Metric) -> int:
-        cells = [row.cell(metric.key) for row in rows]
-        return sum(c.reported is not None if is_paper else len(c.values) for c in cells)
-
-    return max(choices, key=numbers)
-
-
-def _unit(cost: Metric, curves: Iterable[Points]) -> tuple[float, str]:
-    """The factor and the unit in which costs are shown."""
-    largest = max(
-        (x for points in curves for pairs in points.values() for x, _ in pairs), default=0
-    )
-    if cost.unit == "h" and largest < HOURS_FROM:
-        return 60.0, "min"
-    return 1.0, {"G": "GB"}.get(cost.unit, cost.unit)
+def title(evidence: Evidence, is_paper: bool, curves: Iterable[Joined]) -> str:
+    """Whose numbers, and which seeds the lines join."""
+    named = dict.fromkeys(seeds_named(curve.seeds) for curve in curves if curve.seeds)
+    return "paper" if is_paper else ", ".join([ours(evidence), *named])
 
 
 def handle_of(look: Look, label: str) -> Line2D:
@@ -123,8 +137,31 @@ def handle_of(look: Look, label: str) -> Line2D:
     return Line2D([], [], ms=5, label=label, **style)
 
 
-def marks() -> list[Line2D]:
-    return [
-        Line2D([], [], ls="", marker="o", ms=3, color=GREY, label="one seed"),
-        Line2D([], [], ls="", marker="|", ms=11, color="black", label="95 % interval of the mean"),
-    ]
+def _score(experiment: Experiment, variant: str) -> Metric:
+    """The accuracy of a variant that claims are judged on."""
+    return accuracies([m for m in judged_metrics(experiment) if m.variant == variant])[0]
+
+
+def _join(axes: Axes, points: Iterable[Point], **style: Any) -> None:
+    if line := list(points):
+        axes.plot(*zip(*line, strict=True), **style)
+
+
+def _say_unmeasured(axes: Axes, pair: Pair) -> None:
+    text = f"{ACCURACIES[pair.score.measured]}:\nnot measured at this scale"
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", **SMALL)
+
+
+def _say_crops(
+    axes: Axes,
+    pair: Pair,
+    points: Mapping[str, Point],
+    rows: Iterable[MeasuredRow],
+    is_paper: bool,
+) -> None:
+    """The number of local crops beside the points of a curve."""
+    for row in rows:
+        if row.name in points:
+            config = (row.paper_config if is_paper else row.config)(pair.cost.variant)
+            number = str(config.views.local_number)
+            say(axes, number, points[row.name], (7, -6), weight="bold")

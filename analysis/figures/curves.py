@@ -1,7 +1,8 @@
 """k-NN during training: Figure 6 left, and the unnumbered figures of App. D and E.
 
-The paper's curves and ours stand in panels of their own, since absolute accuracies of another data
-set are not comparable; time is the share of the whole training.
+The paper's curves and ours stand in panels of their own, since the data differ, with one range;
+time is the share of the whole training. Lines of several rows are means over the seeds that all of
+them have.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from matplotlib.figure import Figure
 
 from analysis.evidence.evidence import Evidence
 from analysis.evidence.frames import curves, reported_curves
+from analysis.evidence.rows import MeasuredRow
+from analysis.figures.marks import same_range
+from analysis.figures.metrics import seeds_named
 from analysis.figures.style import (
     Look,
     lines,
@@ -23,6 +27,7 @@ from analysis.figures.style import (
     seeds_of,
     share_of_training,
 )
+from repro.config.schema import GLOBAL_VIEWS
 from repro.harness.experiments.experiment import Experiment
 
 NETWORKS = {"knn": "teacher", "student_knn": "student"}
@@ -34,7 +39,11 @@ def draw_curves(experiment: Experiment, evidence: Evidence) -> Figure:
     left, right = grid[0]
     paper, measured = reported_curves(experiment), curves(experiment, evidence)
     hue = "metric" if len(experiment.curves) > 1 else "row"
+    rows = [row for row in evidence.rows(experiment) if row.runs()]
     labels = NETWORKS if hue == "metric" else {row.name: row.label for row in experiment.rows}
+    our_labels = labels | {row.name: crops_of(row) for row in rows if "crops" in row.row.described}
+    seeds = sorted(set.intersection(*(set(row.runs()) for row in rows))) if rows else []
+    measured = measured[measured["seed"].isin(seeds)] if seeds else measured
     styles = looks(list(labels))
     error = experiment.metric(experiment.curves[0]).reading_error
     lines(left, paper, hue, styles, lw=1.3)
@@ -46,15 +55,24 @@ def draw_curves(experiment: Experiment, evidence: Evidence) -> Figure:
     for name, own in measured.groupby(hue, sort=False):
         mean, look = own.groupby("fraction")["value"].mean(), styles[str(name)]
         right.plot(mean.index, mean, look.marker, color=look.colour, ms=4)
-    for axes, points in ((left, paper), (right, measured)):
+    for axes in (left, right):
         share_of_training(axes)
         axes.margins(y=0.08)
-        _name_lines(axes, points, hue, labels, styles)
+    same_range((left, right), upright=True)
+    for axes, points, names in ((left, paper, labels), (right, measured, our_labels)):
+        _name_lines(axes, points, hue, names, styles)
     left.set(title=f"paper, read off to ± {error:g} points", ylabel="k-NN top-1 (%)")
-    seeds = measured.groupby(hue)["seed"].nunique()
-    spread = f"mean and range of {seeds_of(list(seeds))}" if seeds.max() > 1 else "1 seed"
+    counts = list(measured.groupby(hue)["seed"].nunique())
+    spread = seeds_named(seeds) if max(counts) == 1 else f"mean and range of {seeds_of(counts)}"
     right.set(title=f"{ours(evidence)}, {spread}", ylabel="")
     return figure
+
+
+def crops_of(row: MeasuredRow) -> str:
+    """A row that the paper names by its crops, by those of this scale."""
+    views = row.config().views
+    local = f" + {views.local_number} x {views.local_size}" if views.local_number else ""
+    return f"{GLOBAL_VIEWS} x {views.global_size}{local}"
 
 
 def _name_lines(

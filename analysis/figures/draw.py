@@ -1,9 +1,9 @@
 """The figures of the paper from our records, as files: which picture is drawn for which name.
 
 Every experiment has one (`repro figure T9`), of the kind that its file names: for `figure: {kind:
-rows}` it is `draw_rows` of `analysis/figures/rows.py`. `scorecard` and `parity` stand for all of
-them, and `collapse RUN...` overlays any runs (`analysis/figures/runs.py`). The same records give
-the same bytes in every format.
+rows}` it is `draw_rows` of `analysis/figures/rows.py`. `scorecard` stands for all of them, and
+`collapse RUN...` overlays any runs (`analysis/figures/runs.py`). The same records give the same
+bytes in every format.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from matplotlib.figure import Figure
 from analysis.evidence.evidence import Evidence
 from analysis.evidence.side_by_side import side_by_side
 from analysis.evidence.sources import Source
-from analysis.figures.parity import Point, draw_parity, parity_points
 from analysis.figures.runs import draw_runs, find_shown
 from analysis.figures.scorecard import draw_scorecard
 from analysis.figures.style import styled, write
@@ -29,7 +28,7 @@ from repro.errors import UserError, nearest
 from repro.harness.experiments.experiment import Experiment, experiment_ids, select
 from repro.harness.experiments.folders import results_dir
 
-SCORECARD, PARITY, COLLAPSE = "scorecard", "parity", "collapse"
+SCORECARD, COLLAPSE = "scorecard", "collapse"
 Drawing = Callable[[Experiment, Evidence], Figure]
 
 
@@ -48,15 +47,13 @@ def draw(names: Sequence[str], evidence: Evidence, formats: Sequence[str]) -> It
     if everything and not evidence.records:
         raise UserError(f"no finished run at scale {scale}; repro run T7 --scale {scale}")
     tasks: list[Callable[[], list[Path]]] = []
-    for experiment, _ in select([name for name in names if name not in (SCORECARD, PARITY)]):
+    for experiment, _ in select([name for name in names if name != SCORECARD]):
         if everything and not _has_runs(experiment, evidence):
             print(f"{experiment.id}: no finished run at scale {scale}, left out", file=sys.stderr)
             continue
         tasks.append(partial(save, experiment, evidence, formats, folder))
     if everything or SCORECARD in names:
         tasks.append(partial(save_scorecard, evidence, formats, folder))
-    if PARITY in names or (everything and _parity_points(evidence)):
-        tasks.append(partial(save_parity, evidence, formats, folder))
     for paths in side_by_side(tasks):
         yield from map(str, paths)
 
@@ -67,10 +64,10 @@ def asked_for(names: Sequence[str]) -> list[str]:
     Raises:
         UserError: an unknown name.
     """
-    valid = [*experiment_ids(), "all", SCORECARD, PARITY, COLLAPSE]
+    valid = [*experiment_ids(), "all", SCORECARD, COLLAPSE]
     if unknown := [name for name in names if name.partition(":")[0] not in valid[:-1]]:
         raise UserError(f"no figure '{unknown[0]}'; nearest: {nearest(unknown[0], valid)}")
-    chosen = select([name for name in names if name not in (SCORECARD, PARITY)])
+    chosen = select([name for name in names if name != SCORECARD])
     return [experiment.id for experiment, _ in chosen]
 
 
@@ -100,22 +97,6 @@ def save_scorecard(evidence: Evidence, formats: Sequence[str], folder: Path) -> 
         return write(draw_scorecard(verdicts), SCORECARD, formats, folder)
 
 
-def save_parity(evidence: Evidence, formats: Sequence[str], folder: Path) -> list[Path]:
-    """All accuracies of all experiments, as `folder/parity.<format>`.
-
-    Raises:
-        UserError: nothing that the paper prints has been measured.
-    """
-    points = _parity_points(evidence)
-    if not points:
-        raise UserError(
-            f"{PARITY}: no accuracy has been measured at scale {evidence.scale}; "
-            f"repro run T7 --scale {evidence.scale}"
-        )
-    with styled():
-        return write(draw_parity(points, evidence.scale), PARITY, formats, folder)
-
-
 def draw_collapse(
     patterns: Sequence[str], source: Source | None, formats: Sequence[str]
 ) -> Iterator[str]:
@@ -131,10 +112,6 @@ def draw_collapse(
         paths = write(draw_runs(runs), COLLAPSE, formats, results_dir() / "figures")
     yield from map(str, paths)
     yield from (run.sentence() for run in runs)
-
-
-def _parity_points(evidence: Evidence) -> list[Point]:
-    return parity_points(map(evidence.experiment, experiment_ids()), evidence)
 
 
 def drawing_of(kind: str) -> Drawing:

@@ -1,120 +1,154 @@
 """Figure 6 right, and every table that is no curve: one line a row, the paper's number and ours.
 
-The paper's numbers and ours stand in panels of their own, since absolute accuracies of another data
-set are not comparable. A table with variants (App. E: two crops, multi-crop) has a pair of panels
-for each of them.
+Each metric that claims are judged on has a pair of panels, the paper's and ours, side by side and
+with one range, so that a point is as long in both: the data differ between scales, and whether
+everything of ours lies high above chance is seen, too. What is not measured is named below.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from analysis.evidence.evidence import Evidence
 from analysis.evidence.rows import MeasuredRow
-from analysis.figures.style import (
-    GREY,
-    OUR_COLOUR,
-    PAPER_COLOUR,
-    SMALL,
-    axis_label,
-    ours,
-    panels,
-    say,
+from analysis.figures.marks import (
+    DOTTED,
+    FLOOR,
+    MEAN,
+    draw_chance,
+    draw_seeds,
+    from_zero,
+    legend,
+    random_floor,
+    same_range,
     whiskers,
 )
+from analysis.figures.metrics import (
+    ACCURACY,
+    KNN,
+    accuracies,
+    axis_label,
+    chance,
+    chance_of_the_paper,
+    in_words,
+    is_measured,
+    is_printed,
+    judged_metrics,
+)
+from analysis.figures.style import OUR_COLOUR, PAPER_COLOUR, SMALL, ours, panels, say
+from analysis.verdicts.cells import column_spread
 from repro.harness.experiments.experiment import Experiment, Metric
 from repro.harness.experiments.missing import Reason
 
+PANELS = 4  # of a line at most: two metrics, the paper's numbers and ours
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One metric, as the paper prints it or as we measured it."""
+
+    metric: Metric
+    is_paper: bool
+
 
 def draw_rows(experiment: Experiment, evidence: Evidence) -> Figure:
-    """k-NN in all its variants where it was measured, else the first metric that was."""
-    metrics = _drawn_metrics(experiment, evidence)
-    lines = len(experiment.rows)
-    figure, grid = panels(len(metrics), 2, height=0.45 + (0.75 + 0.25 * lines) * len(metrics))
-    for (left, right), metric in zip(grid, metrics, strict=True):
-        _draw_metric(left, right, experiment, metric, evidence)
-    grid[0, 0].set_title("paper")
-    grid[0, 1].set_title(ours(evidence))
-    handles = [
-        Line2D([], [], ls="", marker="o", ms=4, alpha=0.6, color=OUR_COLOUR, label="one seed"),
-        Line2D([], [], ls="", marker="x", ms=5, mew=1.4, color=OUR_COLOUR, label="collapsed"),
-        Line2D([], [], ls="", marker="|", ms=9, mew=1.6, color="black", label="mean"),
-        Line2D([], [], color="black", lw=1.0, label="95 % interval of the mean"),
-    ]
-    if any(metric.measured == "knn" for metric in metrics):
-        handles.append(Line2D([], [], color=GREY, ls=(0, (1, 2)), label="random initialisation"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=5)
+    """The metrics that claims are judged on, as far as they are measured."""
+    judged = accuracies(judged_metrics(experiment))
+    measured = [metric for metric in judged if is_measured(experiment, metric, evidence)]
+    lines = _lines(experiment, measured or judged[:1])
+    height = 0.45 + (0.75 + 0.25 * len(experiment.rows)) * len(lines)
+    across = max(map(len, lines))
+    figure, grid = panels(len(lines), across, height=height)
+    for line, own in zip(grid, lines, strict=True):
+        by_panel = dict(zip(own, line, strict=False))
+        for panel, axes in by_panel.items():
+            _draw(axes, panel, experiment, evidence)
+            _name_rows(axes, experiment, first=axes is line[0])
+        for metric in dict.fromkeys(panel.metric for panel in own):
+            pair = {p: axes for p, axes in by_panel.items() if p.metric == metric}
+            _compare(metric, pair, evidence.rows(experiment))
+        for axes in line[len(own) :]:
+            axes.remove()
+    missing = [in_words(metric.title) for metric in judged if metric not in measured]
+    title = f"not measured at this scale: {', '.join(missing)}" if missing and measured else None
+    legend(figure, title=title, title_fontsize=SMALL["fontsize"])
     return figure
 
 
-def _drawn_metrics(experiment: Experiment, evidence: Evidence) -> list[Metric]:
-    measured = [
-        metric
-        for metric in experiment.metrics
-        if any(row.cell(metric.key).values for row in evidence.rows(experiment))
-    ]
-    knn = [metric for metric in measured if metric.measured == "knn"]
-    return knn or [*measured, *experiment.metrics][:1]
+def _lines(experiment: Experiment, metrics: Sequence[Metric]) -> list[list[Panel]]:
+    """The panels of every line; those of one metric are not parted."""
+    lines: list[list[Panel]] = [[]]
+    for metric in metrics:
+        both = [True, False] if is_printed(experiment, metric) else [False]
+        if len(lines[-1]) + len(both) > PANELS:
+            lines.append([])
+        lines[-1] += [Panel(metric, is_paper) for is_paper in both]
+    return lines
 
 
-def _printed_metric(experiment: Experiment, metric: Metric) -> Metric:
-    """The metric itself, or what the paper prints in its place (Table 14: linear, no k-NN)."""
-    alike = [m for m in experiment.metrics if (m.variant, m.unit) == (metric.variant, metric.unit)]
-    printed = [m for m in (metric, *alike) if any(m.key in row.reported for row in experiment.rows)]
-    return (printed or [metric])[0]
-
-
-def _draw_metric(
-    left: Axes, right: Axes, experiment: Experiment, metric: Metric, evidence: Evidence
-) -> None:
-    printed, rows = _printed_metric(experiment, metric), evidence.rows(experiment)
+def _draw(axes: Axes, panel: Panel, experiment: Experiment, evidence: Evidence) -> None:
+    metric, rows = panel.metric, evidence.rows(experiment)
+    spread = column_spread(experiment, metric, evidence)
     for line, row in enumerate(rows):
-        if (reported := row.row.reported.get(printed.key)) is not None:
-            left.plot([reported], [line], "D", color=PAPER_COLOUR, ms=4.5)
-            say(left, f"{reported:.{printed.decimals}f}", (reported, line), (6, 0), path_effects=())
-        _draw_seeds(right, line, row, metric)
-    if metric.measured == "knn":
-        random = [accuracy for row in rows for accuracy in row.random_knn]
-        if random:
-            floor = float(np.mean(random))
-            right.axvline(floor, color=GREY, lw=1.2, ls=(0, (1, 2)), zorder=0)
-    left.set_yticks(range(len(rows)), [row.row.label for row in rows])
-    right.sharey(left)
-    left.set_ylim(len(rows) - 0.5, -0.5)
-    right.tick_params(labelleft=False)
-    for axes, shown in ((left, printed), (right, metric)):
-        axes.margins(x=0.16)
-        axes.set_xlabel(axis_label(shown))
-        axes.grid(axis="y", color="0.92")
+        cell = row.cell(metric.key)
+        if not panel.is_paper:
+            _draw_ours(axes, line, row, metric)
+            if cell.values:
+                whiskers(axes, line, list(cell.values.values()), upright=False, spread=spread)
+        elif cell.reported is not None:
+            axes.plot([cell.reported], [line], "D", color=PAPER_COLOUR, ms=4.5)
+            say(
+                axes,
+                f"{cell.reported:.{metric.decimals}f}",
+                (cell.reported, line),
+                (0, 8),
+                "center",
+            )
+    axes.set_title("paper" if panel.is_paper else ours(evidence))
+    axes.set_xlabel(axis_label(metric), fontsize=8)
+    axes.grid(axis="y", color="0.92")
+    axes.margins(x=0.13)
 
 
-def _draw_seeds(axes: Axes, line: int, row: MeasuredRow, metric: Metric) -> None:
-    """Seeds, mean and interval of one row; why there are none where there are none."""
-    measured = row.cell(metric.key)
-    seeds = list(measured.values.values())
-    if not seeds:
+def _name_rows(axes: Axes, experiment: Experiment, first: bool) -> None:
+    labels = [row.label if first else "" for row in experiment.rows]
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.75)
+
+
+def _compare(metric: Metric, pair: dict[Panel, Axes], rows: Sequence[MeasuredRow]) -> None:
+    """One range for a metric, then what guessing gets."""
+    if metric.unit == ACCURACY and not metric.difference:
+        same_range(list(pair.values()), upright=False)
+    elif not metric.difference:
+        for axes in pair.values():
+            from_zero(axes, upright=False)
+    for panel, axes in pair.items():
+        guessed = chance_of_the_paper(metric) if panel.is_paper else chance(metric, rows)
+        draw_chance(axes, guessed, upright=False)
+
+
+def _draw_ours(axes: Axes, line: int, row: MeasuredRow, metric: Metric) -> None:
+    """Seeds, mean and the floor of one row; why there are none where there are none."""
+    cell = row.cell(metric.key)
+    if not cell.values:
         box = {"facecolor": "white", "lw": 0, "pad": 1.5}
+        assert cell.missing, f"{cell.address} has neither values nor a reason"
+        why = Reason.REPORTED_ONLY if row.row.reported_only else str(cell.missing)
+        why = why.removesuffix(" by these runs")
         where = axes.get_yaxis_transform()
-        assert measured.missing, f"{measured.address} has neither values nor a reason"
-        why = Reason.REPORTED_ONLY if row.row.reported_only else str(measured.missing)
         axes.text(0.03, line, why, transform=where, va="center", **SMALL, bbox=box)
         return
-    runs = row.runs(metric.variant)
-    for seed, value in measured.values.items():
-        healthy = runs[seed].sentinel.healthy
-        mark, size, edge = ("o", 4.0, 0.0) if healthy else ("x", 5.5, 1.4)
-        axes.plot([value], [line], mark, color=OUR_COLOUR, alpha=0.6, ms=size, mew=edge)
-    mean = float(np.mean(seeds))
-    axes.plot([mean], [line], "|", color="black", ms=9, mew=1.6)
-    whiskers(axes, line, seeds, upright=False)
-    say(
-        axes,
-        f"{mean:.{metric.decimals}f}",
-        (max(seeds), line),
-        (7, 0),
-        va="bottom",
-        path_effects=(),
-    )
+    draw_seeds(axes, line, row, metric, upright=False, color=OUR_COLOUR)
+    mean = float(np.mean(list(cell.values.values())))
+    axes.plot([mean], [line], "|", color="black", ms=8, mew=1.6, label=MEAN)
+    if metric.measured == KNN:
+        floor = random_floor(row, metric.variant, cell.values)
+        if floor is not None:
+            axes.plot([floor, floor], [line - 0.5, line + 0.5], **DOTTED, label=FLOOR)
+    say(axes, f"{mean:.{metric.decimals}f}", (mean, line), (0, 8), "center")

@@ -1,6 +1,7 @@
 """All claims of the paper as one picture: a tile a claim, a line an experiment.
 
-Colour and sign say the verdict; the small number is the claim's own, of C.T7.3 the 3.
+Colour and sign say the verdict; the small number is the claim's own, of C.T7.3 the 3, and the
+letter behind it how far the claim can be carried to another scale.
 """
 
 from __future__ import annotations
@@ -9,25 +10,31 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Polygon
 
-from analysis.figures.style import SMALL, WIDTH
+from analysis.figures.style import GREY, SMALL, WIDTH
 from analysis.verdicts.claims import ClaimVerdict
 from analysis.verdicts.verdict import Outcome
 from repro.harness.experiments.experiment import load
 
 LINE = 0.205  # inches; what follows is in units of it down, and of about as much across
 HEADING = 1.25
-WIDE, TALL, STEP = 1.3, 0.84, 1.42  # a tile, and from one to the next
+WIDE, TALL, STEP = 1.9, 0.84, 2.03  # a tile, and from one to the next
 ACROSS = 3  # entries of the legend in a line
 TITLES = ("Tables", "Figures", "App. C", "App. D", "App. E", "App. F")
 OVERCLAIM = "overclaim"
+LETTERS = 46  # of a title in a line
+PORTABILITY = (
+    "Letters: M mechanism, at any scale; L large gap; S small gap; I ImageNet, hardware or "
+    "others' networks"
+)
 GROUPS = ("T", "F", "AC", "AD", "AE", "AF")
-LEFT = 17.8  # where tiles begin, right of the names of experiments
+LEFT = 17.4  # where tiles begin, right of the names of experiments
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ def draw_scorecard(verdicts: Sequence[ClaimVerdict]) -> Figure:
     for verdict in sorted(verdicts, key=lambda v: _order(v.experiment)):
         by_experiment.setdefault(verdict.experiment, []).append(verdict)
     entries = _entries(verdicts)
-    top = 2.2 + math.ceil(len(entries) / ACROSS)
+    top = 3.2 + math.ceil(len(entries) / ACROSS)
     headings = len({_group(name) for name in by_experiment})
     height = top + len(by_experiment) + HEADING * headings
     widest = max((len(own) for own in by_experiment.values()), default=0)
@@ -89,8 +96,9 @@ def draw_scorecard(verdicts: Sequence[ClaimVerdict]) -> Figure:
     axes.text(0.3, 0.8, title, fontsize=10.5, weight="bold", va="center")
     for index, (kind, text) in enumerate(entries):
         x, y = 0.3 + (index % ACROSS) * across / ACROSS, 2.0 + index // ACROSS
-        _tile(axes, x, y, kind, "")
+        _tile(axes, x, y, kind)
         axes.text(x + STEP + 0.2, y, text, fontsize=7.8, va="center")
+    axes.text(0.3, top - 1.3, PORTABILITY, va="center", **SMALL)
     line, last = top, ""
     for name, own in by_experiment.items():
         if _group(name) != last:
@@ -115,16 +123,19 @@ def _entries(verdicts: Sequence[ClaimVerdict]) -> list[tuple[str, str]]:
 
 def _experiment(axes: Axes, line: float, name: str, verdicts: Sequence[ClaimVerdict]) -> None:
     axes.text(0.3, line, name, fontsize=7.8, va="center")
-    axes.text(4.2, line, _shortened(load(name).title), va="center", **SMALL)
+    title = "\n".join(wrap(load(name).title, LETTERS))
+    axes.text(4.9, line, title, va="center", color=GREY, fontsize=6.3, linespacing=0.95)
     for index, verdict in enumerate(verdicts):
         x = LEFT + STEP * index
-        _tile(axes, x, line, kind_of(verdict), _number(verdict))
+        _tile(axes, x, line, kind_of(verdict), number_of(verdict), verdict.portability)
         if verdict.on_paper == OVERCLAIM:
             _ear(axes, x, line)
 
 
-def _tile(axes: Axes, x: float, y: float, kind: str, number: str) -> None:
-    """A rounded box with the sign of its verdict and, right of it, the claim's number."""
+def _tile(
+    axes: Axes, x: float, y: float, kind: str, number: str = "", portability: str = ""
+) -> None:
+    """A rounded box with the sign of its verdict and, beside it, the claim's number and letter."""
     mark = MARKS["not run" if kind == OVERCLAIM else kind]
     box = FancyBboxPatch(
         (x, y - TALL / 2), WIDE, TALL, boxstyle="round,pad=0,rounding_size=0.12",
@@ -132,12 +143,13 @@ def _tile(axes: Axes, x: float, y: float, kind: str, number: str) -> None:
     )  # fmt: skip
     axes.add_patch(box)
     how: dict[str, Any] = {"color": mark.ink, "ha": "center", "va": "center_baseline"}
-    where = (0.36 if number and mark.sign else 0.5) * WIDE
     if mark.sign:
-        axes.text(x + where, y, mark.sign, fontsize=8, weight="bold", **how)
+        where = 0.2 if number else 0.5
+        axes.text(x + where * WIDE, y, mark.sign, fontsize=8, weight="bold", **how)
     if number:
-        where = (0.76 if mark.sign else 0.5) * WIDE
-        axes.text(x + where, y, number, fontsize=5.8, **how)
+        size = 4.2 if "\n" in number else 5.8
+        axes.text(x + 0.54 * WIDE, y, number, fontsize=size, linespacing=0.9, **how)
+        axes.text(x + 0.84 * WIDE, y, portability, fontsize=5.2, alpha=0.75, **how)
     if kind == OVERCLAIM:
         _ear(axes, x, y)
 
@@ -150,9 +162,9 @@ def _ear(axes: Axes, x: float, y: float) -> None:
     axes.add_patch(Polygon(ear, fc="black", ec="white", lw=0.5, zorder=3))
 
 
-def _number(verdict: ClaimVerdict) -> str:
-    """Of C.T7.3 the 3, of C.T8.1_300 the 1."""
-    return verdict.id.rpartition(".")[2].partition("_")[0]
+def number_of(verdict: ClaimVerdict) -> str:
+    """Of C.T7.3 the 3, of C.T8.1_300 the 1 over 300: T8 has two of number 1."""
+    return verdict.id.rpartition(".")[2].replace("_", "\n")
 
 
 def _group(name: str) -> str:
@@ -165,7 +177,3 @@ def _order(name: str) -> tuple[int, int, str]:
     """Tables before figures before appendices, T2 before T10."""
     number = re.fullmatch(r"[TF](\d+)\w?", name)
     return GROUPS.index(_group(name)), int(number[1]) if number else 0, name
-
-
-def _shortened(title: str, most: int = 44) -> str:
-    return title if len(title) <= most else title[: most - 1].rstrip() + "…"

@@ -21,10 +21,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 
 from analysis.evidence.evidence import Evidence
-from analysis.evidence.stats import mean_interval
-from analysis.verdicts.verdict import SEEDS_NEEDED
 from repro.errors import UserError, nearest
-from repro.harness.experiments.experiment import Metric
 
 FORMATS = ("png", "svg", "pdf")
 WIDTH = 7.2  # inches: both columns of a paper
@@ -149,22 +146,6 @@ def reading_band(
     for name, own in points.groupby(hue, sort=False):
         x, y = own["fraction"].to_numpy(), own["value"].to_numpy()
         axes.fill_between(x, y - error, y + error, color=styles[str(name)].colour, alpha=0.2, lw=0)
-
-
-def whiskers(
-    axes: Axes, x: float, values: Sequence[float], upright: bool = True, **how: Any
-) -> None:
-    """The 95 % interval of the mean; none below the number of seeds that a verdict needs."""
-    if len(values) >= SEEDS_NEEDED:
-        interval = mean_interval(values)
-        ends = [interval.low, interval.high]
-        pair = ([x, x], ends) if upright else (ends, [x, x])
-        axes.plot(*pair, **{"color": "black", "lw": 1.0, "zorder": 2.5, **how})
-
-
-def axis_label(metric: Metric) -> str:
-    """A metric with its unit, but for those whose titles have it (im/s)."""
-    return f"{metric.title} ({metric.unit})" if metric.unit not in ("", "1/s") else metric.title
 
 
 def share_of_training(axes: Axes) -> None:

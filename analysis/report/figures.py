@@ -19,14 +19,13 @@ from repro.harness.experiments.experiment import Experiment
 
 
 def drawn(experiments: Sequence[Experiment], evidence: Evidence) -> dict[str, Markup]:
-    """The figures by experiment, and `parity` over all of them, without those that have no runs.
+    """The figures by experiment, without those that have no runs.
 
     They are most of the time that the report takes, so every core draws its share.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save = [partial(figures.save, one, evidence, ["svg"], folder) for one in experiments]
-        save.append(partial(figures.save_parity, evidence, ["svg"], folder))
         paths = [
             path for made in side_by_side([partial(_if_any, s) for s in save]) for path in made
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -31,10 +31,16 @@ def write(printed: Printed, fmt: str, verbose: bool = False) -> str:
         "terminal": partial(terminal, verbose=verbose),
         "md": markdown,
         "tex": latex,
-        "csv": lambda p: p.tidy.to_csv(index=False, lineterminator="\n"),
+        "csv": lambda p: csv([p]),
         "html": html,
     }
     return writers[fmt](printed)
+
+
+def csv(tables: Sequence[Printed]) -> str:
+    """Tables as numbers, below one another under one head."""
+    numbers = pd.concat([printed.tidy for printed in tables], ignore_index=True)
+    return numbers.to_csv(index=False, lineterminator="\n")
 
 
 def spans(headings: tuple[Heading, ...]) -> list[tuple[str, int]]:
@@ -164,7 +170,7 @@ FORMATS = ("terminal", "md", "tex", "csv", "html")
 
 
 def render_tables(ids: list[str], evidence: Evidence, fmt: str, verbose: bool = False) -> list[str]:
-    """Experiments' tables, as text in one of `FORMATS`.
+    """Experiments' tables, as text in one of `FORMATS`; as csv all in one.
 
     Raises:
         UserError: unknown experiment or format.
@@ -172,4 +178,5 @@ def render_tables(ids: list[str], evidence: Evidence, fmt: str, verbose: bool = 
 
     if fmt not in FORMATS:
         raise UserError(f"--format {fmt}: no such table format; nearest: {nearest(fmt, FORMATS)}")
-    return [write(build(evidence.experiment(name), evidence), fmt, verbose) for name in ids]
+    tables = [build(evidence.experiment(name), evidence) for name in ids]
+    return [csv(tables)] if fmt == "csv" else [write(one, fmt, verbose) for one in tables]

@@ -1,23 +1,25 @@
 """An experiment as the paper's own table: its columns, our numbers beside the reported ones.
 
-Every metric is the paper's number, ours, and the difference where both exist; where others have
-measured the same, theirs stand beside it. The best number of a column is bold, as in the paper.
+Every metric is the paper's number, ours, and the difference where both exist and are of a kind;
+where others have measured the same, theirs stand beside it. The best number of a column is bold, as
+in the paper; of ours where it is the best over the seeds that all rows have, too.
 `notes.py` says what stands below a table, `formats.py` writes it down.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import pandas as pd
 
 from analysis.evidence.evidence import Evidence
-from analysis.evidence.frames import cells
-from analysis.evidence.rows import PAPER, Cell, MeasuredRow
+from analysis.evidence.rows import Cell, MeasuredRow
 from analysis.evidence.stats import Spread, mean_interval
 from analysis.tables.notes import notes_of
+from analysis.tables.tidy import is_compared, tidy
 from analysis.verdicts.cells import CellVerdict, column_spread, judge_cells
 from analysis.verdicts.claims import ClaimVerdict, judge_ours
 from analysis.verdicts.verdict import Outcome
@@ -32,6 +34,7 @@ BLANK = "-"
 BORROWED = "†"  # behind an interval whose spread is not the row's own
 GROUP = "group"  # the layout column that the paper prints as sub-headings
 SILENT = (Outcome.NOT_HERE, Outcome.NOT_RUN, Outcome.NOT_MEASURED, Outcome.NOTHING_PRINTED)
+HOURS_FROM = 0.5  # shorter times are given in minutes
 LARGER_IS_BETTER = ("%",)  # units of columns in which the paper prints the best number bold
 
 
@@ -113,31 +116,33 @@ def _block(
     paper = read_paper()
     column = {row.name: row.cell(metric.key) for row in evidence.rows(experiment)}
     spread = column_spread(experiment, metric, evidence)
-    # A third of a second matters where runs take minutes.
-    digits = 4 if metric.unit == "h" and evidence.scale != PAPER else metric.decimals
     means = {name: c.mean for name, c in column.items() if c.mean is not None}
+    shown = _shown(metric, list(means.values()))
     best_reported = _best(
         metric, {n: c.reported for n, c in column.items() if c.reported is not None}
     )
-    best_mean = _best(metric, {n: round(m, digits) for n, m in means.items()})
-    compared = any(name in means and c.reported is not None for name, c in column.items())
+    best_mean = _best(metric, {n: round(m, metric.decimals) for n, m in means.items()})
+    best_mean &= _best(metric, _on_common_seeds(column, metric.decimals))
+    compared = is_compared(metric, evidence.scale) and any(
+        name in means and c.reported is not None for name, c in column.items()
+    )
     others = {name: paper.anchors_of(str(c.address)) for name, c in column.items()}
     tier = tier_of(metric.measured)
     block = {}
     for row in experiment.rows:
         c = column[row.name]
         address = c.address.typed if c.values else ""
-        reported = BLANK if c.reported is None else f"{c.reported:.{metric.decimals}f}"
+        reported = BLANK if c.reported is None else f"{c.reported:.{metric.decimals}f}{shown.paper}"
         entries = {
             "paper": Entry(reported, best=row.name in best_reported),
             f"ours ({tier})" if tier else "ours": Entry(
-                _ours(c, row, digits, spread), address, best=row.name in best_mean
+                _ours(c, row, shown, spread), address, best=row.name in best_mean
             ),
         }
         if compared:
             both = row.name in means and c.reported is not None
             entries["Δ"] = Entry(
-                f"{means[row.name] - (c.reported or 0):+.{digits}f}" if both else BLANK
+                f"{means[row.name] - (c.reported or 0):+.{metric.decimals}f}" if both else BLANK
             )
         if any(others.values()):
             theirs = ", ".join(f"{value:.{metric.decimals}f}" for value, _ in others[row.name])
@@ -152,17 +157,49 @@ def _best(metric: Metric, values: dict[str, float]) -> set[str]:
     return {name for name, value in values.items() if value == max(values.values())}
 
 
-def _ours(c: Cell, row: Row, decimals: int, spread: Spread | None) -> str:
+def _on_common_seeds(column: Mapping[str, Cell], decimals: int) -> dict[str, float]:
+    """Means over the seeds that all measured cells of a column have; none where there are none."""
+    measured = {name: c.values for name, c in column.items() if c.values}
+    seeds = set.intersection(*map(set, measured.values())) if measured else set()
+    if not seeds:
+        return {}
+    return {
+        name: round(sum(values[seed] for seed in seeds) / len(seeds), decimals)
+        for name, values in measured.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """In what our numbers of a column are given; units only where they are not the paper's."""
+
+    decimals: int
+    factor: float = 1.0
+    ours: str = ""
+    paper: str = ""
+
+
+def _shown(metric: Metric, means: Sequence[float]) -> _Shown:
+    if metric.unit == "h" and means and max(means) < HOURS_FROM:
+        return _Shown(2, 60.0, " min", " h")
+    return _Shown(metric.decimals)
+
+
+def _ours(c: Cell, row: Row, shown: _Shown, spread: Spread | None) -> str:
     if c.missing:
         if c.missing.reason is Reason.NOT_MEASURED:
             return str(Outcome.NOT_MEASURED)
         return BLANK if row.reported_only else str(c.missing)
     interval = mean_interval(list(c.values.values()), spread=spread)
     seeds = f"({interval.n})" if interval.n > 1 else "(1 seed)"
-    if interval.half_width != interval.half_width:  # NaN: nothing is known of the spread
-        return f"{interval.mean:.{decimals}f} {seeds}"
+    mean, half = (
+        f"{value * shown.factor:.{shown.decimals}f}"
+        for value in (interval.mean, interval.half_width)
+    )
+    if math.isnan(interval.half_width):  # nothing is known of the spread
+        return f"{mean}{shown.ours} {seeds}"
     mark = BORROWED if interval.source else ""
-    return f"{interval.mean:.{decimals}f} ± {interval.half_width:.{decimals}f}{mark} {seeds}"
+    return f"{mean} ± {half}{mark}{shown.ours} {seeds}"
 
 
 def _sentinel(row: MeasuredRow) -> str:
@@ -194,43 +231,3 @@ def _row_verdict(
 
 def _judged_rows(body: Body) -> tuple[str, ...]:
     return body.rows if isinstance(body, OfRows) else ()
-
-
-def tidy(
-    experiment: Experiment,
-    evidence: Evidence,
-    verdicts: dict[tuple[str, str], CellVerdict],
-) -> pd.DataFrame:
-    """One row per cell: reported, ours with its interval, difference, verdict, where from."""
-    frame = cells(experiment, evidence)
-    spreads = {m.key: column_spread(experiment, m, evidence) for m in experiment.metrics}
-    extra = []
-    for row, metric in product(evidence.rows(experiment), experiment.metrics):
-        cell, clean = row.cell(metric.key), row.clean_cell(metric.key)
-        numbers = list(cell.values.values())
-        interval = mean_interval(numbers, spread=spreads[metric.key]) if numbers else None
-        compared = cell.missing is None or cell.missing.reason is Reason.NOT_MEASURED
-        verdict = verdicts[row.name, metric.key]
-        extra.append(
-            {
-                "half_width": interval.half_width if interval else None,
-                "low": interval.low if interval else None,
-                "high": interval.high if interval else None,
-                "spread": interval.source or "own" if interval and len(numbers) else "",
-                "tier": tier_of(row.source(metric.key)),
-                "clean_mean": clean.mean if clean else None,
-                "verdict": str(verdict.verdict),
-                "rule": verdict.rule,
-                "flips": verdict.flips,
-                "keys_that_differ": len(row.distance(metric.variant)) if compared else None,
-                "source": " ".join(row.row.source),
-                "seeds": " ".join(map(str, cell.values)),
-            }
-        )
-    added = pd.DataFrame(extra, index=frame.index)
-    frame["difference"] = frame["mean"] - frame["reported"]
-    for column in ("values", "runs"):
-        frame[column] = [" ".join(str(v) for v in by_seed.values()) for by_seed in frame[column]]
-    return pd.concat(
-        [frame, added.astype({"half_width": float, "low": float, "high": float})], axis=1
-    )

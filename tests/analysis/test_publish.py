@@ -104,7 +104,7 @@ def test_finished_runs_are_published_and_unfinished_ones_are_not(results: Path) 
     assert publication.refused == []
     assert published_ids(results) == [folder.id for folder in done]
     names = {path.name for path in publication.written}
-    assert {"records.jsonl", "F7.md", "F7.png", "scorecard.svg", "parity.png", "README.md"} <= names
+    assert {"records.jsonl", "F7.md", "F7.png", "scorecard.svg", "README.md"} <= names
 
 
 def test_runs_of_uncommitted_code_are_refused_with_the_reason(results: Path) -> None:

@@ -18,7 +18,7 @@ FORMATS = ("png", "svg")  # where --format does not say
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    text = "T7, all, scorecard, parity; or collapse and runs: folder, ID, rows, run id or glob"
+    text = "T7, all, scorecard; or collapse and runs: folder, ID, rows, run id or glob"
     parser.add_argument("ids", nargs="+", metavar="ID", help=text)
     add_scale(parser)
     add_evidence(parser)

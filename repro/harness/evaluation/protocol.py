@@ -29,7 +29,7 @@ class Kind(StrEnum):
     linear = "linear top-1"
     logistic = "logistic regression top-1"
     finetune = "finetuning top-1"
-    attention = "attention masks, Jaccard"
+    attention = "attention masks, Jaccard index"
     retrieval = "retrieval, mAP"
     copies = "copy detection, mAP"
     video = "video segmentation, J & F"

@@ -42,7 +42,7 @@ def records(make: Callable[..., Record]) -> list[Record]:
 @pytest.mark.parametrize(
     "name",
     ["F7", "F6R", "F6L", "F5", "T7", "T8", "T9", "T14", "AC_K", "AC_l2", "AE_mc", "AE_fig_byol",
-     "AD_fig_rn50", "scorecard", "parity"],
+     "AD_fig_rn50", "T12", "F4", "scorecard"],
 )  # fmt: skip
 def test_every_kind_of_figure_can_be_drawn_with_room_for_its_words(
     name: str, records: list[Record], published: Callable[..., Path]
@@ -62,7 +62,7 @@ def test_the_same_records_give_the_same_bytes_in_every_format_and_torch_is_not_i
     records: list[Record], published: Callable[..., Path], results: Path
 ) -> None:
     published(records)
-    names = ["F7", "T9", "T7", "F5", "scorecard", "parity"]
+    names = ["F7", "T9", "T7", "F5", "scorecard"]
     script = (
         "import sys\nfrom analysis.figures.draw import draw, draw_collapse\n"
         "from analysis.evidence.evidence import load_evidence\n"
@@ -90,7 +90,7 @@ def test_all_draws_what_has_runs_and_says_in_a_line_what_has_none(
     assert main(["figure", "all", "--format", "svg"]) == 0
     drawn, left_out = capsys.readouterr()
     folder = results / "figures" / "laptop"
-    assert drawn.split() == [str(folder / f"{n}.svg") for n in ("F6R", "scorecard", "parity")]
+    assert drawn.split() == [str(folder / f"{n}.svg") for n in ("F6R", "scorecard")]
     assert "F7: no finished run at scale laptop, left out" in left_out.splitlines()
     assert left_out.count(", left out\n") == 35 - 1
     assert left_out.endswith("\nevidence: 3 published runs at laptop scale\n")
@@ -101,7 +101,6 @@ def test_all_draws_what_has_runs_and_says_in_a_line_what_has_none(
     [
         (["F7"], "F7: no finished run at scale laptop; repro run F7 --scale laptop"),
         (["all"], "no finished run at scale laptop; repro run T7 --scale laptop"),
-        (["parity"], "parity: no accuracy has been measured at scale laptop"),
         (["scorecrd"], "no figure 'scorecrd'; nearest: scorecard"),
         (["collapse"], r"figure collapse: name runs; repro figure collapse 'F7-\*-s0'"),
         (["collapse", "0123456789"], "no run in .* matches '0123456789'"),

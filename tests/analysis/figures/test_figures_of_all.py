@@ -1,4 +1,4 @@
-"""The scorecard, the parity plot and the overlay of any runs."""
+"""The scorecard and the overlay of any runs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import pytest
@@ -14,13 +15,11 @@ from matplotlib.patches import FancyBboxPatch, Polygon
 from analysis.evidence.evidence import Evidence
 from analysis.evidence.rows import PAPER
 from analysis.figures.draw import draw_collapse
-from analysis.figures.parity import draw_parity, parity_points
 from analysis.figures.runs import ShownRun, draw_runs, find_shown
-from analysis.figures.scorecard import MARKS, draw_scorecard, kind_of
+from analysis.figures.scorecard import LETTERS, MARKS, draw_scorecard, kind_of, number_of
 from analysis.verdicts.claims import ClaimVerdict, judge_ours, judge_reported
 from analysis.verdicts.verdict import Outcome, Verdict
 from repro.errors import UserError
-from repro.harness.evaluation.protocol import Kind
 from repro.harness.experiments.experiment import experiment_ids, load, row_config
 from repro.harness.runs.store import RunFolder, create_run
 
@@ -89,20 +88,17 @@ def test_the_papers_own_numbers_make_a_scorecard_too() -> None:
     assert draw_scorecard(verdicts).axes
 
 
-def test_parity_has_every_measured_cell_in_percent_once(make: Records, evidence_of: Build) -> None:
-    runs = [make("T7.r1", seed, linear=80.0) for seed in range(3)]
-    evidence = evidence_of(runs)
-    points = parity_points([load("T7"), load("F7")], evidence)
-    assert {(p.kind, p.reported, p.values) for p in points} == {
-        (Kind.knn, 72.8, (75.0, 75.1, 75.2)),
-        (Kind.linear, 76.1, (80.0, 80.0, 80.0)),
-    }
-    assert parity_points([load("T7"), load("T7")], evidence) == points
-    axes = draw_parity(points, "laptop").axes[0]
-    drawn = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() in "os"]
-    assert drawn == [[[72.8, pytest.approx(75.1)]], [[76.1, 80.0]]]
-    assert any("absolute values are not judged" in text.get_text() for text in axes.texts)
-    assert not any("judged" in text.get_text() for text in draw_parity(points, PAPER).axes[0].texts)
+def test_no_two_tiles_of_an_experiment_have_one_name_and_each_says_how_far_it_carries() -> None:
+    for name in experiment_ids():
+        verdicts = judge_ours(load(name), Evidence("laptop", {}))
+        axes = draw_scorecard(verdicts).axes[0]
+        words = [text.get_text() for text in axes.texts]
+        numbers = [number_of(verdict) for verdict in verdicts]
+        assert len(set(numbers)) == len(numbers)
+        assert all(words.count(number) == 1 for number in numbers)
+        letters = [verdict.portability for verdict in verdicts]
+        assert all(words.count(letter) == letters.count(letter) for letter in "MLSI")
+        assert "\n".join(wrap(load(name).title, LETTERS)) in words  # whole
 
 
 def unfinished(results: Path, row: str = "both") -> RunFolder:

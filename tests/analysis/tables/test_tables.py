@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from analysis.evidence.evidence import Evidence, load_evidence
@@ -68,6 +69,17 @@ def test_the_best_of_a_column_is_bold(evidence: Evidence) -> None:
     assert "<b>77.0" in write(table, "html")
 
 
+def test_no_mean_of_ours_is_bold_that_is_the_best_by_its_seeds_alone(
+    make: Callable[..., Record], evidence_of: MakeEvidence
+) -> None:
+    runs = [make("T7.r1", seed, knn=70.0 + 2 * seed) for seed in range(3)]
+    runs += [make("T7.r3", 0, knn=71.0)]
+    table = printed(evidence_of(runs))
+    assert entry(table, "r1", "k-NN", "ours").text.startswith("72.0")
+    assert entry(table, "r3", "k-NN", "ours").text.startswith("71.0")
+    assert not any(entry(table, row, "k-NN", "ours").best for row in ("r1", "r3"))
+
+
 def test_one_or_two_seeds_borrow_the_columns_spread_and_say_so(evidence: Evidence) -> None:
     table = printed(evidence)
     assert "† (2)" in entry(table, "r3", "k-NN", "ours").text
@@ -111,17 +123,54 @@ def test_groups_are_sub_headings(evidence: Evidence) -> None:
     assert write(table, "html").count('scope="rowgroup"') == 2
 
 
-def test_csv_has_every_cell_with_interval_rule_source_and_distance(evidence: Evidence) -> None:
+def test_csv_has_a_line_a_cell_and_seed_with_interval_rule_source_and_distance(
+    evidence: Evidence,
+) -> None:
     rows = list(csv.DictReader(io.StringIO(write(printed(evidence), "csv"))))
-    assert len(rows) == 2 * 9
-    (knn,) = (r for r in rows if (r["row"], r["metric"]) == ("r1", "knn"))
-    assert float(knn["low"]) < float(knn["mean"]) < float(knn["high"])
-    assert float(knn["difference"]) == pytest.approx(75.1 - 72.8)
-    assert int(float(knn["keys_that_differ"])) > 20
-    assert knn["source"] == "S1 S2 S3 S4 S5 S6"
-    assert knn["verdict"] == "n/a at this scale"
+    assert len({(r["row"], r["metric"]) for r in rows}) == 2 * 9
+    assert len(rows) == 2 * 9 + 2 + 2 + 1  # r1 has three seeds of both, r3 two of one
+    knn = [r for r in rows if (r["row"], r["metric"]) == ("r1", "knn")]
+    assert [(r["seed"], r["value"]) for r in knn] == [("0", "75.0"), ("1", "75.1"), ("2", "75.2")]
+    assert {len(r["run"]) for r in knn} == {10}
+    assert {(r["label"], r["unit"], r["sentinel"]) for r in knn} == {("DINO", "%", "healthy")}
+    for line in knn:
+        assert float(line["low"]) < float(line["mean"]) < float(line["high"])
+        assert float(line["difference"]) == pytest.approx(75.1 - 72.8)
+        assert int(line["keys_that_differ"]) > 20
+        assert line["source"] == "S1 S2 S3 S4 S5 S6"
+        assert line["verdict"] == "n/a at this scale"
     (borrowed,) = (r for r in rows if (r["row"], r["metric"]) == ("r6", "knn"))
     assert borrowed["spread"].startswith("sampling of the test images")
+    (absent,) = (r for r in rows if (r["row"], r["metric"]) == ("r2", "knn"))
+    assert (absent["seed"], absent["value"], absent["missing"]) == ("", "", "not run")
+
+
+def test_csv_of_all_tables_has_one_head_and_pandas_reads_its_types(evidence: Evidence) -> None:
+    (text,) = render_tables(experiment_ids(), evidence, "csv")
+    assert text.count("experiment,row,label") == 1
+    frame = pd.read_csv(io.StringIO(text))
+    assert list(frame["experiment"].unique()) == experiment_ids()
+    numbers = ["seed", "value", "clean_value", "n", "mean", "low", "high", "reported", "difference"]
+    assert all(pd.api.types.is_numeric_dtype(frame[column]) for column in numbers)
+    seeds = frame.dropna(subset="seed").groupby(["experiment", "row", "metric"])
+    assert (seeds["value"].mean() - seeds["mean"].first()).abs().max() < 1e-9
+    assert (seeds.size() == seeds["n"].first()).all()
+
+
+def test_short_times_are_given_in_minutes_and_costs_of_other_machines_have_no_difference(
+    make: Callable[..., Record], evidence_of: MakeEvidence
+) -> None:
+    runs = [make("T8.l2", 0, variant=v, time_h=0.02, linear=70.0) for v in ("100ep", "300ep")]
+    table = printed(evidence_of(runs), "T8")
+    assert entry(table, "l2", "100 ep. time", "ours").text == "1.20 min (1 seed)"
+    assert entry(table, "l2", "100 ep. time", "paper").text == "17.0 h"
+    titles = {(heading.over, heading.title) for heading in table.headings}
+    assert ("100 ep. time", "Δ") not in titles
+    assert ("mem.", "Δ") not in titles
+    assert entry(table, "l2", "100 ep. Lin.", "Δ").text == "-1.5"
+    knn = table.tidy[(table.tidy["row"] == "l2") & (table.tidy["metric"] == "time_h_100ep")]
+    assert (knn["value"].iloc[0], knn["unit"].iloc[0]) == (0.02, "h")
+    assert knn["difference"].isna().all()
 
 
 class Balance(HTMLParser):
