@@ -191,3 +191,11 @@ def test_a_claim_that_a_page_quotes_stands_so_in_its_experiment() -> None:
     quoted = [claim for block in blocks if isinstance(block, list) for claim in block]
     assert quoted
     assert all(claim in claims for claim in quoted)
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    defined = set(re.findall(r"^def (test_\w+)\(", sources, re.MULTILINE))
+    named = {span for page in PAGES for span in page.spans if re.fullmatch(r"test_\w+", span)}
+    assert len(named) > 15
+    assert named <= defined, named - defined

@@ -21,20 +21,22 @@ def birds(root: Path) -> None:
                 Image.fromarray(noise).save(folder / f"{index}.jpg")
 
 
-def test_data_is_brought_to_the_disk_of_every_node_of_a_run(lab: Lab) -> None:
+def test_ranks_spread_evenly_over_nodes_and_find_data_that_was_brought_to_each(lab: Lab) -> None:
     birds(lab.folder / "birds")
     node_setup = [
         f"mkdir -p {lab.folder}/$SLURMD_NODENAME",
         f"cp -r {lab.folder}/birds {lab.folder}/$SLURMD_NODENAME/",
     ]
     profile = lab.profile(
-        gpus_per_node=1,
-        resources={"ranks": 2, "data_workers": 0},
+        gpus_per_node=3,  # of the four ranks two go to each node, not three and one
+        resources={"ranks": 4, "data_workers": 0},
         node_setup=node_setup,
         data={"birds": f"{lab.folder}/$SLURMD_NODENAME/birds"},
     )
     words = ("data=folder", "data.name=birds", "train.epochs=1", "--scale", "smoke")
     lab.repro("train", *words, "--cluster", profile)
+    (folder,) = lab.runs
+    assert len(list(folder.path.glob("log.rank*.txt"))) == 3
     assert sorted(path.parent.name for path in lab.folder.glob("gpu*/birds")) == ["gpu1", "gpu2"]
     (run,) = lab.status()
     assert (run["state"], run["evaluation"]) == ("done", "done")
