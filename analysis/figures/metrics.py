@@ -15,14 +15,12 @@ from repro.harness.experiments.experiment import Experiment, Metric
 
 KNN = "knn"
 ACCURACY = "%"
-UNITS = {"G": "GB", "M": "million", "h": "hours"}
+UNITS = {"M": "million"}
 NO_UNIT = ("", "1/s")
 # What a title of a table's column is on an axis; a table has no room for more.
 WORDS: Mapping[str, str] = {
     "1 %": "top-1, 1 % of labels",
     "10 %": "top-1, 10 % of labels",
-    "Jm": "region similarity J",
-    "Fm": "contour accuracy F",
     "(J&F)m": "mean of J and F",
     "K": "number of prototypes K",
     "l": "number of blocks l",
@@ -38,8 +36,6 @@ WORDS: Mapping[str, str] = {
     "mAP": "mean average precision",
     "im/s": "images per second",
     "params": "parameters",
-    "Param.": "parameters",
-    "mem.": "memory",
 }
 # Words within longer titles ("RN50 Lin.").
 SHORT: Mapping[str, str] = {
