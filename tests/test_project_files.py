@@ -79,3 +79,12 @@ def test_a_run_that_does_not_replicate_does_not_stop_the_demo(code: int, ends: i
     (guard,) = re.findall(r"\|\| (test \$\$\? -eq 1)", (ROOT / "Makefile").read_text())
     shell = f"(exit {code}) || {guard.replace('$$', '$')}"
     assert subprocess.run(["sh", "-c", shell], check=False).returncode == ends
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    named = {
+        n for page in ROOT.glob("docs/*.md") for n in re.findall(r"`(test_\w+)`", page.read_text())
+    }
+    tests = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    assert len(named) > 10
+    assert named - set(re.findall(r"(?m)^def (test_\w+)", tests)) == set()
