@@ -65,7 +65,10 @@ MaxArraySize=40
 SlurmdParameters=config_overrides
 NodeName=gpu[1-2] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{ports[2]}-{ports[3]}] CPUs=4 \
 RealMemory=8000 Gres=gpu:2 State=UNKNOWN
-PartitionName=debug Nodes=gpu[1-2] Default=YES MaxTime=INFINITE State=UP PreemptMode=REQUEUE
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=debug Nodes=gpu[1-2] Default=YES MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=urgent Nodes=gpu[1-2] MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 """
 
 SLURMDBD_CONF = """\
