@@ -14,11 +14,13 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as differentiable
 from torch import Tensor, nn
+from torch._C._distributed_c10d import TCPStore  # by its documented name mypy does not know it
 from torch.nn.parallel import DistributedDataParallel
 
 from repro import gpu
@@ -38,11 +40,12 @@ def rank() -> int:
 
 
 @contextmanager
-def joined(ranks: int, device: str) -> Iterator[None]:
+def joined(ranks: int, device: str, store: TCPStore | None = None) -> Iterator[None]:
     """The process group of this job for the time of a run, if the job has several processes.
 
-    torchrun sets WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT. A rank computes on the
-    GPU of its LOCAL_RANK, or on the only one that its job step lets it see.
+    torchrun sets WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT; the last two are not
+    looked at where the ranks meet at a `store`. A rank computes on the GPU of its LOCAL_RANK, or on
+    the only one that its job step lets it see.
 
     After an error an NCCL group is left as it is: to end one takes all ranks, and this one would
     wait for others that wait for it, before anybody is told of the error.
@@ -59,15 +62,18 @@ def joined(ranks: int, device: str) -> Iterator[None]:
     if ranks == 1:
         yield
         return
+    place: dict[str, Any] = {"timeout": PATIENCE}
+    if store is not None:
+        place |= {"store": store, "rank": int(os.environ["RANK"]), "world_size": ranks}
     if device == "cuda":
         mine = torch.device(
             "cuda", own_gpu(int(os.environ["LOCAL_RANK"]), torch.cuda.device_count())
         )
         torch.cuda.set_device(mine)  # before anything is put on a GPU, which would be the first
         # Without `device_id`, with which collectives have been seen to hang (pytorch issue 153960).
-        dist.init_process_group("nccl", timeout=PATIENCE)
+        dist.init_process_group("nccl", **place)
     else:
-        dist.init_process_group("gloo", timeout=PATIENCE)
+        dist.init_process_group("gloo", **place)
     try:
         yield
     except BaseException:
@@ -75,6 +81,16 @@ def joined(ranks: int, device: str) -> Iterator[None]:
             dist.destroy_process_group()
         raise
     dist.destroy_process_group()
+
+
+def open_store(host: str, port: int, listening: int | None = None) -> TCPStore:
+    """Where ranks meet: kept by the one that gives the file descriptor of its `listening` port."""
+    if listening is None:
+        return TCPStore(host, port, timeout=PATIENCE)
+    return TCPStore(
+        host, port, is_master=True, timeout=PATIENCE, wait_for_workers=False,
+        master_listen_fd=listening,
+    )  # fmt: skip
 
 
 def own_gpu(local_rank: int, visible: int) -> int:

@@ -6,6 +6,7 @@ import copy
 import gc
 import os
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
     from repro.data.dataset import Dataset
 
 MakeConfig = Callable[..., RunConfig]
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 # Left out by `make test-fast`: files whose tests start workers, a browser or many commands, or

@@ -4,23 +4,29 @@ Every image's randomness derives from (seed, step, image), so the number of deco
 changes a result, and both paths draw the same crops and colours. Evaluation: resize, centre crop,
 normalise (App. F.1).
 
+The processes that decode live as long as a training. They heed the trainer alone: SLURM signals
+every process of a job, and a trainer whose decoders end cannot go on to a checkpoint.
+
 Shapes: N images, B images of a batch, R the evaluation resolution.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms as T
 
@@ -36,6 +42,7 @@ from repro.randomness import image_seed, seed_everything
 MakeViews = Callable[[Image.Image], list[Tensor]]
 Work = list[list[tuple[int, int]]]  # batches of (place of an image, seed)
 SIZES, CONTENTS = 4096, 64  # files that a digest looks at
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,7 @@ class FileSplit:
     config: DataConfig
     resources: Resources
     pinned: bool = False  # batches are made for a GPU, in memory that it copies by itself
+    idle: list[tuple[ViewsConfig, _Loader]] = field(default_factory=list, init=False, compare=False)
 
     def subset(self, places: list[int]) -> FileSplit:
         kept = [self.kept[place] for place in places]
@@ -92,7 +100,7 @@ class FileSplit:
         crop = T.Compose([resize, T.CenterCrop(self.config.resolution), to_tensor()])
         work = [(i, 0) for i in share(torch.arange(len(self.labels_N)), part)[first:].tolist()]
         batches = [work[i : i + size] for i in range(0, len(work), size)]
-        for (images,) in self._load(batches, _one_by_one([crop]), [1]):
+        for (images,) in self._loader(_one_by_one([crop]), [1]).load(batches):
             yield images
 
     def view_batches(
@@ -104,7 +112,14 @@ class FileSplit:
         part: tuple[int, int] = (0, 1),
     ) -> Iterator[list[Tensor]]:
         work = _seeded([share(batch, part) for batch in batches], seed, first_step)
-        yield from self._load(work, self._make_views(config), config.counts)
+        of_these = self.idle and self.idle[-1][0] == config  # of the epoch before
+        loader = (
+            self.idle.pop()[1]
+            if of_these
+            else self._loader(self._make_views(config), config.counts)
+        )
+        yield from loader.load(work)
+        self.idle[:] = [(config, loader)]
 
     def transformed_batches(
         self,
@@ -114,7 +129,7 @@ class FileSplit:
         first_step: int,
     ) -> Iterator[Tensor]:
         work = _seeded(batches, seed, first_step)
-        for (images,) in self._load(work, _one_by_one([transform]), [1]):
+        for (images,) in self._loader(_one_by_one([transform]), [1]).load(work):
             yield images
 
     def _make_views(self, config: ViewsConfig) -> MakeViews:
@@ -124,23 +139,70 @@ class FileSplit:
             return lambda image: fast_views.make_views(image, transforms, reduced)
         return _one_by_one(transforms)
 
-    def _load(self, work: Work, make_views: MakeViews, groups: list[int]) -> Iterator[list[Tensor]]:
-        """Batches of views, [views of a group x B, 3, side, side] for each group of equal size."""
-        workers = self.resources.data_workers
-        loader = DataLoader(
-            _Views(self, make_views),
-            batch_sampler=work,
+    def _loader(self, make_views: MakeViews, groups: list[int]) -> _Loader:
+        return _Loader(_Views(replace(self), make_views), groups, self.resources, self.pinned)
+
+
+class _Loader:
+    """The processes that make batches of views of images, for one epoch after the other."""
+
+    def __init__(
+        self, views: _Views, groups: list[int], resources: Resources, pinned: bool
+    ) -> None:
+        self.work = _Batches()
+        workers = resources.data_workers
+        self.loader: DataLoader[Any] = DataLoader(
+            views,
+            batch_sampler=self.work,
             num_workers=workers,
+            persistent_workers=workers > 0,
             # What opens an image is a function of this process. A fork after CUDA is up is safe as
             # long as the child never touches it: only the thread that pins memory does, here.
             multiprocessing_context="fork" if workers else None,
+            worker_init_fn=_heed_the_trainer_alone,
             collate_fn=_Collate(groups),
-            pin_memory=self.pinned,
+            pin_memory=pinned,
         )
-        for batch in loader:
+
+    def load(self, work: Work) -> Iterator[list[Tensor]]:
+        """Batches of views, [views of a group x B, 3, side, side] for each group of equal size."""
+        self.work.batches = work
+        # Processes are forked deaf to them, and stay so.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            batches = iter(self.loader)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for batch in batches:
             if isinstance(batch, UserError):
                 raise batch
             yield batch
+
+
+class _Batches(Sampler[list[tuple[int, int]]]):
+    """What is to be loaded next."""
+
+    batches: Work
+
+    def __init__(self) -> None:
+        self.batches = []
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def _heed_the_trainer_alone(_: int) -> None:
+    """Of the signals that are blocked here, wait for one that the trainer itself sends, and end."""
+
+    def wait() -> None:
+        while signal.sigwaitinfo(STOP_SIGNALS).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _seeded(batches: list[Tensor], seed: int, first_step: int) -> Work:

@@ -14,8 +14,8 @@ from repro.config.compose import compose
 from repro.config.schema import RunConfig
 from repro.data.dataset import Dataset
 from repro.data.datasets import open_dataset
-from repro.harness.worker.ranks import free_port
 from repro.train import Trainer
+from tests.conftest import free_port
 
 CPU = torch.device("cpu")
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"

@@ -15,6 +15,7 @@ from repro.harness.status.overview import View, overview
 from repro.harness.worker.run import ATTEMPT
 
 POLL_SECONDS = 0.5
+RANK_LOGS = "log.rank[0-9]*.txt"
 LOOK_SECONDS = 5.0
 
 
@@ -28,6 +29,8 @@ def print_log(folder: RunFolder, view: View, lines: int, attempt: int | None = N
     if view.cause:
         print(f"{view.state}: {cause_text(view.cause)}")
     print("\n".join(_lines(folder, view, lines, attempt)))
+    if attempt is None:
+        _print_ranks(folder, lines)
     if view.evaluation_cause:
         print(f"not evaluated: {cause_text(view.evaluation_cause)}")
         log = view.task.log() if view.task else None
@@ -76,6 +79,16 @@ def _lines(folder: RunFolder, view: View, lines: int, attempt: int | None) -> li
         known = ", ".join(map(str, numbered)) or "none"
         raise UserError(f"--attempt {attempt}: {path} holds the attempts {known}")
     return f"{ATTEMPT} {numbered[attempt]}".splitlines()
+
+
+def _print_ranks(folder: RunFolder, lines: int) -> None:
+    """The end of what every other rank printed since it last started, where a rank has its own."""
+    logs = {int(path.stem.removeprefix("log.rank")): path for path in folder.path.glob(RANK_LOGS)}
+    for rank, path in sorted(logs.items()):
+        printed = tail(path)
+        starts = [number for number, line in enumerate(printed) if line.startswith(ATTEMPT)]
+        for line in printed[starts[-1] if starts else 0 :][-lines:]:
+            print(f"rank {rank}: {line}")
 
 
 def _size(folder: RunFolder) -> int:

@@ -98,6 +98,13 @@ def evaluate(folder: RunFolder, again: Sequence[str] = ()) -> bool:
     return fine
 
 
+def give_up(folder: RunFolder, why: Failure) -> None:
+    """Leave why none of the missing evaluations is underway any more."""
+    name = missing(folder)[0]
+    write_failure(_failure_file(folder, name), why)
+    folder.event("evaluation_failed", protocol=name, line=why.line)
+
+
 def _make(folder: RunFolder, request: Request) -> None:
     from repro.dino.fast.choice import choose_kernels
     from repro.distributed import open_device

@@ -178,6 +178,7 @@ def read_cluster(path: Path, name: str) -> Cluster:
     _check_resources(cluster.resources, path)
     if isinstance(cluster, SlurmCluster):
         _check_options(cluster, path)
+        _check_warning(cluster, path)
     return cluster
 
 
@@ -238,6 +239,17 @@ def _check_options(cluster: SlurmCluster, path: Path) -> None:
             f"{path}: extra: 'gres' asks for GPUs, as gpus: does; keep gpus:, with gpu_type: and "
             "gpus_by: gres where the site wants them so"
         )
+
+
+def _check_warning(cluster: SlurmCluster, path: Path) -> None:
+    for key in ("minutes", "evaluation_minutes"):
+        minutes = getattr(cluster, key)
+        if cluster.warning_seconds >= 60 * minutes:
+            raise UserError(
+                f"{path}: warning_seconds: {cluster.warning_seconds} is not shorter than "
+                f"{key}: {minutes}: jobs would be warned of their end as they begin; lower the "
+                "one or raise the other"
+            )
 
 
 def _check_resources(values: Mapping[str, Any], path: Path) -> None:

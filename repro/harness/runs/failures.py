@@ -20,6 +20,12 @@ from repro.hardware import hostname
 # As torch's allocators, the driver, cuBLAS and cuDNN say it.
 NO_MEMORY = re.compile(r"out of memory|can't allocate memory|ALLOC(ATION)?_FAILED", re.IGNORECASE)
 LOG_TAIL = 20  # lines of a dead worker's log that its failure keeps
+# What a rank says whose neighbour has gone: of gloo, NCCL, and torch's own store.
+ECHO = re.compile(
+    "Connection (closed|reset|refused)|Broken pipe|gloo|NCCL|nccl|Dist(Backend|Network|Store)Error|"
+    "TCPStore|Timed out waiting"
+)
+RANK_FILE = re.compile(r"rank(\d+)\.failure\.json")
 
 
 class GpuMemoryError(RuntimeError):
@@ -183,6 +189,51 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)) is not None
 
 
+def killed(code: int) -> Failure:
+    """Of a process that ended with the exit code `code`, and left no log of its own."""
+    return Failure(FailureKind.killed, f"worker {_end(code)}", host=hostname())
+
+
+def note_of_rank(folder: Path, rank: int, failure: Failure) -> None:
+    """Leave why a rank of the run in `folder` failed, unless it has said so itself."""
+    path = folder / "rendezvous" / f"rank{rank}.failure.json"
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists():
+        write_failure(path, failure)
+
+
+def forget_ranks(folder: Path) -> None:
+    """Remove the notes of an earlier attempt's ranks."""
+    for path in _notes(folder):
+        path.unlink(missing_ok=True)
+
+
+def failure_of_a_rank(folder: Path) -> Failure | None:
+    """Of the rank that failed first, rank 0 aside, as its line says; None if none did.
+
+    Ranks that only noticed a neighbour's end come last, whatever the order in which they wrote.
+    """
+    told: list[tuple[bool, float, Failure]] = []
+    for path in _notes(folder):
+        failure = read_failure(path)
+        if failure is not None and (named := RANK_FILE.fullmatch(path.name)):
+            named_failure = msgspec.structs.replace(
+                failure, line=f"rank {named[1]}: {failure.line}"
+            )
+            told.append((is_echo(failure), path.stat().st_mtime, named_failure))
+    return min(told, key=lambda note: note[:2])[2] if told else None
+
+
+def is_echo(failure: Failure) -> bool:
+    """Whether a failure only tells that another rank has gone."""
+    own = failure.kind in (FailureKind.code, FailureKind.killed)
+    return own and ECHO.search(failure.line) is not None
+
+
+def _notes(folder: Path) -> list[Path]:
+    return sorted((folder / "rendezvous").glob("rank*.failure.json"))
+
+
 def failure_of_the_dead(log: Path, start: int, code: int, step: int) -> Failure:
     """Of a worker that could not write its own, since it was killed.
 
@@ -190,14 +241,19 @@ def failure_of_the_dead(log: Path, start: int, code: int, step: int) -> Failure:
         start: where in its log this worker began.
         code: its exit code, negative for a signal.
     """
-    end = f"killed by {signal.Signals(-code).name}" if code < 0 else f"gone, exit code {code}"
-    hint = " (often for want of memory)" if code == -signal.SIGKILL else ""
     with log.open("rb") as file:
         file.seek(start)
         lines = file.read().decode(errors="replace").splitlines()[-LOG_TAIL:]
     last = lines[-1] if lines else "(none)"
-    line = f"worker {end}{hint}; last line of its log: {last}"
+    line = f"worker {_end(code)}; last line of its log: {last}"
     return Failure(FailureKind.killed, line, "\n".join(lines), hostname(), step)
+
+
+def _end(code: int) -> str:
+    """How a process ended, in words."""
+    hint = " (often for want of memory)" if code == -signal.SIGKILL else ""
+    end = f"killed by {signal.Signals(-code).name}" if code < 0 else f"gone, exit code {code}"
+    return end + hint
 
 
 def _kind(error: Exception) -> FailureKind:

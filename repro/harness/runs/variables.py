@@ -29,13 +29,14 @@ class Number:
 POOL_PID = Number("REPRO_POOL_PID")  # by the pool: stop when that process is gone
 TRAIN_ONLY = Number("REPRO_TRAIN_ONLY")  # 1 by a SLURM job: evaluations are jobs of their own
 THREADS = Number("REPRO_THREADS")  # by pool or job: this run's share of the cores, all its ranks
+MEETING = Number("REPRO_MEETING")  # 1 by rank 0: the ranks meet at the port that it has opened
 RUNS_A_GPU = Number("REPRO_RUNS_A_GPU", 1)  # by the pool: how many may share this run's GPU
 
 # Of a SLURM job, by the submission.
 REQUEUES = Number("REPRO_REQUEUES")  # starts after the first that a job may ask for
 PACKED = Number("REPRO_PACKED", 1)  # runs side by side in a job
 WARNING = Number("REPRO_WARNING")  # seconds between SLURM's warning and its kill
-ASKS_FOR_A_START = 85  # exit code of a job that must be queued again and cannot ask by itself
+ASKS_FOR_A_START = 85  # exit code of a job that is to be queued again; its batch script asks
 
 # Of a SLURM job, by SLURM.
 SLURM_TASKS = Number("SLURM_NTASKS", 1)

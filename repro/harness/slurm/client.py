@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -175,13 +174,10 @@ def seconds_left(job: str) -> float | None:
     return seconds(answer.strip()) if answer and ":" in answer else None
 
 
-def requeue(job: str) -> bool:
-    """Ask for another start of this job, more than once if need be: the controller may be busy."""
-    for wait in (0, 5, 20):
-        time.sleep(wait)
-        if ask("scontrol", "requeue", job, patience=60) is not None:
-            return True
-    return False
+def preempted(job: str) -> bool:
+    """Whether SLURM says that it is taking a running job's nodes for another."""
+    answer = ask("scontrol", "show", "job", job)
+    return answer is not None and re.search(r"PreemptTime=\d", answer) is not None
 
 
 def _indices(match: re.Match[str]) -> list[int]:

@@ -2,11 +2,10 @@
 
 The job is a local pool inside its allocation: it starts a worker for every run, records how workers
 died, and outlives them. Only a run that shares its batch between tasks (`resources.ranks`) has one
-such job process a task; task 0 leads, the others start their rank's worker and watch it.
+such job process a task (`tasks.py`).
 
-SLURM's warning before preemption or a time limit (USR2) is passed on to the workers, which agree on
-a step, save and stop; then the job asks SLURM to start it again. On SIGTERM alone SLURM is ending
-the job by itself (scancel, no warning configured): the workers save, and nothing is asked for.
+On a signal of SLURM trainings save and stop, and evaluations stop where they are; `restart.py` says
+what becomes of the job then.
 """
 
 from __future__ import annotations
@@ -14,47 +13,32 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
-import subprocess
 import sys
-import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from msgspec import structs
 from rich.console import Console
 
-from repro.files import read_json, write_json
-from repro.hardware import hostname, visible_gpus
+from repro.files import read_json
+from repro.hardware import visible_gpus
 from repro.harness.evaluation import stage as evaluation
 from repro.harness.local.display import Display
-from repro.harness.local.pool import Outcome, Pool, make_slots, start_worker
+from repro.harness.local.pool import Outcome, Pool, make_slots
 from repro.harness.runs import variables
-from repro.harness.runs.failures import (
-    Failure,
-    FailureKind,
-    failure_of_the_dead,
-    read_failure,
-    write_failure,
-)
 from repro.harness.runs.store import RunFolder
-from repro.harness.slurm import client as slurm
-from repro.harness.worker.ranks import free_port
+from repro.harness.slurm import restart
+from repro.harness.slurm.tasks import follow, leading
 
-RENDEZVOUS_SECONDS = 600.0
-KILL_SECONDS = 30.0
-REQUEUE_SECONDS = 300.0  # SLURM ends a job that it starts again
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
-NEAR_THE_END = 60.0  # seconds beside the warning time: then it was the time limit, no preemption
 
 
 def train(path: str) -> None:
     """Train the run of the folder `path`, or the runs of the list `path`; see the module.
 
-    Ends the process with an exit code other than 0 if none of its runs got done.
+    Ends the process with an exit code other than 0 unless all that it trained got done, or some of
+    it did and the rest failed.
     """
     os.environ.update(variables.TRAIN_ONLY.holding(1))  # evaluations are jobs of their own
     # Until the pool or the watch over a rank listens, a warning must not end the job unseen.
@@ -64,24 +48,48 @@ def train(path: str) -> None:
     folders = run_folders(path)
     ranks, rank = variables.SLURM_TASKS.read(), variables.SLURM_TASK.read()
     if ranks > 1 and rank > 0:
-        sys.exit(_follow(folders[0], rank, early))
-    with _rendezvous(folders[0], ranks):
-        done = _lead(folders, ranks, early)
-    if not done:
-        sys.exit(1)
+        sys.exit(follow(folders[0], rank, early))
+    with leading(folders[0], ranks):
+        code = _lead(folders, ranks, early)
+    if code:
+        sys.exit(code)
+
+
+class Stopped(BaseException):
+    """SLURM asked an evaluation to stop; no `except Exception` on the way takes it for an error."""
 
 
 def evaluate(path: str) -> None:
     """Evaluate the finished runs of `path`; ends with exit code 1 if a protocol failed."""
-    failed = False
-    for folder in run_folders(path):
-        if folder.result() is None:
-            print(f"{folder.path.name}: not trained, hence not evaluated")
-            continue
-        # Should this job be killed, an earlier one's failure must not pass for its own.
-        for earlier in (folder.path / "evaluations").glob("*.failure.json"):
-            earlier.unlink()
-        failed |= not evaluation.evaluate(folder)
+    received: list[signal.Signals] = []
+
+    def stop(number: int, _: object) -> None:
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        received.append(signal.Signals(number))
+        raise Stopped
+
+    folders, failed = run_folders(path), False
+    before = _evaluations(folders)
+    try:
+        for number in SIGNALS:
+            signal.signal(number, stop)
+        for folder in folders:
+            if folder.result() is None:
+                print(f"{folder.path.name}: not trained, hence not evaluated")
+                continue
+            # Should this job be killed, an earlier one's failure must not pass for its own.
+            for earlier in (folder.path / "evaluations").glob("*.failure.json"):
+                earlier.unlink()
+            failed |= not evaluation.evaluate(folder)
+    except Stopped:
+        unfinished = [folder for folder in folders if evaluation.missing(folder)]
+        progress = _evaluations(folders) > before
+        code, why = restart.after_a_stopped_evaluation(unfinished, received, progress)
+        if why:
+            for folder in unfinished:
+                evaluation.give_up(folder, why)
+        sys.exit(code)
     if failed:
         sys.exit(1)
 
@@ -95,12 +103,15 @@ def run_folders(path: str) -> list[RunFolder]:
     return [RunFolder(Path(folder)) for folder in content["runs"]]
 
 
-def _lead(folders: Sequence[RunFolder], ranks: int, early: list[signal.Signals]) -> bool:
-    """Whether at least one run is done."""
+def _lead(folders: Sequence[RunFolder], ranks: int, early: list[signal.Signals]) -> int:
+    """The exit code of a job that has trained these runs."""
     cores = variables.SLURM_CPUS.read()
     packed = min(variables.PACKED.read(), len(folders))
+    # Ranks see the same GPUs, each its own by its local rank: with other visible ones for the
+    # leader NCCL would do without its fast paths, or two ranks take one GPU.
+    gpus = visible_gpus() if ranks == 1 else []
     # A worker divides its threads by its ranks, which here have cores of their own.
-    slots = make_slots(len(folders), visible_gpus(), packed, max(1, cores // packed) * ranks)
+    slots = make_slots(len(folders), gpus, packed, max(1, cores // packed) * ranks)
     outcome = Outcome()
     with Display(len(folders), 0, packed, Console(width=200)) as display:
         pool = Pool(deque(folders), slots, display, outcome, patient=True)
@@ -114,130 +125,10 @@ def _lead(folders: Sequence[RunFolder], ranks: int, early: list[signal.Signals])
             signal.signal(number, listen)
         pool.asked = min(1, len(received))
         pool.work()
-    for folder in folders:
-        _blame_a_rank(folder, outcome)
     if outcome.interrupted:
-        _start_again(outcome.interrupted, received)
-    return bool(outcome.done)
+        return restart.after_a_stop(outcome.interrupted, received)
+    return 0 if outcome.done else 1
 
 
-def _start_again(folders: Sequence[RunFolder], received: Sequence[signal.Signals]) -> None:
-    """Ask SLURM for another start of this job, unless it had enough of them; then say why not."""
-    if received and signal.SIGUSR2 not in received:
-        print(f"{received[0].name}: SLURM ends this job; nothing is asked for")
-        return
-    job, starts = os.environ["SLURM_JOB_ID"], variables.SLURM_RESTARTS.read()
-    most = variables.REQUEUES.read()
-    left = slurm.seconds_left(job)
-    at_limit = left is not None and left <= NEAR_THE_END + variables.WARNING.read()
-    why = "its time limit is near" if at_limit else "preempted"
-    if starts < most:
-        for folder in folders:
-            folder.event("requeued", job=job, start=starts + 1, reason=why)
-        print(f"{why}: asking for start {starts + 2} of at most {most + 1}", flush=True)
-        if shutil.which("scontrol") is None:
-            sys.exit(variables.ASKS_FOR_A_START)  # its batch script asks; see script.py
-        if slurm.requeue(job):
-            time.sleep(REQUEUE_SECONDS)
-        sys.exit("SLURM did not take this job back; repro retry interrupted")
-    kind = FailureKind.timeout if at_limit else FailureKind.preempted
-    line = f"{why} after {starts + 1} start(s), and no more are allowed; its checkpoint is saved"
-    for folder in folders:
-        folder.fail(Failure(kind, line, host=hostname(), step=folder.step))
-        folder.event("failed", kind=kind, line=line)
-    print(line)
-
-
-@contextmanager
-def _rendezvous(folder: RunFolder, ranks: int) -> Iterator[None]:
-    """Where the ranks of this attempt meet: a file that is there as long as the leader is."""
-    if ranks == 1:
-        yield
-        return
-    meeting = {"MASTER_ADDR": _address(), "MASTER_PORT": str(free_port())}
-    path = _meeting_file(folder)
-    path.parent.mkdir(exist_ok=True)
-    write_json(path, meeting)
-    os.environ.update(meeting, WORLD_SIZE=str(ranks), RANK="0", LOCAL_RANK=_local_rank())
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _follow(folder: RunFolder, rank: int, early: list[signal.Signals]) -> int:
-    """Train along as rank `rank`; the exit code: other than 0 only if this rank's worker died."""
-    path = _meeting_file(folder)
-    deadline = time.monotonic() + RENDEZVOUS_SECONDS
-    while (meeting := read_json(path)) is None:
-        if early or folder.result() is not None:
-            return 0
-        if time.monotonic() > deadline:
-            print(f"rank {rank} waited {RENDEZVOUS_SECONDS:.0f} s for rank 0 in vain")
-            return 1
-        time.sleep(0.2)
-    mine = {"WORLD_SIZE": os.environ["SLURM_NTASKS"], "RANK": str(rank)}
-    threads = variables.SLURM_CPUS.read() * variables.SLURM_TASKS.read()
-    mine |= {"LOCAL_RANK": _local_rank()} | variables.THREADS.holding(threads)
-    log = folder.path / f"log.rank{rank}.txt"
-    process, start = start_worker(folder, os.environ | meeting | mine, log)
-    for number in SIGNALS:
-        signal.signal(number, lambda *_: process.send_signal(signal.SIGTERM))
-    if early:
-        process.send_signal(signal.SIGTERM)
-    code = _watch(process, path)
-    if code < 0 and not early and path.exists():
-        died = failure_of_the_dead(log, start, code, folder.step)
-        died = structs.replace(died, line=f"rank {rank}: {died.line}")
-        write_failure(_death_file(folder), died)
-        return 1
-    return 0
-
-
-def _watch(process: subprocess.Popen[bytes], meeting: Path) -> int:
-    """The exit code of a rank's worker, which is ended some time after the leader has gone."""
-    while process.poll() is None:
-        if not meeting.exists():
-            with suppress(subprocess.TimeoutExpired):
-                return process.wait(KILL_SECONDS)
-            process.kill()
-            process.wait()
-            return 0
-        time.sleep(0.2)
-    return process.returncode
-
-
-def _blame_a_rank(folder: RunFolder, outcome: Outcome) -> None:
-    """A run that ended because another rank's worker died says so, not that a connection closed."""
-    died = read_failure(_death_file(folder))
-    if died is None or folder.result() is not None:
-        return
-    folder.fail(died)
-    folder.event("failed", kind=died.kind, line=died.line)
-    _death_file(folder).unlink()
-    if folder in outcome.interrupted:
-        outcome.interrupted.remove(folder)
-
-
-def _address() -> str:
-    """This node's, as the batch script read it from the list of nodes; where nodes have no address
-    by that name, what this one calls itself.
-    """
-    if name := os.environ.get("MASTER_ADDR"):
-        with suppress(OSError):
-            socket.gethostbyname(name)
-            return name
-    return socket.gethostname()
-
-
-def _meeting_file(folder: RunFolder) -> Path:
-    attempt = f"{os.environ['SLURM_JOB_ID']}.{variables.SLURM_RESTARTS.read()}"
-    return folder.path / "rendezvous" / f"{attempt}.json"
-
-
-def _death_file(folder: RunFolder) -> Path:
-    return _meeting_file(folder).with_suffix(".died.json")
-
-
-def _local_rank() -> str:
-    return str(variables.SLURM_LOCAL_TASK.read())
+def _evaluations(folders: Sequence[RunFolder]) -> int:
+    return sum(len(folder.evaluations()) for folder in folders)

@@ -153,7 +153,7 @@ def parameters_of(
         "stderr_to_stdout": True,
         "setup": script.before(cluster, code, shape.nodes, required.ranks),
         "teardown": script.after(),
-        "srun_args": ["--kill-on-bad-exit=1", *cluster.srun],
+        "srun_args": ["--kill-on-bad-exit=1", *cluster.srun, *script.DEAF],
         # An option that the profile sets to false is left out.
         "additional_parameters": {
             key: value

@@ -4,7 +4,7 @@
     srun one a node bash -c ...      its node_setup:, e.g. data to the node's own disk
     export PYTHONPATH ...            the submitted code, and what the job's processes are told
     [srun python ...]                written by submitit
-    scontrol requeue                 where the job could not ask by itself, e.g. in a container
+    scontrol requeue                 if the job asks for another start by its exit code
 
 A failing line is found by a trap and not by `set -e`, which would also end the job inside functions
 such as `module` and `conda`, at commands that may fail; what counts is how a whole line ends.
@@ -24,6 +24,10 @@ ON_FAILURE = (
     'echo "WHICH failed on $(hostname) (exit code $code): $BASH_COMMAND"; exit $code; fi\' ERR'
 )
 REQUEUE_SECONDS = 300  # SLURM ends a job that it starts again
+GRACE_SECONDS = 3600  # of a partition that is preempted, at most
+# In front of the command of every task. Python listens to SLURM's warning only after its first
+# imports, half a minute on a busy file system; until then the warning would end it.
+DEAF = ("bash", "-c", "trap '' USR2; exec \"$@\"", "task")
 
 
 def before(cluster: SlurmCluster, code: Path, nodes: int, ranks: int) -> list[str]:
@@ -41,6 +45,7 @@ def before(cluster: SlurmCluster, code: Path, nodes: int, ranks: int) -> list[st
         f'export PYTHONPATH={shlex.quote(str(code))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
         "export PYTHONSAFEPATH=1  # not the working directory, whose code may have been edited",
         *(f"export {variable}={value}" for variable, value in told.items()),
+        "export SUBMITIT_PREEMPT_SIGNAL=WINCH  # submitit leaves the warning to the job",
         # From SLURM 22.05 on, srun does not inherit it, and a job's workers share one core.
         "export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK",
         *(_among_ranks(cluster) if ranks > 1 else ()),
@@ -48,12 +53,17 @@ def before(cluster: SlurmCluster, code: Path, nodes: int, ranks: int) -> list[st
 
 
 def after() -> list[str]:
-    """What stands below it: where scontrol is missing beside the workers, the script asks."""
+    """What stands below it, where scontrol is, which a container may not hold; see `restart.py`."""
     return [
         "code=$?",
-        f"if [ $code = {variables.ASKS_FOR_A_START} ]; then  # it found no scontrol where it runs",
-        f'    scontrol requeue "$SLURM_JOB_ID" && sleep {REQUEUE_SECONDS}',
+        f"if [ $code = {variables.ASKS_FOR_A_START} ]; then  # saved after a warning",
+        "    for pause in 0 5 20; do",
+        f'        sleep $pause; scontrol requeue "$SLURM_JOB_ID" && sleep {REQUEUE_SECONDS}',
+        "    done",
         '    echo "SLURM did not take this job back; repro retry interrupted"',
+        'elif [ $code != 0 ] && scontrol show job "$SLURM_JOB_ID" | grep -q PreemptTime=[0-9]; then',
+        '    echo "preempted: SLURM queues this job again only if it has to end it itself"',
+        f"    sleep {GRACE_SECONDS}",
         "fi",
         "exit $code",
         "",

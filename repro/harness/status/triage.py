@@ -14,7 +14,7 @@ from pathlib import Path
 
 from repro.files import tail
 from repro.harness.evaluation import stage as evaluation
-from repro.harness.runs.failures import Failure, FailureKind
+from repro.harness.runs.failures import Failure, FailureKind, failure_of_a_rank
 from repro.harness.runs.states import ENDED, State
 from repro.harness.runs.store import RunFolder
 from repro.harness.slurm.client import EndedTask
@@ -76,6 +76,9 @@ def cause_of(
     if state not in (*ENDED, State.lost):
         return None
     host = (ended.node if ended else "") or folder.read_run().host or ""
+    if state is State.lost and (failure := failure_of_a_rank(folder.path)):
+        # Its rank 0 was ended with the rank that failed, before it could tell.
+        return _refined(failure, task, ended)
     evidence = _by_slurm(task, ended)
     if not evidence and (state is State.lost or (state is State.interrupted and ended)):
         evidence = _by_the_job(task, ended)

@@ -36,11 +36,18 @@ from repro.files import write_json
 from repro.harness.evaluation import stage as evaluation
 from repro.harness.runs import variables
 from repro.harness.runs.environment import environment
-from repro.harness.runs.failures import failure_of
+from repro.harness.runs.failures import (
+    Failure,
+    FailureKind,
+    failure_of,
+    failure_of_a_rank,
+    is_echo,
+    note_of_rank,
+)
 from repro.harness.runs.states import State
 from repro.harness.runs.store import RunFolder
 from repro.harness.worker.journal import Journal
-from repro.harness.worker.ranks import followers, is_follower
+from repro.harness.worker.ranks import followers, is_follower, own_rank, store
 from repro.harness.worker.reporters import reporters
 from repro.locks import Busy
 
@@ -53,6 +60,7 @@ if TYPE_CHECKING:
 
 DONE, FAILED, USER_MISTAKE, BUSY, STOPPED = range(5)
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+NOTE_SECONDS = 5.0  # within which a rank whose end is noticed has said why
 ATTEMPT = "=== attempt"  # begins an attempt's part of a run's log
 
 
@@ -109,7 +117,7 @@ def work(path: Path) -> int:
     folder = RunFolder(path)
     stop = StopRequest(folder)
     if is_follower():
-        return _train(folder, folder.config(), stop)
+        return _attempt_along(folder, stop)
     try:
         with folder.lock():
             if folder.result() is not None:
@@ -142,23 +150,67 @@ def _attempt(folder: RunFolder, stop: StopRequest) -> int:
         folder.event("started", attempt=attempt, **me)
         config = folder.config()
         ranks = config.resources.ranks
-        with _heartbeat(folder, config.reporting.heartbeat_seconds), followers(folder.path, ranks):
-            return _train(folder, config, stop)
+
+        def tell(failure: Failure) -> None:
+            leave(_ended(folder, failure, stop))
+
+        beating = _heartbeat(folder, config.reporting.heartbeat_seconds)
+        with beating, followers(folder.path, ranks, tell) as listening:
+            return _train(folder, config, stop, listening)
     except Exception as error:  # noqa: BLE001  whatever happened, the folder must tell of it
         failure = failure_of(error, folder.step)
-        if stop.reason and config is not None and config.resources.ranks > 1:
-            # Another rank was ended before it could agree on a step; the last checkpoint counts.
-            print(f"{failure.line}; it had been asked to stop ({stop.reason})")
-            return _stopped(folder, failure.step, stop.reason)
-        # On a full disk none of this may fit; the exit code remains.
+        if config is not None and config.resources.ranks > 1 and is_echo(failure):
+            failure = _failure_behind(failure, folder, stop)
+        code = _ended(folder, failure, stop)
+        return USER_MISTAKE if code == FAILED and isinstance(error, UserError) else code
+
+
+def _attempt_along(folder: RunFolder, stop: StopRequest) -> int:
+    """Train along with rank 0, which tells of what this rank leaves in a note."""
+    rank = own_rank()
+    me = {"host": socket.gethostname(), "job": slurm_job()}
+    if slurm_job():  # on one machine all ranks share a log
+        print(f"{ATTEMPT} of rank {rank}, {time.ctime()}, {' '.join(_whereabouts(me))} ===")
+    try:
+        return _train(folder, folder.config(), stop, None)
+    except Exception as error:  # noqa: BLE001  whatever happened, rank 0 must hear of it
+        failure = failure_of(error, folder.step)
+        if stop.reason and failure.kind is FailureKind.code:
+            return STOPPED
         with suppress(OSError):
-            folder.fail(failure)
-            folder.event("failed", kind=failure.kind, line=failure.line)
-            print(f"failed ({failure.kind}) at step {failure.step}: {failure.line}")
-        return USER_MISTAKE if isinstance(error, UserError) else FAILED
+            note_of_rank(folder.path, rank, failure)
+        print(failure.traceback, file=sys.stderr)
+        return FAILED
 
 
-def _train(folder: RunFolder, config: RunConfig, stop: StopRequest) -> int:
+def _failure_behind(failure: Failure, folder: RunFolder, stop: StopRequest) -> Failure:
+    """Of the rank whose end this one has noticed, once that has had time to leave its note."""
+    deadline = time.monotonic() + NOTE_SECONDS
+    while not stop.reason and time.monotonic() < deadline:
+        other = failure_of_a_rank(folder.path)
+        if other is not None and not is_echo(other):
+            return other
+        time.sleep(0.2)
+    return failure
+
+
+def _ended(folder: RunFolder, failure: Failure, stop: StopRequest) -> int:
+    """Write down what ended the attempt, here or in another rank; the exit code."""
+    if stop.reason and failure.kind in (FailureKind.code, FailureKind.killed):
+        # A process of this run was ended before it could stop by itself: signals reach them all.
+        print(f"{failure.line}; it had been asked to stop ({stop.reason})")
+        return _stopped(folder, failure.step, stop.reason, "its last checkpoint counts")
+    # On a full disk none of this may fit; the exit code remains.
+    with suppress(OSError):
+        folder.fail(failure)
+        folder.event("failed", kind=failure.kind, line=failure.line)
+        print(f"failed ({failure.kind}) at step {failure.step}: {failure.line}")
+    return FAILED
+
+
+def _train(
+    folder: RunFolder, config: RunConfig, stop: StopRequest, listening: socket.socket | None
+) -> int:
     begun = time.monotonic()
     # Only now: a busy folder and a broken config are answered without waiting for torch.
     import torch
@@ -173,7 +225,8 @@ def _train(folder: RunFolder, config: RunConfig, stop: StopRequest) -> int:
     ranks = config.resources.ranks
     if threads := config.resources.threads or variables.THREADS.read():
         torch.set_num_threads(max(1, threads // ranks))
-    with distributed.joined(ranks, choose_device(config.resources.device.value).type):
+    kind = choose_device(config.resources.device.value).type
+    with distributed.joined(ranks, kind, store(listening) if ranks > 1 else None):
         device = open_device(config.resources.device.value, config.resources.deterministic)
         dataset = open_dataset(config.data, config.paths.data, config.resources, device)
         with naming_what_fits(config, dataset, device):
@@ -274,11 +327,13 @@ def at_rest(event: dict[str, Any], steps_per_epoch: int) -> bool:
     return bool(event["kind"] == "epoch")
 
 
-def _stopped(folder: RunFolder, step: int, reason: str) -> int:
+def _stopped(
+    folder: RunFolder, step: int, reason: str, kept: str = "the checkpoint is saved"
+) -> int:
     state = State.cancelled if folder.cancel_requested() else State.interrupted
     folder.update_run(state=state, ended=time.time())
     folder.event(state, step=step, reason=reason)
-    print(f"{state} at step {step} ({reason}); the checkpoint is saved")
+    print(f"{state} at step {step} ({reason}); {kept}")
     return STOPPED
 
 

@@ -22,8 +22,8 @@ from repro import distributed
 from repro.config.compose import compose
 from repro.data.datasets import open_dataset
 from repro.errors import UserError
-from repro.harness.worker.ranks import free_port
 from repro.train import Trainer
+from tests.conftest import free_port
 from tests.gpu.correctness.conftest import CHOSEN, Figures, far
 
 pytestmark = pytest.mark.gpu
