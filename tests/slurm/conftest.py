@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
+from repro.data.photographs import load_photograph
 from repro.harness.runs.store import RunFolder, find_runs
 from tests.slurm.cluster import Cluster, why_not
 
@@ -155,6 +157,17 @@ class Lab:
         parts = [f"== {path}\n{path.read_text(errors='replace')[-1500:]}" for path in logs]
         queue = self.cluster.run("squeue", check=False)
         return "\n".join([self.repro("status", "--runs", code=None), queue, *parts])
+
+
+def write_images(root: Path) -> Path:
+    """80 crops of two photographs to train on, 16 to test."""
+    for number in range(96):
+        name = ("camera", "rocket")[number % 2]
+        folder = root / ("train" if number < 80 else "val") / name
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = load_photograph(name).permute(1, 2, 0).numpy()
+        Image.fromarray(pixels[2 * number :, number:][:48, :64]).save(folder / f"{number}.png")
+    return root
 
 
 @pytest.fixture

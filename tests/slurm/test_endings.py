@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from repro.harness.runs.store import RunFolder
-from tests.slurm.conftest import PROFILE, Lab
+from repro.randomness import epoch_order
+from tests.slurm.conftest import PROFILE, Lab, write_images
 
 LONG = ("train.epochs=4000", "eval.every_epochs=4000", "--scale", "smoke")
 MINUTE = 60.0  # within which the status must tell
@@ -92,6 +93,41 @@ def test_a_rank_that_dies_is_named(lab: Lab) -> None:
         found = _ended(lab)
         assert (found["state"], found["kind"]) == ("failed", "killed"), found
         assert found["cause"].startswith("rank 1: worker killed by SIGKILL")
+
+
+def test_a_rank_that_fails_is_named_with_its_line(lab: Lab, tmp_path: Path) -> None:
+    """An image that only rank 1 reads is cut off; its neighbour sees a connection close."""
+    images = write_images(tmp_path / "images")
+    seed, first = 0, 32
+    order = epoch_order(seed, 0, 80)[first // 2 : first]
+    files = [
+        file
+        for name in ("camera", "rocket")
+        for file in sorted((images / "train" / name).iterdir())
+    ]
+    broken = files[int(order[0])]
+    broken.write_bytes(broken.read_bytes()[:1000])
+    two = lab.profile(gpus=1, gpus_per_node=1, resources={"ranks": 2})
+    data = ("data=folder", "data.name=crops", f"paths.data={images}", "data.resolution=32")
+    lab.repro("train", *data, "--scale", "smoke", "--cluster", two, code=1)
+    (found,) = lab.status()
+    assert (found["state"], found["kind"]) == ("failed", "data"), found
+    assert found["cause"].startswith(f"rank 1: unreadable image {broken}"), found
+    said = lab.repro("logs", "--lines", "60")
+    assert "rank 1: === attempt of rank 1" in said
+    assert f"rank 1: failed (data): unreadable image {broken}" in said
+
+
+def test_a_rank_that_dies_is_named_although_its_leader_can_no_longer_speak(lab: Lab) -> None:
+    """Stopped as by a collective that no exception ends; SLURM kills it with the other rank."""
+    with training(lab, gpus=1, gpus_per_node=1, resources={"ranks": 2}):
+        leader = lab.runs[0].read_run().pid
+        (other,) = {pid for pid in workers(lab.runs[0]) if pid != leader}
+        os.kill(leader, signal.SIGSTOP)
+        os.kill(other, signal.SIGKILL)
+        found = _ended(lab)
+        assert found["kind"] == "killed", found
+        assert found["cause"].startswith("rank 1: worker killed by SIGKILL"), found
 
 
 def workers(folder: RunFolder) -> list[int]:

@@ -26,6 +26,7 @@ from repro.harness.worker.run import DONE, STOPPED
 
 RENDEZVOUS_SECONDS = 600.0
 KILL_SECONDS = 30.0
+TOLD_SECONDS = STUCK_SECONDS + 15.0  # in which the leader has told of a rank that failed
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
@@ -83,7 +84,7 @@ def follow(folder: RunFolder, rank: int, asked: list[signal.Signals]) -> int:
         return 0
     if code < 0:
         note_of_rank(folder.path, rank, failure_of_the_dead(log, start, code, folder.step))
-    deadline = time.monotonic() + STUCK_SECONDS + KILL_SECONDS
+    deadline = time.monotonic() + TOLD_SECONDS
     while path.exists() and time.monotonic() < deadline:
         time.sleep(0.2)
     return 1

@@ -179,24 +179,26 @@ def _attempt_along(folder: RunFolder, stop: StopRequest) -> int:
             return STOPPED
         with suppress(OSError):
             note_of_rank(folder.path, rank, failure)
-        print(failure.traceback, file=sys.stderr)
+        print(f"{failure.traceback}failed ({failure.kind}): {failure.line}")
         return FAILED
 
 
 def _failure_behind(failure: Failure, folder: RunFolder, stop: StopRequest) -> Failure:
     """Of the rank whose end this one has noticed, once that has had time to leave its note."""
     deadline = time.monotonic() + NOTE_SECONDS
-    while not stop.reason and time.monotonic() < deadline:
+    while True:
         other = failure_of_a_rank(folder.path)
         if other is not None and not is_echo(other):
             return other
+        if stop.reason or time.monotonic() > deadline:
+            return failure
         time.sleep(0.2)
-    return failure
 
 
 def _ended(folder: RunFolder, failure: Failure, stop: StopRequest) -> int:
     """Write down what ended the attempt, here or in another rank; the exit code."""
-    if stop.reason and failure.kind in (FailureKind.code, FailureKind.killed):
+    ended = any(f"killed by {number.name}" in failure.line for number in STOP_SIGNALS)
+    if stop.reason and (failure.kind is FailureKind.code or ended):
         # A process of this run was ended before it could stop by itself: signals reach them all.
         print(f"{failure.line}; it had been asked to stop ({stop.reason})")
         return _stopped(folder, failure.step, stop.reason, "its last checkpoint counts")
