@@ -11,7 +11,6 @@ what becomes of the job then.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 from collections import deque

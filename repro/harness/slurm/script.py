@@ -61,7 +61,7 @@ def after() -> list[str]:
         f'        sleep $pause; scontrol requeue "$SLURM_JOB_ID" && sleep {REQUEUE_SECONDS}',
         "    done",
         '    echo "SLURM did not take this job back; repro retry interrupted"',
-        'elif [ $code != 0 ] && scontrol show job "$SLURM_JOB_ID" | grep -q PreemptTime=[0-9]; then',
+        'elif [ $code != 0 ] && scontrol show job "$SLURM_JOB_ID" | grep -q PreemptTime=2; then',
         '    echo "preempted: SLURM queues this job again only if it has to end it itself"',
         f"    sleep {GRACE_SECONDS}",
         "fi",
