@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from repro.config.schema import DataKind, RunConfig
+from repro.config.schema import DataKind, Family, RunConfig
 from repro.errors import UserError
 from repro.files import folder_fault, read_json, write_json
 from repro.harness.experiments.clusters import Cluster, SlurmCluster
@@ -22,6 +22,7 @@ from repro.terminal import count
 
 LARGEST_CARD = 200e9  # bytes; no GPU of today has more
 COMMON_CARD = 80e9
+MOST_RANKS = 128
 MANY_IMAGES = 256  # of a GPU at once: fewer are not worth counting
 
 
@@ -110,21 +111,29 @@ def _of_shapes(configs: Sequence[RunConfig], cluster: SlurmCluster) -> Iterable[
 
 def _of_memory(configs: Sequence[RunConfig]) -> Iterable[str]:
     """Runs that fit no GPU, as a paper-scale one whose profile says nothing of ranks."""
-    for config in configs:
-        resources, images = config.resources, config.train.batch_size
-        if images // (resources.ranks * resources.accumulate) <= MANY_IMAGES:
+    by_views = sorted(configs, key=lambda config: config.views.local_number)
+    alike = {(_network(c), c.train.batch_size, c.resources.ranks): c for c in by_views}
+    for (network, _, _), config in alike.items():
+        ranks, images = config.resources.ranks, config.train.batch_size
+        if images // (ranks * config.resources.accumulate) <= MANY_IMAGES:
             continue
         try:
-            needed = {ranks: _memory(config, ranks) for ranks in (resources.ranks, 2, 4, 8, 16, 32)}
+            needed = _memory(config, ranks)
         except ImportError:  # torch, which a login node may lack
             return
-        if needed[resources.ranks] > LARGEST_CARD:
-            fits = next((r for r, n in needed.items() if n < COMMON_CARD and images % r == 0), 64)
+        if needed > LARGEST_CARD:
+            more = (r for r in range(ranks + 1, MOST_RANKS) if images % r == 0)
+            fits = next((r for r in more if _memory(config, r) < COMMON_CARD), MOST_RANKS)
             yield (
-                f"{config.model.name}, batch {images}: up to {needed[resources.ranks] / 1e9:,.0f} "
-                f"GB on a GPU at ranks: {resources.ranks}, and no GPU has as much: "
-                f"resources: {{{config.label.scale}: {{ranks: {fits}}}}} of the profile"
+                f"{network}, batch {images}: up to {needed / 1e9:,.0f} GB on a GPU at "
+                f"ranks: {ranks}, and no GPU has as much: resources: {{{config.label.scale}: "
+                f"{{ranks: {fits}}}}} of the profile"
             )
+
+
+def _network(config: RunConfig) -> str:
+    patch = f"/{config.model.patch_size}" if config.model.family is Family.vit else ""
+    return f"{config.model.name}{patch}"
 
 
 def _memory(config: RunConfig, ranks: int) -> float:

@@ -90,7 +90,7 @@ def test_ranks_that_leave_nodes_partly_empty_are_told(tmp_path: Path) -> None:
 def test_a_batch_that_fits_no_gpu_is_told_with_ranks_that_do(tmp_path: Path) -> None:
     configs, cluster = placed(resources={"ranks": 1}, data={"imagenet": str(tmp_path.parent)})
     (line,) = remarks(configs, cluster, tmp_path)
-    assert line.startswith("vit_small, batch 1024: up to ")
+    assert line.startswith("vit_small/16, batch 1024: up to ")
     assert line.endswith("resources: {paper: {ranks: 8}} of the profile")
 
 
