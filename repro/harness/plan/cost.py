@@ -57,8 +57,13 @@ class Rates:
 
 
 def estimate(todo: Mapping[str, RunConfig], scale: str, results: Path) -> Cost | None:
-    """The cost of `todo`, configs by run id; None where nothing comparable is known."""
-    works = [_work_of(name, partial(work, todo[name])) for name in todo]
+    """The cost of `todo`, configs by run id; None where nothing comparable is known, or nothing is
+    there to count with.
+    """
+    try:
+        works = [_work_of(name, partial(work, todo[name])) for name in todo]
+    except ImportError:  # torch, which a login node may lack
+        return None
     space = sum(map(disk, todo.values()))
     rates = _rates_of_finished(scale, results) or _rates_of_benchmarks(scale, results)
     if rates is None and scale == "paper":

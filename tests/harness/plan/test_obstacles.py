@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -105,3 +108,18 @@ def test_a_folder_may_name_a_variable_of_the_node(
     monkeypatch.delenv("SLURM_TMPDIR")
     assert "SLURM_TMPDIR is not set" in folder_fault("$SLURM_TMPDIR/imagenet")
     assert "No such file" in folder_fault("/nowhere/at/all")
+
+
+def test_a_login_node_without_torch_plans_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text("raise ImportError('not here')")
+    paths = os.pathsep.join([str(tmp_path), *sys.path])
+    environment = {"PYTHONPATH": paths, "XDG_CACHE_HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    command = [sys.executable, "-m", "repro.cli", "plan", "T7:r1", "--scale", "paper"]
+    done = subprocess.run(
+        [*command, "--cluster", "slurm"], check=False, capture_output=True, text=True,
+        env=environment | {"REPRO_RESULTS": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "1 run, 1 to do; cost unknown" in done.stdout
+    assert "data set imagenet has no folder" in done.stdout
