@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from tests.slurm.conftest import Lab
+from tests.slurm.conftest import WAIT, Lab
 
 
 def birds(root: Path) -> None:
@@ -51,3 +52,17 @@ def test_a_module_that_is_not_there_ends_the_job_and_is_named(lab: Lab) -> None:
     assert "setup: failed on" in run["cause"]
     assert "no_module load cuda/99" in run["cause"]
     assert run["kind"] == "import"
+
+
+def test_a_job_without_scontrol_beside_its_python_is_queued_again_by_its_script(lab: Lab) -> None:
+    """Emulated: a container, in which none of SLURM's commands are."""
+    profile = lab.profile(python=f"env PATH=/nonexistent {sys.executable}")
+    words = ("train.epochs=4000", "eval.every_epochs=4000", "--scale", "smoke")
+    process = lab.start("train", *words, "--cluster", profile)
+    try:
+        folder = lab.wait_for_step(20)
+        lab.cluster.run("scancel", "--signal=USR2", lab.job(folder))
+        lab.wait(lambda: folder.read_run().attempts == 2, "a second start")
+    finally:
+        lab.repro("cancel", "--yes")
+        process.communicate(timeout=WAIT)
