@@ -81,6 +81,22 @@ def test_a_failed_evaluation_holds_back_no_other_one(
     (trained.path / "evaluations" / "video@davis17.request.json").unlink()
 
 
+def test_folders_of_benchmarks_may_name_variables_of_the_node(
+    trained: RunFolder, smoke: MakeConfig, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    config = smoke({"eval.knn_k": 20})
+    staged = replace(config.paths, benchmarks={"davis17": "$STAGED/DAVIS"})
+    protocols = replace(config.protocols, stand_ins={"voc12": "composites"})
+    ask(trained, ["video@davis17"], replace(config, paths=staged, protocols=protocols))
+    assert not evaluation.evaluate(trained)
+    assert "$STAGED/DAVIS: STAGED is not set on" in capsys.readouterr().out
+    monkeypatch.setenv("STAGED", str(tmp_path))
+    assert not evaluation.evaluate(trained)
+    assert f"{tmp_path}/DAVIS: no ImageSets" in capsys.readouterr().out
+    (trained.path / "evaluations" / "video@davis17.request.json").unlink()
+
+
 def test_a_new_protocol_is_a_function_and_an_entry(
     trained: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
