@@ -20,7 +20,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -134,11 +134,13 @@ def new_submission(results: Path, cluster: str, code: Path, slurm_cluster: str =
 
 
 def submissions(results: Path) -> list[Submission]:
-    """All of them, the oldest first."""
+    """All of them, the oldest first; what a colleague's later version wrote beside is left out."""
     read = []
+    known = {field.name for field in fields(Submission)}
     for file in sorted((results / "submissions").glob("*/submission.json")):
         content = read_json(file) or {}
         arrays = [Array(**array) for array in content.pop("arrays")]
+        content = {key: value for key, value in content.items() if key in known}
         read.append(Submission(file.parent, arrays=arrays, **content))
     return sorted(read, key=lambda s: s.created)
 

@@ -13,12 +13,15 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from repro.errors import UserError
-from repro.harness.experiments.clusters import SlurmCluster
 from repro.harness.slurm import client as slurm
 from repro.harness.slurm.client import ACTIVE, WAITING, EndedTask, Key, QueuedTask
 from repro.harness.slurm.submissions import Task, me
+
+if TYPE_CHECKING:
+    from repro.harness.experiments.clusters import SlurmCluster
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from repro.cli.runs.cancel import cancel
+from repro.files import write_json
 from repro.harness.slurm.submissions import me
 from repro.harness.status.overview import View, overview
 from tests.harness.scripted import Scripted, scripted
@@ -181,3 +183,12 @@ def test_only_every_second_task_of_an_array_with_a_step_ended(
     scripted.answer("sacct", ended("CANCELLED by 0", job="101_[0-2:2%4]"))
     view = overview([sent.folder], sent.results).views[sent.folder.id]
     assert view.state == "lost"  # task 1 is not among them
+
+
+def test_a_submission_of_a_later_version_is_read_for_what_is_known(
+    scripted: Scripted, sent: Sent
+) -> None:
+    file = sent.submission.folder / "submission.json"
+    write_json(file, json.loads(file.read_text()) | {"weather": "fair"})
+    scripted.answer("squeue", queued("PENDING"))
+    assert facts(sent.view()) == ("queued", True)
