@@ -32,6 +32,7 @@ REASONS = {  # SLURM's commoner words for why a job waits
     "Resources": "no node is free",
     "Dependency": "parallel: is reached",  # of a training: behind another array
     "BeginTime": "SLURM delays its restart",
+    "None": "SLURM has not looked at it yet",
 }
 WISHES = (  # of the environment, which change what SLURM's commands answer
     "SQUEUE_", "SACCT_", "SCANCEL_", "SCONTROL_", "SINFO_", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT",
@@ -138,6 +139,7 @@ def accounting(
                 continue
             identity, state, exit_code, node, name = fields
             state = state.split()[0].rstrip("+") if state else ""  # "CANCELLED by 1000"
+            node = "" if node.startswith("None") else node  # "None assigned"
             for index in _indices(match):
                 tasks[name, index] = EndedTask(identity, state, exit_code, node)
     return tasks

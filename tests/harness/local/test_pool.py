@@ -153,6 +153,7 @@ def test_a_killed_worker_is_reported_and_a_second_dispatch_resumes_bit_for_bit(
     assert [folder.id for folder in outcome.failed] == [todo[0].id]
     assert [folder.id for folder in outcome.done] == [todo[1].id]  # the rest went on
     killed = outcome.failed[0]
+    assert list(killed.path.glob("lock.*")) == []  # another machine may go on at once
     failure = killed.failure()
     assert failure is not None
     assert failure.kind == "killed"

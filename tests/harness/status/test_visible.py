@@ -192,3 +192,13 @@ def test_a_submission_of_a_later_version_is_read_for_what_is_known(
     write_json(file, json.loads(file.read_text()) | {"weather": "fair"})
     scripted.answer("squeue", queued("PENDING"))
     assert facts(sent.view()) == ("queued", True)
+
+
+def test_slurms_words_for_nothing_are_not_repeated(scripted: Scripted, sent: Sent) -> None:
+    scripted.answer("squeue", queued("PENDING", "None"))
+    assert sent.view().detail == "job 101: SLURM has not looked at it yet"
+    scripted.answer("squeue")
+    scripted.answer("sacct", ended("CANCELLED by 0").replace("|n7|", "|None assigned|"))
+    cause = sent.view().cause
+    assert cause is not None
+    assert (cause.line, cause.host) == ("SLURM: CANCELLED on no node", "")
