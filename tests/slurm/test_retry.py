@@ -19,7 +19,7 @@ from tests.slurm.conftest import WAIT, Lab
 
 MINUTE = 60.0  # within which the status must tell
 STAYS = {"no-requeue": True, "requeue": False}  # a job that is lost with its node
-UNWARNED = {"signal": "CONT@10"}  # SLURM's SIGTERM at the time limit is all there is
+UNWARNED = {"warning_seconds": 0}  # SLURM's SIGTERM at the time limit is all there is
 
 
 def test_retries_complete_a_grid_that_met_every_ending(
@@ -36,7 +36,9 @@ def test_retries_complete_a_grid_that_met_every_ending(
     submit(lab, "F7:both,centering,neither", 1, extra=STAYS | {"nodelist": "gpu1"})
     submit(lab, "F7:both", 2, memory_gb=0.15, extra={"nodelist": "gpu2"})
     slow = ["sleep 50"]  # of its minute
-    submit(lab, "F7:centering", 2, minutes=1, setup=slow, extra=UNWARNED | {"nodelist": "gpu2"})
+    submit(
+        lab, "F7:centering", 2, minutes=1, setup=slow, extra={"nodelist": "gpu2"}, **UNWARNED
+    )  # fmt: skip
     in_training(lab, taken)
     lab.cluster.run("scancel", str(taken.read_run().job))
     expect(lab, taken, "cancelled", "cancelled")
