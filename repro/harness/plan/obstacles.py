@@ -20,7 +20,7 @@ from repro.harness.plan.room import memory
 from repro.harness.slurm.requirements import most_a_node, shape_of
 from repro.terminal import count
 
-LARGEST_CARD = 200e9  # bytes; no GPU of today has more
+LARGEST_CARD = 300e9  # bytes; no GPU of today has more
 COMMON_CARD = 80e9
 MOST_RANKS = 128
 MANY_IMAGES = 256  # of a GPU at once: fewer are not worth counting
@@ -43,13 +43,17 @@ def check_folders(configs: Sequence[RunConfig], cluster: SlurmCluster, results: 
     """Raises: UserError for a data set without a folder, or with one that a node did not have."""
     for name, folder, runs in _data_sets(configs):
         if why := _fatal(name, folder, cluster, results):
-            raise UserError(f"cluster {cluster.name}: {why}; {count(runs, 'run')} not sent")
+            needed = f"needed by {count(runs, 'run')}; nothing is sent"
+            raise UserError(f"cluster {cluster.name}: {why}; {needed}")
 
 
-def keep_seen(cluster: SlurmCluster, results: Path, seen: dict[str, str]) -> None:
-    """What a test job saw of the profile's folders: by folder what is wrong with it, or nothing."""
+def keep_seen(cluster: SlurmCluster, results: Path, faults: dict[str, str]) -> None:
+    """What a test job saw of the profile's folders: by folder what is wrong with it, or nothing;
+    and what this machine sees of it.
+    """
     file = _seen_file(results)
     file.parent.mkdir(parents=True, exist_ok=True)
+    seen = {folder: [fault, folder_fault(folder)] for folder, fault in faults.items()}
     write_json(file, {**(read_json(file) or {}), cluster.name: seen})
 
 
@@ -71,8 +75,8 @@ def _fatal(name: str, folder: str, cluster: Cluster, results: Path) -> str:
             f"data set {name} has no folder: set data: {{{name}: FOLDER}} in the profile "
             f"{cluster.name}"
         )
-    fault = _seen(cluster, results).get(folder, "")
-    if fault and folder_fault(folder):
+    fault, here = _seen(cluster, results).get(folder, ("", ""))
+    if fault and folder_fault(folder) == here:  # and nothing has changed since
         return (
             f"data set {name} is not where the profile says: {fault} (on a node, as repro doctor "
             f"--cluster {cluster.name} saw it; mend it and ask the doctor again)"
@@ -90,10 +94,10 @@ def _data_sets(configs: Sequence[RunConfig]) -> list[tuple[str, str, int]]:
     return [(name, folder, runs) for (name, folder), runs in found.items()]
 
 
-def _seen(cluster: Cluster, results: Path) -> dict[str, str]:
+def _seen(cluster: Cluster, results: Path) -> dict[str, tuple[str, str]]:
+    """By folder, what was wrong with it on a node and on the machine that asked."""
     kept: dict[str, Any] = read_json(_seen_file(results)) or {}
-    seen: dict[str, str] = kept.get(cluster.name, {})
-    return seen
+    return {folder: (node, here) for folder, (node, here) in kept.get(cluster.name, {}).items()}
 
 
 def _seen_file(results: Path) -> Path:

@@ -41,7 +41,9 @@ def test_a_data_set_without_a_folder_is_named_and_not_sent(tmp_path: Path) -> No
     assert line == (
         "data set imagenet has no folder: set data: {imagenet: FOLDER} in the profile mine"
     )
-    with pytest.raises(UserError, match=r"cluster mine: data set imagenet has no .*; 2 runs not"):
+    with pytest.raises(
+        UserError, match=r"cluster mine: data set imagenet has no .*; needed by 2 runs; nothing"
+    ):
         check_folders(configs, cluster, tmp_path)
 
 
@@ -70,6 +72,22 @@ def test_a_folder_that_this_machine_does_not_have_is_for_the_doctor_to_look_for(
         check_folders(configs, cluster, tmp_path)
     # Of another profile it says nothing.
     check_folders(configs, structs.replace(cluster, name="other"), tmp_path)
+
+
+def test_a_folder_that_is_here_and_not_on_the_nodes_is_not_enough_until_it_changes(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "imagenet" / "train").mkdir(parents=True)
+    folder = str(tmp_path / "imagenet")
+    configs, cluster = placed(data={"imagenet": folder})
+    keep_seen(cluster, tmp_path, {folder: f"{folder}: No such file or directory"})
+    with pytest.raises(UserError, match="not where the profile says"):
+        check_folders(configs, cluster, tmp_path)
+    # What was nowhere and is here now may be on the nodes as well.
+    (tmp_path / "imagenet" / "train").rmdir()
+    keep_seen(cluster, tmp_path, {folder: f"{folder} is empty"})
+    (tmp_path / "imagenet" / "train").mkdir()
+    check_folders(configs, cluster, tmp_path)
 
 
 def test_a_folder_that_is_here_is_enough(tmp_path: Path) -> None:
