@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import shutil
+import signal
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,6 +119,35 @@ def test_a_folder_gives_views_and_evaluation_images(tree: Path) -> None:
     assert [tuple(v.shape) for v in first] == [(6, 3, 32, 32), (6, 3, 16, 16)]
     (images,) = data.test.evaluation_batches(10)
     assert images.shape == (6, 3, 32, 32)
+
+
+def test_decoders_outlive_what_a_job_is_sent_and_end_with_their_loader(tree: Path) -> None:
+    """SLURM signals every process of a job; a loader without its processes cannot go on."""
+    data = open_dataset(CONFIG, str(tree), Resources(data_workers=2))
+    batches = [torch.tensor([0, 3, 5]), torch.tensor([1, 2, 4])] * 20
+    mine = set(children())
+    views = data.train.view_batches(batches, VIEWS, seed=0, first_step=4)
+    first = next(views)
+    decoders = set(children()) - mine
+    assert len(decoders) == 2
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        for decoder in decoders:  # not from the process whose loader they are
+            subprocess.run(["kill", f"-{number}", str(decoder)], check=True)
+    assert len(list(views)) == 39
+    assert first[0].shape == (6, 3, 32, 32)
+    # The next epoch has the same processes, which its trainer may end.
+    assert len(list(data.train.view_batches(batches, VIEWS, seed=0, first_step=44))) == 40
+    assert set(children()) - mine == decoders
+    os.kill(min(decoders), signal.SIGTERM)
+    deadline = time.monotonic() + 60
+    while min(decoders) in children():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def children() -> list[int]:
+    """Processes of this one that have not ended."""
+    return [process.pid for process in multiprocessing.active_children() if process.pid]
 
 
 def test_the_number_of_decoding_processes_never_changes_a_view(tree: Path) -> None:

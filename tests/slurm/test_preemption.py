@@ -78,7 +78,7 @@ def test_taken_away_with_and_without_grace_files_and_decoders_end_with_the_same_
     """A partition of higher priority takes the node: SIGTERM to every process, then the kill."""
     images = write_images(tmp_path / "images")
     data = ("data=folder", "data.name=crops", f"paths.data={images}", "data.resolution=32")
-    words = ("train", *data, "train.epochs=300", "eval.every_epochs=300", "--scale", "smoke")
+    words = ("train", *data, "train.epochs=200", "eval.every_epochs=200", "--scale", "smoke")
     profile = lab.profile(resources={"data_workers": 2}, cpus=2, memory_gb=5.0)
     undisturbed = Lab(lab.cluster, tmp_path / "undisturbed")
     undisturbed.folder.mkdir()
@@ -86,11 +86,11 @@ def test_taken_away_with_and_without_grace_files_and_decoders_end_with_the_same_
     try:
         for stop, grace in enumerate((6, 0, 6)):
             lab.cluster.run("scontrol", "update", "partition=debug", f"gracetime={grace}")
-            folder = lab.wait_for_step(30 + 100 * stop)
+            folder = lab.wait_for_step(20 + 60 * stop)
             attempt = folder.read_run().attempts
             take_its_node(lab, folder)
             wait_for_attempt(lab, folder, attempt + 1)
-            assert folder.step < 600, "the run was over before it could be disturbed"
+            assert folder.step < 400, "the run was over before it could be disturbed"
     finally:
         lab.cluster.run("scontrol", "update", "partition=debug", "gracetime=0")
     for process in processes:
@@ -100,7 +100,7 @@ def test_taken_away_with_and_without_grace_files_and_decoders_end_with_the_same_
     assert events(folder).count("interrupted") >= 2, lab.told()  # saved when told to stop
     assert "failed" not in events(folder)
     assert [(run["state"], run["evaluation"]) for run in lab.status()] == [("done", "done")]
-    ours, theirs = weights(folder, 600), weights(other, 600)
+    ours, theirs = weights(folder, 400), weights(other, 400)
     assert ours.keys() == theirs.keys()
     assert [k for k in ours if not torch.equal(ours[k], theirs[k])] == []
     assert timeless(folder.metrics()) == timeless(other.metrics())

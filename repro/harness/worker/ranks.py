@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 SECONDS_TO_END = 30
 STUCK_SECONDS = 15.0  # from a rank's note until rank 0 no longer waits for an error of its own
 LOOK_SECONDS = 0.5
+LAST_LOOK_SECONDS = 1.0
 
 Tell = Callable[[Failure], None]
 
@@ -130,11 +132,17 @@ def _watched(folder: Path, mine: Sequence[subprocess.Popen[bytes]], tell: Tell) 
     """Notes are looked for meanwhile; those of `mine` that are killed cannot leave one."""
     over = threading.Event()
 
+    def note() -> bool:
+        """Whether one of mine has ended."""
+        codes = [process.poll() for process in mine]
+        for rank, code in enumerate(codes, 1):
+            if code is not None and code < 0:
+                note_of_rank(folder, rank, killed(code))
+        return any(code is not None for code in codes)
+
     def look() -> None:
         while not over.wait(LOOK_SECONDS):
-            for rank, process in enumerate(mine, 1):
-                if (code := process.poll()) is not None and code < 0:
-                    note_of_rank(folder, rank, killed(code))
+            note()
             if failure_of_a_rank(folder) is None:
                 continue
             if not over.wait(STUCK_SECONDS) and (failure := failure_of_a_rank(folder)):
@@ -145,6 +153,12 @@ def _watched(folder: Path, mine: Sequence[subprocess.Popen[bytes]], tell: Tell) 
     thread.start()
     try:
         yield
+    except Exception:
+        # Perhaps of a connection to a rank that is just ending.
+        deadline = time.monotonic() + LAST_LOOK_SECONDS
+        while mine and not note() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        raise
     finally:
         over.set()
         thread.join()

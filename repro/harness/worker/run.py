@@ -152,7 +152,9 @@ def _attempt(folder: RunFolder, stop: StopRequest) -> int:
         ranks = config.resources.ranks
 
         def tell(failure: Failure) -> None:
-            leave(_ended(folder, failure, stop))
+            code = _ended(folder, failure, stop)
+            sys.stdout.flush()
+            os._exit(code)  # the main thread waits for what does not come
 
         beating = _heartbeat(folder, config.reporting.heartbeat_seconds)
         with beating, followers(folder.path, ranks, tell) as listening:

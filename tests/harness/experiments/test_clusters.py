@@ -54,6 +54,14 @@ def test_a_profile_may_be_a_file_anywhere(tmp_path: Path) -> None:
         (LEAST | {"workers": 2}, r"mine\.yaml: unknown key 'workers'; nearest valid key: "),
         (LEAST | {"setup": "module load"}, r"setup: 'module load' must be a list"),
         (LEAST | {"memory_gb": -1}, r"memory_gb: -1 must be at least 0"),
+        (
+            LEAST | {"minutes": 2},
+            r"mine\.yaml: warning_seconds: 120 is not shorter than minutes: 2: jobs would be",
+        ),
+        (
+            LEAST | {"evaluation_minutes": 5, "warning_seconds": 300},
+            "warning_seconds: 300 is not shorter than evaluation_minutes: 5",
+        ),
         (LEAST | {"gpus_by": "gpus"}, r"gpus_by: 'gpus' is not one of gpus-per-node, gres"),
         (LEAST | {"gpus": 16}, r"mine\.yaml: gpus: 16 is more than gpus_per_node: 8"),
         (LEAST | {"extra": {"cpus_per_task": 2}}, "extra: 'cpus-per-task' is also set by cpus:"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from repro.errors import UserError
 from repro.harness.runs.failures import (
     Failure,
     FailureKind,
+    failure_of_a_rank,
     failure_of_the_dead,
+    forget_ranks,
+    note_of_rank,
     read_failure,
     write_failure,
 )
@@ -74,3 +78,27 @@ def test_the_dead_are_told_of_by_the_end_of_their_own_log(tmp_path: Path) -> Non
     )
     assert failure.traceback.splitlines() == [f"step {number}" for number in range(10, 30)]
     assert "gone, exit code 3" in failure_of_the_dead(log, log.stat().st_size, 3, step=0).line
+
+
+def test_the_rank_that_failed_first_is_told_of_and_neighbours_that_noticed_its_end_last(
+    tmp_path: Path,
+) -> None:
+    closed = "RuntimeError: [gloo/transport/tcp/pair.cc] Connection closed by peer [10.0.0.2]"
+    remote = "DistBackendError: NCCL error in: ProcessGroupNCCL.cpp, ncclRemoteError"
+    lines = {3: closed, 12: "KeyError: 'late'", 1: "KeyError: 'head'", 2: remote}
+    assert failure_of_a_rank(tmp_path) is None
+    for age, (rank, line) in enumerate(lines.items()):
+        note_of_rank(tmp_path, rank, Failure(FailureKind.code, line))
+        note_of_rank(tmp_path, rank, Failure(FailureKind.killed, "it has spoken already"))
+        written = 1000 - age if rank == 1 else 2000 + age
+        os.utime(tmp_path / "rendezvous" / f"rank{rank}.failure.json", (written, written))
+    first = failure_of_a_rank(tmp_path)
+    assert first is not None
+    assert first.line == "rank 1: KeyError: 'head'"
+    for rank in (1, 12):
+        (tmp_path / "rendezvous" / f"rank{rank}.failure.json").unlink()
+    only_echoes = failure_of_a_rank(tmp_path)
+    assert only_echoes is not None
+    assert only_echoes.line == f"rank 3: {closed}"
+    forget_ranks(tmp_path)
+    assert failure_of_a_rank(tmp_path) is None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from msgspec import structs
 from repro.harness.experiments.clusters import SlurmCluster
 from repro.harness.plan.plan import plan
 from repro.harness.slurm.batch import script
-from repro.harness.slurm.script import after, before
+from repro.harness.slurm.script import DEAF, after, before
 
 SCRIPTS = Path(__file__).parent / "scripts"
 ONE = SlurmCluster(name="mine", gpus=1, cpus=8, memory_gb=32, minutes=720, python="python")
@@ -114,3 +116,24 @@ def test_the_script_asks_for_another_start_where_the_job_cannot_and_keeps_its_ex
     ended = shell([f"(exit {code})", *after()], tmp_path)
     assert ended.returncode == code
     assert ("scontrol requeue 7" in ended.stdout) == asks
+
+
+@pytest.mark.parametrize(("time", "stays"), [("None", False), ("2026-11-28T02:58:08", True)])
+def test_the_script_of_a_job_that_is_preempted_stays_until_slurm_ends_it(
+    tmp_path: Path, time: str, stays: bool
+) -> None:
+    stand_in(
+        tmp_path, "scontrol", f'echo "PreemptEligibleTime=2026-11-27T01:00:00 PreemptTime={time}"'
+    )
+    stand_in(tmp_path, "sleep", 'echo "sleeps $1"')
+    ended = shell(["(exit 1)", *after()], tmp_path)
+    assert ended.returncode == 1
+    assert ("sleeps 3600" in ended.stdout) == stays
+
+
+def test_a_task_ignores_the_warning_until_it_listens() -> None:
+    kill_me = "import os, signal; os.kill(os.getpid(), signal.SIGUSR2); print('alive')"
+    command = [sys.executable, "-c", kill_me]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGUSR2
+    done = subprocess.run([*DEAF, *command], capture_output=True, text=True, check=True)
+    assert done.stdout == "alive\n"

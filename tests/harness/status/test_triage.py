@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.harness.runs.failures import Failure, FailureKind, failure_of
+from repro.harness.runs.failures import Failure, FailureKind, failure_of, note_of_rank
 from repro.harness.runs.states import State
 from repro.harness.runs.store import RunFolder, create_run
 from repro.harness.slurm.client import EndedTask
@@ -181,3 +181,13 @@ def test_causes_that_differ_in_numbers_and_paths_are_one_group_the_largest_first
     assert [len(runs) for _, runs, _ in groups] == [5, 2, 1]
     assert groups[0][2] == ["n0", "n1"]
     assert groups[1][1:] == (["a", "b"], ["n1"])
+
+
+def test_a_lost_run_of_several_ranks_tells_of_the_one_that_failed(folder: RunFolder) -> None:
+    """Its rank 0 was killed with the others before it could tell."""
+    task = task_with_log(folder, "srun: error: gpu2: task 1: Exited with exit code 1\n")
+    out = Failure(FailureKind.code, "RuntimeError: CUDA out of memory. Tried to allocate 2 GiB")
+    note_of_rank(folder.path, 1, out)
+    cause = cause_of(folder, State.lost, task, EndedTask("7", "FAILED", "1:0", "n1"))
+    assert cause is not None
+    assert (cause.kind, cause.line) == ("out_of_memory", f"rank 1: {out.line}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import pytest
 from repro import distributed
 from repro.errors import UserError
 from repro.harness.runs.store import RunFolder, create_run
-from repro.harness.worker.run import DONE, STOPPED
+from repro.harness.worker.ranks import followers
+from repro.harness.worker.run import DONE, FAILED, STOPPED
 from tests.conftest import MakeConfig
 from tests.harness.processes import (
     WAIT,
@@ -83,6 +86,55 @@ def test_all_ranks_stop_together_and_resume(
     code, output = train_command(folder)
     assert code == DONE, output
     assert_alike(timeless_result(folder), timeless_result(alone))
+
+
+def test_a_rank_that_cannot_even_begin_is_named_while_the_leader_waits_for_it(
+    tmp_path: Path, smoke: MakeConfig
+) -> None:
+    """Rank 0 would wait for half an hour."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\nif os.environ.get('RANK') == '1':\n    sys.modules['torch'] = None\n"
+    )
+    folder = create_run(tmp_path / "runs", "two", smoke(LONG | TWO))
+    paths = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
+    process = start_command(folder, env=os.environ | {"PYTHONPATH": paths})
+    output, _ = process.communicate(timeout=WAIT)
+    assert process.returncode == FAILED, output
+    failure = folder.failure()
+    assert failure is not None
+    assert failure.line.startswith("rank 1: ModuleNotFoundError: import of torch halted")
+    assert folder.read_run().state == "failed"
+    assert ranks_of(folder) == []
+
+
+def test_a_rank_that_is_killed_is_named(tmp_path: Path, smoke: MakeConfig) -> None:
+    folder = create_run(tmp_path, "two", smoke(LONG | TWO | {"train.epochs": 200}))
+    process = start_command(folder)
+    wait_for_step(folder, 3)
+    (other,) = {pid for pid in ranks_of(folder) if pid != process.pid}
+    os.kill(other, signal.SIGKILL)
+    output, _ = process.communicate(timeout=WAIT)
+    assert process.returncode == FAILED, output
+    failure = folder.failure()
+    assert failure is not None
+    assert failure.line.startswith("rank 1: worker killed by SIGKILL")
+
+
+def test_the_port_where_ranks_meet_is_taken_before_anybody_hears_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"SLURM_JOB_ID": "7", "REPRO_MEETING": "1", "MASTER_ADDR": "127.0.0.1"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "rendezvous").mkdir()
+    with followers(tmp_path, 2, print) as listening:
+        meeting = json.loads((tmp_path / "rendezvous" / "7.0.json").read_text())
+        port = int(meeting["MASTER_PORT"])
+        with pytest.raises(OSError, match="in use"):
+            socket.create_server(("", port))
+        socket.create_connection(("127.0.0.1", port)).close()
+        assert listening is not None
+        listening.close()
 
 
 def test_no_rank_outlives_a_killed_leader(tmp_path: Path, smoke: MakeConfig) -> None:
