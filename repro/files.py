@@ -120,6 +120,22 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return values
 
 
+def whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The lines that are JSON objects, and how many others there are, but for a torn last one."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return [], 0
+    lines = content[: content.rfind(b"\n") + 1].splitlines()
+    values = []
+    for line in lines:
+        with suppress(ValueError):  # of JSON, or of UTF-8
+            value = json.loads(line)
+            if isinstance(value, dict):
+                values.append(value)
+    return values, len(lines) - len(values)
+
+
 def tail(path: Path) -> list[str]:
     """The end of a text file, by lines; empty if there is none."""
     try:

@@ -44,6 +44,10 @@ from repro.evals.throughput import images_per_second, peak_memory
 from repro.randomness import derive, epoch_order
 
 MIN_PATIENCE = 20  # steps for which the sentinel must see the same state
+STATE = frozenset({  # what `Trainer.load_state_dict` takes
+    "step", "student", "teacher", "method", "optimiser", "sentinel", "accuracies",
+    "worst_decomposition", "epoch_sums", "epoch_means", "seconds", "peak_memory",
+})  # fmt: skip
 Event = dict[str, Any]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(option, type=_factor, default=1.0, metavar="+N%", help=text)
     text = "a file of experiments/clusters/ (default: where each of them last was)"
     parser.add_argument("--cluster", metavar="C", help=text)
+    text = "at step 0; their checkpoints are set aside, nothing of them is removed"
+    parser.add_argument("--from-start", action="store_true", help=text)
     add_workers(parser)
     add_yes(parser, "do not ask")
 
@@ -58,9 +61,12 @@ def run(arguments: argparse.Namespace) -> int:
         return FINE
     print_runs([describe(folder, seen.views[folder.id]) for folder in retried])
     clusters = ", ".join(by_cluster)
-    if not confirm(f"Start {count(len(retried), 'run')} again on {clusters}?", arguments.yes):
+    where = f"on {clusters}{', from step 0' if arguments.from_start else ''}"
+    if not confirm(f"Start {count(len(retried), 'run')} again {where}?", arguments.yes):
         print("nothing started")
         return FINE
+    if arguments.from_start:
+        _set_checkpoints_aside([f for f in retried if seen.views[f.id].state != "done"])
     more = Increase(arguments.mem, arguments.time)
     codes = []
     for name, group in by_cluster.items():
@@ -73,6 +79,18 @@ def run(arguments: argparse.Namespace) -> int:
             runs.append(with_view(planned_run(config, known), seen))
         codes.append(start(runs, load_cluster(name), arguments.workers, more=more))
     return max(codes)
+
+
+def _set_checkpoints_aside(folders: Sequence[RunFolder]) -> None:
+    from repro.harness.worker.resume import begin_again
+    from repro.locks import Busy
+
+    for folder in folders:
+        try:
+            for path in begin_again(folder):
+                print(f"{folder.path.name}: its checkpoint is now {path.name}")
+        except Busy as busy:
+            raise UserError(str(busy)) from None
 
 
 def _with_what_fits(folder: RunFolder) -> RunConfig:

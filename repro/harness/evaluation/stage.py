@@ -146,11 +146,15 @@ def loaded(folder: RunFolder, network: str = "teacher", kernels: Kernels | None 
     from repro.evals.weights import our_weights
     from repro.harness.runs import checkpoint
 
-    newest = checkpoint.load_with_path(folder.path / "checkpoints")
-    if newest is None:
-        raise UserError(f"{folder.path / 'checkpoints'}: no readable checkpoint to evaluate")
-    file, state = newest
-    return our_weights(state, folder.config(), file, network, kernels or REFERENCE)
+    found = checkpoint.find(folder.path / "checkpoints", folder.id, frozenset({"step", network}))
+    if found.path is None or found.state is None:
+        faults = found.faults and f": {found.faults}"
+        raise UserError(
+            f"{folder.path / 'checkpoints'}: no readable checkpoint to evaluate{faults}"
+        )
+    if found.damaged:
+        print(f"{folder.path.name}: {found.faults}; {found.path.name} is taken")
+    return our_weights(found.state, folder.config(), found.path, network, kernels or REFERENCE)
 
 
 def made_on(device: torch.device) -> dict[str, Any]:

@@ -265,6 +265,9 @@ def _kind(error: Exception) -> FailureKind:
         return FailureKind.disk_full
     if isinstance(error, UserError | OSError):
         frames = traceback.walk_tb(error.__traceback__)
-        if any(f.f_globals.get("__name__", "").startswith("repro.data") for f, _ in frames):
+        modules = [frame.f_globals.get("__name__", "") for frame, _ in frames]
+        if any(name.startswith("repro.data") for name in modules):
+            return FailureKind.data
+        if modules[-1:] == ["repro.harness.runs.checkpoint"] and isinstance(error, UserError):
             return FailureKind.data
     return FailureKind.user if isinstance(error, UserError) else FailureKind.code

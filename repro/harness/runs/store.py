@@ -39,6 +39,7 @@ from repro.files import (
     read_lines,
     read_tail,
     replace_text,
+    whole_lines,
     write_json,
 )
 from repro.harness.runs.evaluations import RunEvaluation, read_evaluation
@@ -129,10 +130,21 @@ class RunFolder:
         if events:
             append_lines(self.path / "metrics.jsonl", events)
 
-    def truncate_metrics(self, step: int) -> None:
-        """Drop the lines later than `step`, and a torn last line; called before a resume."""
-        kept = [event for event in self.metrics() if event["step"] <= step]
-        replace_text(self.path / "metrics.jsonl", "".join(json_line(event) for event in kept))
+    def truncate_metrics(self, step: int) -> int:
+        """Drop the lines later than `step`, and what is none; called before a resume.
+
+        Returns:
+            How many of the steps up to there have no line. Where lines were damaged, the file as
+            it was stays as metrics.jsonl.aside.
+        """
+        file = self.path / "metrics.jsonl"
+        lines, damaged = whole_lines(file)
+        events = [line for line in lines if {"kind", "step"} <= line.keys()]
+        if damaged or len(events) < len(lines):
+            file.replace(file.with_name("metrics.jsonl.aside"))
+        kept = [event for event in events if event["step"] <= step]
+        replace_text(file, "".join(json_line(event) for event in kept))
+        return max(0, step) - len({event["step"] for event in kept if event["kind"] == "step"})
 
     def metrics(self) -> list[dict[str, Any]]:
         """All metric lines in order, without a last line that is still being written."""

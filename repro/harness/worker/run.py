@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
     from repro.config.schema import RunConfig
     from repro.data.dataset import Dataset
+    from repro.harness.runs.checkpoint import Found
     from repro.train import Trainer
 
 DONE, FAILED, USER_MISTAKE, BUSY, STOPPED = range(5)
@@ -223,18 +224,21 @@ def _train(
     from repro.data.datasets import open_dataset
     from repro.distributed import choose_device, open_device
     from repro.hardware import keep_freed_memory
+    from repro.harness.worker import resume
     from repro.harness.worker.fitting import naming_what_fits
 
     keep_freed_memory()
     ranks = config.resources.ranks
-    if threads := config.resources.threads or variables.THREADS.read():
-        torch.set_num_threads(max(1, threads // ranks))
+    found = resume.newest(folder)
+    threads = config.resources.threads or variables.THREADS.read()
+    if threads := resume.threads(found, threads and max(1, threads // ranks)):
+        torch.set_num_threads(threads)
     kind = choose_device(config.resources.device.value).type
     with distributed.joined(ranks, kind, store(listening) if ranks > 1 else None):
         device = open_device(config.resources.device.value, config.resources.deterministic)
         dataset = open_dataset(config.data, config.paths.data, config.resources, device)
         with naming_what_fits(config, dataset, device):
-            return _train_on(dataset, device, folder, config, stop, begun)
+            return _train_on(dataset, device, folder, config, stop, begun, found)
 
 
 def _train_on(
@@ -244,41 +248,46 @@ def _train_on(
     config: RunConfig,
     stop: StopRequest,
     begun: float,
+    found: Found,
 ) -> int:
-    from repro.harness.runs import checkpoint
+    from repro.harness.worker import resume
     from repro.train import Trainer
 
-    state = checkpoint.load(folder.path / "checkpoints")
-    trainer = Trainer(config, dataset, device, state)
-    earlier_seconds = state.pop("wall_seconds") if state is not None else 0.0
-    if state is not None:
-        trainer.load_state_dict(state)
+    data = resume.digests(dataset)
+    resume.check_data(folder, found, data)
+    trainer = Trainer(config, dataset, device, found.state)
+    earlier_seconds = 0.0
+    if found.state is not None:
+        earlier_seconds = found.state["wall_seconds"]
+        trainer.load_state_dict(found.state)
     if is_follower():
         return _follow(trainer, stop)
     env = environment(device.type)
     env["hardware"]["ranks"] = config.resources.ranks
     env["kernels"] = trainer.kernels.words()
-    env["data"] = {"train": dataset.train.digest(), "test": dataset.test.digest()}
+    env["data"] = data
     write_json(folder.path / "env.json", env)
-    # Without a checkpoint the evaluation at step 0 is repeated too.
-    folder.truncate_metrics(trainer.step if state is not None else -1)
+    resume.take_up(folder, found)
     folder.update_run(total_steps=trainer.total_steps)
     print(f"step {trainer.step} of {trainer.total_steps}, {dataset.name}, {device}")
-    return _lead(folder, trainer, stop, begun - earlier_seconds)
+    return _lead(folder, trainer, stop, begun - earlier_seconds, resume.mark(folder, data))
 
 
-def _lead(folder: RunFolder, trainer: Trainer, stop: StopRequest, begun: float) -> int:
+def _lead(
+    folder: RunFolder, trainer: Trainer, stop: StopRequest, begun: float, mark: dict[str, Any]
+) -> int:
     """Train to the end, or to a stop on which all ranks agree, and write it all down.
 
     Args:
         begun: the monotonic time at which an uninterrupted run would have begun.
+        mark: what its checkpoints say of themselves.
     """
     from repro import distributed
     from repro.harness.runs import checkpoint
 
     def save() -> None:
         state = trainer.state_dict() | {"wall_seconds": time.monotonic() - begun}
-        checkpoint.save(folder.path / "checkpoints", state)
+        checkpoint.save(folder.path / "checkpoints", state | mark)
 
     saved, saved_step = time.monotonic(), trainer.step
     seconds = trainer.config.reporting.checkpoint_seconds
