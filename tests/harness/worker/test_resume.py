@@ -212,7 +212,7 @@ def test_images_that_changed_since_a_run_began_are_refused(
                 picture = Image.effect_noise((40, 40), 10 + index).convert("RGB")
                 picture.save(images / part / name / f"{index}.png")
     settings = {"data": "folder", "data.resolution": 32, "paths.data": str(images)}
-    settings |= {"train.batch_size": 8, "train.epochs": 40, "resources.loader_workers": 0}
+    settings |= {"train.batch_size": 8, "train.epochs": 40, "resources.data_workers": 0}
     folder = create_run(tmp_path / "runs", "images", smoke(settings))
     process = start_command(folder)
     wait_for_step(folder, 6)
