@@ -151,10 +151,12 @@ class _Lease:
         def renew() -> None:
             while not over.wait(RENEWED):
                 with suppress(OSError):  # a full disk, a file server that is away for a while
+                    if self.is_mine():
+                        os.utime(self.path)
                     # A folder that was removed takes its lease along, and nobody has taken over.
-                    if not self.is_mine() and self.path.parent.is_dir() and not over.is_set():
+                    # Asked twice: a file server may lose a file from sight for a moment.
+                    elif not over.wait(1.0) and not self.is_mine() and self.path.parent.is_dir():
                         _end_taken_over(self.path)
-                    os.utime(self.path)
 
         thread = threading.Thread(target=renew, daemon=True)
         thread.start()
