@@ -182,21 +182,23 @@ def _take_lease(handle: int, lock: Path, excluded: bool) -> _Lease | None:
     Args:
         excluded: whether the kernel says that no other process of this machine holds the lock.
     """
-    os.utime(handle)
-    now = os.fstat(handle).st_mtime  # by the file system's clock, which also stamps the leases
 
-    def lives(lease: _Lease) -> bool:
+    def lives(lease: _Lease, now: float) -> bool:
         gone = excluded and lease.holder[:1] == [machine()]
         return not gone and not lease.is_stale(now)
 
     others = _leases(lock)
-    if any(map(lives, others)):
-        return None
+    if others:
+        os.utime(handle)  # tells the time by the file system's clock, which also stamps the leases
+        now = os.fstat(handle).st_mtime
+        if any(lives(lease, now) for lease in others):
+            return None
     number = max((lease.number for lease in others), default=0) + 1
     mine = _announce(lock.with_name(f"{lock.name}.{number}"))
     if mine is None:
         return None
-    if any(lives(lease) for lease in _leases(lock) if lease.token != mine.token):
+    now = mine.renewed_at
+    if any(lives(lease, now) for lease in _leases(lock) if lease.token != mine.token):
         mine.path.unlink(missing_ok=True)
         return None
     for lease in others:
