@@ -90,12 +90,31 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
+    """The content; None if there is no such file.
+
+    Raises:
+        UserError: it cannot be read, or is not JSON.
+    """
     try:
         return cast(dict[str, Any], json.loads(path.read_text()))
     except FileNotFoundError:
         return None
-    except json.JSONDecodeError as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8
         raise UserError(f"{path}: not valid JSON ({error})") from None
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """As `read_json`, of a file that has keys.
+
+    Raises:
+        UserError: it cannot be read, or is no JSON object.
+    """
+    content = read_json(path)
+    if content is not None and not isinstance(content, dict):
+        raise UserError(f"{path}: damaged: not a JSON object")
+    return content
 
 
 def read_tail(path: Path) -> str:
@@ -110,6 +129,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         text = path.read_text()
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 ({error.reason})") from None
     lines = text[: text.rfind("\n") + 1].splitlines()
     values = []
     for number, line in enumerate(lines, 1):

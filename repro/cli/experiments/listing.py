@@ -60,8 +60,8 @@ def _finished(results: Path) -> list[tuple[str, dict[str, int]]]:
         for record in readable(file):
             by_scale.setdefault(record.scale, {})[record.id] = record.seed
     for folder in find_runs(results / "runs"):
-        if folder.result() is not None:
-            run = folder.read_run()
+        if folder.is_done():
+            run = folder.told()
             by_scale.setdefault(run.scale, {})[folder.id] = run.seed
     return sorted(by_scale.items())
 

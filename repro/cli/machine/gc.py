@@ -71,7 +71,7 @@ def look(results: Path) -> Found:
     from repro.harness.slurm import visible
     from repro.harness.slurm.submissions import submissions
 
-    done = {f.id: f for f in find_runs(results / "runs") if f.result() is not None}
+    done = {f.id: f for f in find_runs(results / "runs") if f.is_done()}
     sent = submissions(results)
     finished = [one for one in sent if one.runs <= done.keys()]
     shown = visible.look([task for one in sent for task in one.tasks()])
@@ -111,7 +111,7 @@ def _needed(
     """Why submissions stay although their runs are done, by id."""
     now, kept = time.time(), {}
     for submission in finished:
-        ended = max((done[run].read_run().ended or 0.0 for run in submission.runs), default=0.0)
+        ended = max((done[run].told().ended or 0.0 for run in submission.runs), default=0.0)
         if shown.tasks is None:
             kept[submission.id] = "SLURM's queue does not answer"
         elif any(task.key in shown.tasks for task in submission.tasks()):

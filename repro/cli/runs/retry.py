@@ -55,6 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
         if _ended_badly(view) and (arguments.only is None or _cause(arguments.only) == _kind(view)):
             last[folder.id] = view.task.submission.cluster if view.task else "local"
             by_cluster.setdefault(arguments.cluster or last[folder.id], []).append(folder)
+    for folder in folders:
+        view = seen.views[folder.id]
+        if view.state == "damaged" and view.cause:
+            print(f"damaged, and left as it is: {view.cause.line}")
     retried = [folder for group in by_cluster.values() for folder in group]
     if not retried:
         print("nothing to retry: none of these runs failed, was lost, interrupted or cancelled")

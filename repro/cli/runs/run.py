@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     evidence = load_evidence(arguments.scale, Source.own)
     selection = select(arguments.ids)
     say_what_came_out(selection, evidence, arguments.verbose)
-    done = {f.id for f in find_runs(results_dir() / "runs") if f.result() is not None}
+    done = {f.id for f in find_runs(results_dir() / "runs") if f.is_done()}
     served = {name for run in planned.runs if run.id in done for name, _ in run.serves}
     drawn = [one.id for one, _ in selection if one.id in served]
     if drawn:

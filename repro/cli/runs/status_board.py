@@ -34,6 +34,7 @@ SIGNS = {
     "cancelled": ("-", "yellow"),
     "failed": ("✗", "bold red"),
     "lost": ("?", "bold magenta"),
+    "damaged": ("!", "bold magenta"),
 }
 RUN_COLUMNS = ("id", "run", "state", "step", "")
 MOST_NAMED = 6  # run ids that a group of failures shows
@@ -87,7 +88,9 @@ def _board(at: Look) -> RenderableType:
     parts: list[RenderableType] = []
     parts += [_table(name, scale, group) for (name, scale), group in groups.items()]
     if at.entries:
-        signs = (Text.assemble((sign, style), f" {s}") for s, (sign, style) in SIGNS.items())
+        rare = any(entry["state"] == "damaged" for entry in at.entries)
+        shown = {s: SIGNS[s] for s in SIGNS if s != "damaged" or rare}
+        signs = (Text.assemble((sign, style), f" {s}") for s, (sign, style) in shown.items())
         parts.append(Text("  ").join(signs))
     parts += [*failures(at), Text(summary(at))]
     parts += [Text(note, style="yellow") for note in at.overview.notes]
@@ -171,7 +174,7 @@ def failures(at: Look) -> list[Text]:
     causes: list[tuple[str, Cause]] = []
     for folder in at.folders:
         view = at.overview.views[folder.id]
-        if view.cause and view.state in ("failed", "lost"):
+        if view.cause and view.state in ("failed", "lost", "damaged"):
             causes.append((folder.id, view.cause))
         if view.evaluation_cause:
             causes.append((folder.id, view.evaluation_cause))

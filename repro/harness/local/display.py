@@ -20,6 +20,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from repro.errors import UserError
 from repro.harness.runs.states import State
 from repro.harness.runs.store import RunFolder
 from repro.harness.worker.journal import output_words
@@ -93,7 +94,7 @@ class ActiveRun:
             return
         self.step = steps[-1]
         if not self.total:
-            self.total = self.folder.read_run().total_steps or 0
+            self.total = self.folder.told().total_steps or 0
         if self.first is None:
             self.first = (now, self.step["step"])
         seen_at, seen = self.first
@@ -232,6 +233,12 @@ class Display:
 
 def summary(folder: RunFolder, state: State) -> str:
     """What is worth knowing of a run that ended: its numbers, or why it has none."""
+    with suppress(UserError):  # damaged, which is said elsewhere
+        return _summary(folder, state)
+    return ""
+
+
+def _summary(folder: RunFolder, state: State) -> str:
     if state is State.done and (result := folder.result()):
         metrics = result["metrics"]
         return (

@@ -104,16 +104,23 @@ def dispatch(
         UserError: the runs folder cannot be written, or no longer.
     """
     folders = create_runs(runs.resolve(), [(run.slug, run.config) for run in planned])
-    for run, folder in zip(planned, folders, strict=True):
-        ask(folder, run.requests, run.config)
     outcome = Outcome()
     queue: deque[RunFolder] = deque()
-    for folder in folders:
-        if is_settled(folder):
+    for run, folder in zip(planned, folders, strict=True):
+        try:
+            folder.check_config()
+            ask(folder, run.requests, run.config)
+            settled = is_settled(folder)
+            running = folder.state(time.time()) is State.running
+        except UserError as error:
+            print(f"damaged, and left as it is: {error}", file=sys.stderr)
+            outcome.failed.append(folder)
+            continue
+        if settled:
             outcome.already_done.append(folder)
             continue
         # Asking for a run again overrides an earlier cancel, but not one still to take effect.
-        if folder.state(time.time()) is not State.running:
+        if not running:
             folder.clear_cancel()
         queue.append(folder)
     if not queue:
@@ -198,15 +205,15 @@ class Pool:
     def _start(self) -> None:
         while self.queue and self.free and not self.asked and self._may_start():
             folder = self.queue.popleft()
-            if is_settled(folder):
-                self._end(folder, State.done)
-            elif folder.cancel_requested():
-                folder.update_run(state=State.cancelled)
-                self._end(folder, State.cancelled)
-            elif folder.state(time.time()) is State.running:
-                self._wait_for(folder)
-            else:
-                with self._unless_removed(folder):
+            with self._unless_removed(folder):
+                if is_settled(folder):
+                    self._end(folder, State.done)
+                elif folder.cancel_requested():
+                    folder.update_run(state=State.cancelled)
+                    self._end(folder, State.cancelled)
+                elif folder.state(time.time()) is State.running:
+                    self._wait_for(folder)
+                else:
                     self._start_on(self.free[0], folder)
                     self.free.pop(0)
 
@@ -283,13 +290,16 @@ class Pool:
 
     @contextmanager
     def _unless_removed(self, folder: RunFolder) -> Iterator[None]:
-        """A run whose folder somebody removed has failed, and the others go on."""
+        """A run whose folder somebody removed or damaged has failed, and the others go on."""
         try:
             yield
         except FileNotFoundError:
             if folder.path.is_dir():
                 raise
             self.display.say(f"{folder.path}: its folder was removed; submit again for a new one")
+            self._end(folder, State.failed)
+        except UserError as error:
+            self.display.say(f"damaged, and left as it is: {error}")
             self._end(folder, State.failed)
 
     def _wait_for(self, folder: RunFolder) -> None:
@@ -299,7 +309,11 @@ class Pool:
     def _watch_elsewhere(self) -> None:
         """A run that another process let go of has ended, or is ours to continue."""
         for folder in list(self.elsewhere):
-            state = folder.state(time.time())
+            try:
+                state = folder.state(time.time())
+            except UserError as error:
+                self.display.say(f"damaged, and left as it is: {error}")
+                state = State.failed
             if state is State.running:
                 continue
             self.elsewhere.remove(folder)

@@ -204,7 +204,7 @@ def _finished(scale: str, results: Path) -> Iterable[tuple[float | None, float |
                 continue
             if folder.read_run().scale == scale:
                 done = _work_of_run(folder.id, folder.config)
-                yield done, result["wall_seconds"], env.hardware
+                yield done, result.get("wall_seconds"), env.hardware
 
 
 def _work_of_run(name: str, config: Callable[[], RunConfig]) -> float | None:

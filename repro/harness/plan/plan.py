@@ -24,7 +24,7 @@ from repro.harness.runs.states import EvaluationState, State
 from repro.harness.runs.store import RunFolder, find_runs
 from repro.harness.status.overview import Overview, overview
 
-SETTLED = (State.done, State.running)
+SETTLED = (State.done, State.running, State.damaged)
 UNEVALUATED = (EvaluationState.missing, EvaluationState.failed)
 
 

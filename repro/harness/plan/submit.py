@@ -7,6 +7,7 @@ the same moment start each run once: the second finds the first one's claims.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from repro.harness.plan.cost import Cost
 from repro.harness.plan.obstacles import check_folders
 from repro.harness.plan.plan import to_do, to_evaluate, with_view
 from repro.harness.runs.planned import PlannedRun
+from repro.harness.runs.states import State
 from repro.harness.runs.store import find_runs
 from repro.harness.slurm.batch import Sent, send
 from repro.harness.slurm.requirements import Increase
@@ -63,9 +65,13 @@ def submit(
         folders = [f for f in find_runs(results / "runs") if f.id in by_id]
         for folder in folders:
             run = by_id[folder.id]
-            ask(folder, run.requests, cluster.with_benchmarks(run.config))
+            with suppress(UserError):  # a damaged run is shown as such, and not sent
+                ask(folder, run.requests, cluster.with_benchmarks(run.config))
         seen = overview(folders, results)
         now = [with_view(run, seen) for run in planned]
+        for run in now:
+            if run.state is State.damaged and (cause := seen.views[run.id].cause):
+                say(f"not sent: {cause.line}")
         train = [run for run in now if to_do(run)]
         evaluate = [run for run in now if to_evaluate(run)]
         if not train and not evaluate:

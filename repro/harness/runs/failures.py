@@ -14,7 +14,7 @@ from typing import Self
 import msgspec
 
 from repro.errors import UserError
-from repro.files import read_json, write_json
+from repro.files import read_object, write_json
 from repro.hardware import hostname
 
 # As torch's allocators, the driver, cuBLAS and cuDNN say it.
@@ -83,6 +83,12 @@ class FailureKind(StrEnum):
         "data missing or unreadable",
         "mend the path or the file, then repro retry",
     )
+    damaged = (
+        "damaged",
+        "damaged",
+        "a file of the run is damaged",
+        "put back what was there, or remove the run's folder and submit again",
+    )
     timeout = (
         "timeout",
         "timeout",
@@ -147,13 +153,13 @@ def read_failure(path: Path) -> Failure | None:
     Raises:
         UserError: the file is no failure.
     """
-    content = read_json(path)
+    content = read_object(path)
     if not content:
         return None
     try:
         known = content.get("kind") in tuple(FailureKind)
         return msgspec.convert(content if known else content | {"kind": "unknown"}, Failure)
-    except (AttributeError, msgspec.ValidationError) as error:
+    except msgspec.ValidationError as error:
         raise UserError(f"{path}: does not tell of a failure: {error}") from None
 
 

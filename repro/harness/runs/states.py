@@ -15,6 +15,7 @@ class State(StrEnum):
     failed = "failed"
     lost = "lost"  # neither alive nor ended by itself
     done = "done"
+    damaged = "damaged"  # a file of it cannot be read, or is not what was written
 
 
 class EvaluationState(StrEnum):

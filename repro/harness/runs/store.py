@@ -16,7 +16,9 @@ results/runs/<slug>-<id>/
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
 import secrets
 import shutil
@@ -35,8 +37,8 @@ from repro.errors import UserError
 from repro.files import (
     append_lines,
     json_line,
-    read_json,
     read_lines,
+    read_object,
     read_tail,
     replace_text,
     whole_lines,
@@ -71,6 +73,7 @@ class RunInfo(msgspec.Struct, frozen=True):
     pid: int | None = None
     host: str | None = None
     job: str | None = None  # of SLURM, "12" or "12_3"
+    config: str = ""  # digest of config.yaml as it was last written
 
 
 @dataclass(frozen=True)
@@ -89,15 +92,20 @@ class RunFolder:
 
     def config(self) -> RunConfig:
         """Raises: UserError if config.yaml is missing, no longer fits the schema or was edited."""
-        import yaml
-
         from repro.config.compose import from_plain
+        from repro.decode import read_yaml
 
         file = self.path / "config.yaml"
+        if not file.exists():
+            raise UserError(f"{file}: missing; remove this folder and submit again")
         try:
-            values = yaml.safe_load(file.read_text())
-        except FileNotFoundError:
-            raise UserError(f"{file}: missing; remove this folder and submit again") from None
+            values = read_yaml(file)
+        except OSError as error:
+            raise UserError(f"{file}: cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise UserError(f"{file}: damaged: not UTF-8 ({error.reason})") from None
+        if not isinstance(values, dict):
+            raise UserError(f"{file}: damaged: it describes no run")
         config = from_plain(values, str(file))
         if _FOLDER_NAME.fullmatch(self.path.name) and (described := run_id(config)) != self.id:
             raise UserError(
@@ -106,11 +114,33 @@ class RunFolder:
             )
         return config
 
+    def check_config(self) -> None:
+        """Raises: UserError if config.yaml is not that of this run, as its bytes tell or it."""
+        with suppress(OSError):
+            written = self.read_run().config
+            if written and written == _digest((self.path / "config.yaml").read_bytes()):
+                return
+        self.config()
+
+    def told(self) -> RunInfo:
+        """What run.json tells, nothing where it is damaged."""
+        try:
+            return self.read_run()
+        except UserError:
+            return RunInfo()
+
+    def is_done(self) -> bool:
+        """Whether it has a result, and one that can be read."""
+        try:
+            return self.result() is not None
+        except UserError:
+            return False
+
     def read_run(self) -> RunInfo:
         """Raises: UserError if run.json is damaged."""
         file = self.path / "run.json"
         try:
-            return msgspec.convert(read_json(file) or {}, RunInfo)
+            return msgspec.convert(read_object(file) or {}, RunInfo)
         except msgspec.ValidationError as error:
             raise UserError(f"{file}: {error}") from None
 
@@ -119,7 +149,7 @@ class RunFolder:
         unknown = changes.keys() - set(RunInfo.__struct_fields__)
         assert not unknown, f"run.json has no field {sorted(unknown)}"
         file = self.path / "run.json"
-        write_json(file, (read_json(file) or {}) | changes)
+        write_json(file, (read_object(file) or {}) | changes)
 
     def event(self, event: str, /, **fields: Any) -> None:
         """Append one line to events.jsonl: {"time": seconds since 1970, "event": ..., fields}."""
@@ -147,20 +177,25 @@ class RunFolder:
         return max(0, step) - len({event["step"] for event in kept if event["kind"] == "step"})
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All metric lines in order, without a last line that is still being written."""
-        return read_lines(self.path / "metrics.jsonl")
+        """All metric lines in order, without a last one still being written; or a UserError."""
+        file = self.path / "metrics.jsonl"
+        lines = read_lines(file)
+        for number, line in enumerate(lines, 1):
+            if not isinstance(line, dict) or not {"kind", "step"} <= line.keys():
+                raise UserError(f"{file}: line {number} is neither a step nor an evaluation")
+        return lines
 
     def last_step(self) -> dict[str, Any] | None:
         """The latest `step` line, from the end of the file: a long run's file is large."""
         try:
             text = read_tail(self.path / "metrics.jsonl")
-        except FileNotFoundError:
+        except OSError:
             return None
         for line in reversed(text[: text.rfind("\n") + 1].splitlines()):
             # The first line may be cut by the seek; it is reached only if no other is a step.
             with suppress(json.JSONDecodeError):
                 event = json.loads(line)
-                if event["kind"] == "step":
+                if isinstance(event, dict) and event.get("kind") == "step":
                     return cast(dict[str, Any], event)
         return None
 
@@ -195,7 +230,7 @@ class RunFolder:
         self.update_run(state=State.failed, ended=time.time())
 
     def result(self) -> dict[str, Any] | None:
-        return read_json(self.path / "result.json")
+        return read_object(self.path / "result.json")
 
     def failure(self) -> Failure | None:
         return read_failure(self.path / "failure.json")
@@ -303,19 +338,27 @@ def refresh_resources(folder: RunFolder, config: RunConfig) -> None:
     old = folder.config()
     kept = replace(old, resources=config.resources, paths=config.paths, reporting=config.reporting)
     if kept != old:
-        replace_text(folder.path / "config.yaml", config_text(kept))
+        text = config_text(kept)
+        replace_text(folder.path / "config.yaml", text)
+        folder.update_run(config=_digest(text.encode()))
 
 
 def find_runs(runs: Path) -> list[RunFolder]:
-    """All run folders, by name."""
+    """All run folders, by name; what else lies there is nobody's business."""
     if not runs.is_dir():
         return []
-    return [RunFolder(p) for p in sorted(runs.iterdir()) if _FOLDER_NAME.fullmatch(p.name)]
+    with os.scandir(runs) as entries:
+        names = [e.name for e in entries if _FOLDER_NAME.fullmatch(e.name) and e.is_dir()]
+    return [RunFolder(runs / name) for name in sorted(names)]
 
 
 def find_run(runs: Path, identity: str) -> RunFolder | None:
     """The folder of the run with this id, whatever its slug."""
     return next((folder for folder in find_runs(runs) if folder.id == identity), None)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def config_text(config: RunConfig) -> str:
@@ -334,11 +377,13 @@ def _make_run(runs: Path, name: str, config: RunConfig) -> RunFolder:
     temporary.mkdir()  # as the umask and a group's folder (setgid) say; mkdtemp would not ask them
     try:
         (temporary / "checkpoints").mkdir()
-        replace_text(temporary / "config.yaml", config_text(config))
+        text = config_text(config)
+        replace_text(temporary / "config.yaml", text)
         label = config.label
         RunFolder(temporary).update_run(
             state=State.queued,
             attempts=0,
+            config=_digest(text.encode()),
             created=time.time(),
             seed=config.seed,
             experiment=label.experiment,

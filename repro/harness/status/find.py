@@ -58,7 +58,7 @@ def describe(folder: RunFolder, view: View) -> dict[str, Any]:
     null for all others. `detail` says where a run waits or runs, `job` which SLURM job has it or
     its evaluation; `evaluation_cause` says why a done run could not be evaluated.
     """
-    run, last = folder.read_run(), folder.last_step()
+    run, last = folder.told(), folder.last_step()
     return {
         "id": folder.id,
         "slug": folder.slug,
@@ -69,7 +69,7 @@ def describe(folder: RunFolder, view: View) -> dict[str, Any]:
         "state": view.state,
         "step": last["step"] if last else 0,
         "total_steps": run.total_steps,
-        "sentinel": last["sentinel"] if last else None,
+        "sentinel": last.get("sentinel") if last else None,
         "cause": cause_text(view.cause),
         "kind": view.cause.kind if view.cause else None,
         "host": view.cause.host if view.cause else run.host,
@@ -97,7 +97,7 @@ def _matching(pattern: str, folders: list[RunFolder], runs: Path) -> list[RunFol
         if fnmatchcase(folder.slug, pattern)
         or fnmatchcase(folder.path.name, pattern)
         or (ID_PREFIX.fullmatch(pattern) and folder.id.startswith(pattern))
-        or folder.read_run().experiment == pattern
+        or folder.told().experiment == pattern
     ]
     if not matched:
         known = [*experiment_ids(), *STATES, *(f.id for f in folders), *(f.slug for f in folders)]
@@ -111,7 +111,7 @@ def rows_of(reference: str, folders: list[RunFolder]) -> dict[str, str]:
     For all scales and seeds that exist here. A run made before a default changed has another id
     now; it still answers to its label.
     """
-    runs = [folder.read_run() for folder in folders]
+    runs = [folder.told() for folder in folders]
     seeds = {run.seed for run in runs}
     served: dict[str, str] = {}
     for experiment, rows in select([reference]):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from repro.errors import UserError
 from repro.harness.evaluation import stage as evaluation
 from repro.harness.runs.failures import FailureKind
 from repro.harness.runs.states import ENDED, EvaluationState, State
@@ -75,10 +76,29 @@ def overview(folders: Sequence[RunFolder], results: Path) -> Overview:
     sent = submissions(results)
     if not sent:
         return Overview({folder.id: _by_files(folder, now) for folder in folders})
-    return _Look(folders, sent, now).overview()
+    damaged = {folder.id: why for folder in folders if (why := _damage(folder, now))}
+    sound = [folder for folder in folders if folder.id not in damaged]
+    seen = _Look(sound, sent, now).overview()
+    return Overview({**seen.views, **damaged}, seen.notes)
+
+
+def _damage(folder: RunFolder, now: float) -> View | None:
+    """One damaged folder is one damaged run."""
+    view = _by_files(folder, now)
+    return view if view.state is State.damaged else None
 
 
 def _by_files(folder: RunFolder, now: float) -> View:
+    try:
+        folder.check_config()
+        return _by_sound_files(folder, now)
+    except UserError as error:
+        host = folder.told().host or ""
+        cause = Cause(FailureKind.damaged, str(error), host, folder.step)
+        return View(State.damaged, "", cause)
+
+
+def _by_sound_files(folder: RunFolder, now: float) -> View:
     state = folder.state(now)
     evaluated = _evaluation(folder, state)
     why = cause_of_evaluation(folder) if evaluated is EvaluationState.failed else None

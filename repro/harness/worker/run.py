@@ -129,6 +129,9 @@ def work(path: Path) -> int:
     except Busy as busy:
         print(busy)
         return BUSY
+    except UserError as error:  # a damaged folder, which is left as it is
+        print(error)
+        return USER_MISTAKE
     if code == DONE and not trains_only() and evaluation.missing(folder):
         from repro.gpu import give_back
 
@@ -206,7 +209,7 @@ def _ended(folder: RunFolder, failure: Failure, stop: StopRequest) -> int:
         print(f"{failure.line}; it had been asked to stop ({stop.reason})")
         return _stopped(folder, failure.step, stop.reason, "its last checkpoint counts")
     # On a full disk none of this may fit; the exit code remains.
-    with suppress(OSError):
+    with suppress(OSError, UserError):
         folder.fail(failure)
         folder.event("failed", kind=failure.kind, line=failure.line)
         print(f"failed ({failure.kind}) at step {failure.step}: {failure.line}")
