@@ -249,7 +249,7 @@ def test_metric_lines_that_a_resumed_run_lacks_are_noticed(damage: str, copy: Ru
     assert (copy.path / "metrics.jsonl.aside").exists() == (damage == "garbage")
 
 
-def test_the_faults_are_those_of_a_failed_run_too(copy: RunFolder) -> None:
+def test_tensors_of_another_shape_fail_the_run_and_its_files_stay(copy: RunFolder) -> None:
     """A state whose tensors are of another shape: the files stay, whatever is made of it."""
     last = copy.path / "checkpoints" / "last.pt"
     state = torch.load(last, weights_only=True)
