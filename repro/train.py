@@ -111,6 +111,7 @@ class Trainer:
         self.worst_decomposition = 0.0
         self._epoch_sums: dict[str, float] = defaultdict(float)
         self.epoch_means: dict[str, float] = {}
+        self.epoch_ended = True  # with its evaluation, if it has one
         self.seconds = 0.0  # of training steps, without evaluations
         self.peak_memory = 0  # bytes
 
@@ -118,6 +119,8 @@ class Trainer:
         """Train from the current step to the end; see ARCHITECTURE.md for the events."""
         if self.step == 0:
             yield self._evaluate(floors=True)
+        if self.step % self.steps_per_epoch == 0 and not self.epoch_ended:
+            yield from self._end_epoch()
         while self.step < self.total_steps:
             yield from self._epoch()
 
@@ -125,6 +128,7 @@ class Trainer:
         epoch, done = divmod(self.step, self.steps_per_epoch)
         if done == 0:
             self._epoch_sums.clear()
+        self.epoch_ended = False
         batch_size = self.config.train.batch_size
         order = epoch_order(self.config.seed, epoch, len(self.dataset.train.labels_N))
         batches = list(torch.split(order, batch_size))[done : self.steps_per_epoch]
@@ -143,11 +147,22 @@ class Trainer:
             yield event
             if self.step % self.steps_per_epoch:
                 continue
-            self.epoch_means = {k: v / self.steps_per_epoch for k, v in self._epoch_sums.items()}
-            last = self.step == self.total_steps
-            if last or (epoch + 1) % self.config.eval.every_epochs == 0:
-                yield self._evaluate()
-            yield {"kind": "epoch", "step": self.step, "epoch": self.epochs_done}
+            yield from self._end_epoch()
+
+    def _end_epoch(self) -> Iterator[Event]:
+        """What follows an epoch's last step, also in a run that was stopped between the two."""
+        self.epoch_means = {k: v / self.steps_per_epoch for k, v in self._epoch_sums.items()}
+        if self.evaluation_due:
+            yield self._evaluate()
+        self.epoch_ended = True
+        yield {"kind": "epoch", "step": self.step, "epoch": self.epochs_done}
+
+    @property
+    def evaluation_due(self) -> bool:
+        """Whether an epoch's last step is done, and an evaluation comes next."""
+        epochs, rest = divmod(self.step, self.steps_per_epoch)
+        wanted = self.step == self.total_steps or epochs % self.config.eval.every_epochs == 0
+        return wanted and rest == 0 and not self.epoch_ended
 
     @property
     def epochs_done(self) -> float:
@@ -323,6 +338,7 @@ class Trainer:
             "worst_decomposition": self.worst_decomposition,
             "epoch_sums": dict(self._epoch_sums),
             "epoch_means": dict(self.epoch_means),
+            "epoch_ended": self.epoch_ended,
             "seconds": self.seconds,
             "peak_memory": self._memory(),
         }
@@ -337,6 +353,7 @@ class Trainer:
         self.worst_decomposition = state["worst_decomposition"]
         self._epoch_sums = defaultdict(float, state["epoch_sums"])
         self.epoch_means = dict(state["epoch_means"])
+        self.epoch_ended = state.get("epoch_ended", True)  # earlier versions saved nowhere else
         self.seconds = state["seconds"]
         self.peak_memory = state["peak_memory"]
         self.step = state["step"]

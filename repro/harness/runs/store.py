@@ -160,8 +160,8 @@ class RunFolder:
         if events:
             append_lines(self.path / "metrics.jsonl", events)
 
-    def truncate_metrics(self, step: int) -> int:
-        """Drop the lines later than `step`, and what is none; called before a resume.
+    def truncate_metrics(self, step: int, evaluation_due: bool = False) -> int:
+        """Drop what is later than `step`, its own evaluation if due again, and what is no line.
 
         Returns:
             How many of the steps up to there have no line. Where lines were damaged, the file as
@@ -172,7 +172,8 @@ class RunFolder:
         events = [line for line in lines if {"kind", "step"} <= line.keys()]
         if damaged or len(events) < len(lines):
             file.replace(file.with_name("metrics.jsonl.aside"))
-        kept = [event for event in events if event["step"] <= step]
+        again = ("eval", step) if evaluation_due else None
+        kept = [e for e in events if e["step"] <= step and (e["kind"], e["step"]) != again]
         replace_text(file, "".join(json_line(event) for event in kept))
         return max(0, step) - len({event["step"] for event in kept if event["kind"] == "step"})
 

@@ -65,7 +65,7 @@ def check_data(folder: RunFolder, found: checkpoint.Found, data: dict[str, str])
         )
 
 
-def take_up(folder: RunFolder, found: checkpoint.Found) -> None:
+def take_up(folder: RunFolder, found: checkpoint.Found, evaluation_due: bool) -> None:
     """Make the folder one that ends at the checkpoint, and tell of what is not as it was left.
 
     Without a checkpoint the evaluation at step 0 is repeated too.
@@ -76,7 +76,7 @@ def take_up(folder: RunFolder, found: checkpoint.Found) -> None:
         print(f"{path.name} {why}: it is now {aside.name}, {used} is taken")
         folder.event("checkpoint_set_aside", file=aside.name, why=why, used=used)
     step = found.state["step"] if found.state is not None else -1
-    missing = folder.truncate_metrics(step)
+    missing = folder.truncate_metrics(step, evaluation_due)
     if found.state is None:
         return
     if checkpoint.OWNER not in found.state:

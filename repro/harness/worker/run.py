@@ -270,7 +270,7 @@ def _train_on(
     env["kernels"] = trainer.kernels.words()
     env["data"] = data
     write_json(folder.path / "env.json", env)
-    resume.take_up(folder, found)
+    resume.take_up(folder, found, trainer.evaluation_due)
     folder.update_run(total_steps=trainer.total_steps)
     print(f"step {trainer.step} of {trainer.total_steps}, {dataset.name}, {device}")
     return _lead(folder, trainer, stop, begun - earlier_seconds, resume.mark(folder, data))
@@ -292,7 +292,7 @@ def _lead(
         state = trainer.state_dict() | {"wall_seconds": time.monotonic() - begun}
         checkpoint.save(folder.path / "checkpoints", state | mark)
 
-    saved, saved_step = time.monotonic(), trainer.step
+    saved, saved_at = time.monotonic(), (trainer.step, trainer.epoch_ended)
     seconds = trainer.config.reporting.checkpoint_seconds
     with (
         reporters(folder, trainer.config, trainer.step) as report,
@@ -300,19 +300,21 @@ def _lead(
     ):
         for event in trainer.run():
             journal.see(event)
-            if not at_rest(event, trainer.steps_per_epoch):
+            if not at_rest(event):
                 continue
             stop.look()
             if distributed.any_rank(bool(stop.reason)) and not stop.reason:
                 stop.reason = "another rank was asked to stop"
             overdue = time.monotonic() - saved >= seconds
-            if stop.reason or (event["kind"] == "epoch" and overdue):
+            # An evaluation may take longer than SLURM's warning leaves.
+            pause = event["kind"] == "epoch" or trainer.evaluation_due
+            if stop.reason or (pause and overdue):
                 journal.flush()
                 save()
-                saved, saved_step = time.monotonic(), trainer.step
+                saved, saved_at = time.monotonic(), (trainer.step, trainer.epoch_ended)
             if stop.reason:
                 return _stopped(folder, trainer.step, stop.reason)
-    if saved_step != trainer.step:
+    if saved_at != (trainer.step, trainer.epoch_ended):
         save()
     result = trainer.result() | {"wall_seconds": time.monotonic() - begun}
     folder.event("done", step=trainer.step)
@@ -326,21 +328,18 @@ def _follow(trainer: Trainer, stop: StopRequest) -> int:
     from repro import distributed
 
     for event in trainer.run():
-        resting = at_rest(event, trainer.steps_per_epoch)
+        resting = at_rest(event)
         if resting and distributed.any_rank(bool(stop.reason)):
             return STOPPED
     return DONE
 
 
-def at_rest(event: dict[str, Any], steps_per_epoch: int) -> bool:
+def at_rest(event: dict[str, Any]) -> bool:
     """Whether a run may be stopped and resumed after this event.
 
-    Not between an epoch's last step and its evaluation, nor after the evaluation before the first
-    step: a resumed run would leave out the one and repeat the other.
+    Not after an evaluation, before what follows it: a resumed run would repeat it.
     """
-    if event["kind"] == "step":
-        return int(event["step"]) % steps_per_epoch != 0
-    return bool(event["kind"] == "epoch")
+    return event["kind"] in ("step", "epoch")
 
 
 def _stopped(

@@ -135,11 +135,30 @@ def test_a_run_can_be_stopped_after_any_step_and_yields_the_same_events(
         first, events = trainer(), []
         for event in first.run():
             events.append(event)
-            if event["step"] >= stop_at and at_rest(event, first.steps_per_epoch):
+            if event["step"] >= stop_at and at_rest(event):
                 break
         second = trainer()
         second.load_state_dict(first.state_dict())
         assert timeless([*events, *second.run()]) == whole, stop_at
+
+
+def test_a_run_killed_in_an_evaluation_has_saved_before_it_and_makes_it_again(
+    tmp_path: Path, smoke: MakeConfig, uninterrupted: RunFolder
+) -> None:
+    """Also where the evaluation's line had been written."""
+    folder = create_run(tmp_path, "killed", smoke(LONG))
+    code, output = train(folder)
+    assert code == DONE, output
+    checkpoints = folder.path / "checkpoints"
+    before = torch.load(checkpoints / "previous.pt", weights_only=True)
+    assert (before["step"], before["epoch_ended"]) == (LONG_STEPS, False)
+    (checkpoints / "last.pt").unlink()
+    (folder.path / "result.json").unlink()
+    code, output = train(folder)
+    assert code == DONE, output
+    assert f"step {LONG_STEPS} of {LONG_STEPS}" in output
+    assert timeless(folder.metrics()) == timeless(uninterrupted.metrics())
+    assert timeless_result(folder) == timeless_result(uninterrupted)
 
 
 def test_a_cancelled_run_stops_with_a_checkpoint(tmp_path: Path, smoke: MakeConfig) -> None:
