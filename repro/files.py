@@ -7,6 +7,7 @@ does not count. JSON has no NaN: non-finite floats are written as null.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -18,6 +19,7 @@ from typing import Any, cast
 from repro.errors import UserError
 
 TAIL_BYTES = 65536
+DIGEST = "digest"
 
 
 def expanded(path: str) -> str:
@@ -106,15 +108,30 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
-    """As `read_json`, of a file that has keys.
+    """As `read_json`, of a file that has keys; a digest in it is checked, and left out.
 
     Raises:
-        UserError: it cannot be read, or is no JSON object.
+        UserError: it cannot be read, is no JSON object, or another one than was written.
     """
     content = read_json(path)
-    if content is not None and not isinstance(content, dict):
+    if content is None:
+        return None
+    if not isinstance(content, dict):
         raise UserError(f"{path}: damaged: not a JSON object")
+    if content.pop(DIGEST, written := _digest(content)) != written:
+        raise UserError(f"{path}: damaged: not what was written, by its digest")
     return content
+
+
+def with_digest(value: dict[str, Any]) -> dict[str, Any]:
+    """An object as `read_object` can check it."""
+    return value | {DIGEST: _digest(value)}
+
+
+def _digest(value: dict[str, Any]) -> str:
+    content = {key: item for key, item in value.items() if key != DIGEST}
+    text = json.dumps(_finite(content), sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def read_tail(path: Path) -> str:

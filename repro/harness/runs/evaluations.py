@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from repro.files import read_json, write_json
+from repro.files import read_object, with_digest, write_json
 
 T = TypeVar("T")
 
@@ -63,7 +63,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
         for key, value in content.items():
             if isinstance(value, msgspec.Struct):
                 content[key] = msgspec.structs.asdict(value)
-        write_json(path, content | {"request": self.request and asdict(self.request)})
+        content["request"] = self.request and asdict(self.request)
+        write_json(path, with_digest(content))
 
 
 class RunEvaluation(Evaluation, frozen=True, kw_only=True):
@@ -107,5 +108,5 @@ def read_evaluation(path: Path) -> RunEvaluation | None:
 def _read(path: Path, kind: type[T]) -> T | None:
     from repro.decode import decode  # brings yaml, which `repro --help` does without
 
-    content = read_json(path)
+    content = read_object(path)
     return None if content is None else decode(content, kind, str(path))

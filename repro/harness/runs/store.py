@@ -42,6 +42,7 @@ from repro.files import (
     read_tail,
     replace_text,
     whole_lines,
+    with_digest,
     write_json,
 )
 from repro.harness.runs.evaluations import RunEvaluation, read_evaluation
@@ -224,7 +225,7 @@ class RunFolder:
         assert self.result() is None, f"{self.path}: this run is already done"
         (self.path / "failure.json").unlink(missing_ok=True)
         self.update_run(state=State.done, ended=time.time())
-        write_json(self.path / "result.json", result)
+        write_json(self.path / "result.json", with_digest(result))
 
     def fail(self, failure: Failure) -> None:
         write_failure(self.path / "failure.json", failure)

@@ -133,6 +133,27 @@ def test_no_flipped_bit_of_a_config_trains_something_else(runs: list[RunFolder])
     assert named > 100
 
 
+def test_no_flipped_bit_of_a_result_is_another_number(runs: list[RunFolder]) -> None:
+    folder, draw = runs[0], random.Random(0)
+    result = {"metrics": {"knn": 71.25, "loss": 0.1 + 0.2, "lost": None}, "wall_seconds": 1e-7}
+    folder.finish(result)
+    assert folder.result() == result
+    file = folder.path / "result.json"
+    content = file.read_bytes()
+    named = 0
+    for _ in range(200):
+        damaged = bytearray(content)
+        damaged[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        file.write_bytes(damaged)
+        try:
+            read = folder.result() or {}
+        except UserError:
+            named += 1
+        else:  # only the name of the digest was hit
+            assert {key: read.get(key) for key in result} == result
+    assert named > 100
+
+
 def test_a_pool_leaves_a_damaged_run_alone_and_trains_the_others(
     tmp_path: Path, smoke: MakeConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
