@@ -14,7 +14,13 @@ from analysis.evidence.rows import Cell, MeasuredRow, once
 from analysis.evidence.sources import WORDS, Source, same_training
 from repro.errors import UserError, nearest
 from repro.harness.experiments.address import Address
-from repro.harness.experiments.experiment import Experiment, Metric, Row, load
+from repro.harness.experiments.experiment import (
+    Experiment,
+    Metric,
+    Row,
+    experiment_ids,
+    load,
+)
 from repro.harness.experiments.folders import experiments_dir, published_in, results_dir
 from repro.harness.runs.published import Refusal
 from repro.harness.runs.records import Record, with_evaluations
@@ -102,6 +108,13 @@ class Evidence:
     @once
     def experiment(self, name: str) -> Experiment:
         return load(name)
+
+    def judged_with(self, experiment: Experiment) -> tuple[Experiment, ...]:
+        """The experiments whose claims make one family with those of this one: all of the paper's,
+        if it is one of them, else itself."""
+        if experiment.path.parent != experiments_dir():
+            return (experiment,)
+        return tuple(self.experiment(name) for name in experiment_ids())
 
     def rows(self, experiment: Experiment) -> list[MeasuredRow]:
         """All rows of an experiment, in the order of its file."""

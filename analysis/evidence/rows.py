@@ -106,6 +106,11 @@ class MeasuredRow:
         return row_config(self.experiment, self.row, self.scale, 0, variant)
 
     @once
+    def identity(self, variant: str = "") -> str:
+        """The same for every row, of whatever experiment, that has the same runs."""
+        return run_ids(self.config(variant), [0])[0]
+
+    @once
     def paper_config(self, variant: str = "") -> RunConfig:
         """That of the paper's own row."""
         variant = variant or self.experiment.runs_a_row[0]

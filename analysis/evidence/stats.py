@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+import numpy.typing as npt
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 CONFIDENCE = 0.95
 OWN_SPREAD_FROM = 3  # seeds
+Numbers = float | npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,18 @@ class Spread:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean of n values; its standard error is NaN where nothing is known of their spread."""
+    """A mean of n values; its standard error is NaN where nothing is known of their spread.
+
+    `floor` is the part of its error that is known without any seeds: counting right answers among
+    so many test images. Whatever is shown must be shown against either.
+    """
 
     mean: float
     error: float
     df: float
     n: int
     source: str = ""  # of a borrowed spread
+    floor: float = 0.0
 
     @property
     def sd(self) -> float:
@@ -47,9 +55,11 @@ class Estimate:
 
     def bound(self, p: float) -> float:
         """The value below which the mean lies with confidence `p`."""
-        if math.isnan(self.error) or self.error == 0:
-            return self.mean + self.error
-        return self.mean + float(stdtrit(self.df, p)) * self.error
+        if math.isnan(self.error):
+            return math.nan
+        by_seeds = float(stdtrit(self.df, p)) * self.error if self.error else 0.0
+        by_images = float(ndtri(p)) * self.floor if self.floor else 0.0
+        return self.mean + (min if p < 0.5 else max)(by_seeds, by_images)
 
     def p_above(self, bound: float = 0.0) -> float:
         """One-sided p of "the mean is at or below `bound`"; small speaks for a mean above it.
@@ -57,21 +67,30 @@ class Estimate:
         Values without any spread decide by themselves: 0 above the bound, 1 otherwise. Where no
         spread is known nothing is shown: 1.
         """
-        if math.isnan(self.error):
-            return 1.0
-        if self.error == 0:
-            return 0.0 if self.mean > bound else 1.0
-        return float(stdtr(self.df, (bound - self.mean) / self.error))
+        return cast(float, p_above(self.mean - bound, self.error, self.df, self.floor))
 
     def p_below(self, bound: float = 0.0) -> float:
         """One-sided p of "the mean is at or above `bound`"; small speaks for a mean below it."""
         return self.negative().p_above(-bound)
 
     def shifted(self, by: float) -> Estimate:
-        return Estimate(self.mean + by, self.error, self.df, self.n, self.source)
+        return replace(self, mean=self.mean + by)
 
     def negative(self) -> Estimate:
-        return Estimate(-self.mean, self.error, self.df, self.n, self.source)
+        return replace(self, mean=-self.mean)
+
+
+def p_above(gap: Numbers, error: Numbers, df: Numbers, floor: Numbers = 0.0) -> Numbers:
+    """One-sided p of "the true gap is at or below 0", against seeds and test images, the larger.
+
+    Args:
+        gap, error, df, floor: numbers, or arrays of many at once.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        by_seeds = np.where(error == 0, gap <= 0, stdtr(df, -np.divide(gap, error)))
+        by_images = np.where(floor == 0, gap <= 0, ndtr(-np.divide(gap, floor)))
+    p = np.where(np.isnan(error), 1.0, np.maximum(by_seeds, np.where(floor == 0, 0, by_images)))
+    return p if p.ndim else float(p)
 
 
 @dataclass(frozen=True)
@@ -89,8 +108,12 @@ class Interval:
         return (self.high - self.low) / 2
 
 
-def estimate(values: Sequence[float], spread: Spread | None = None) -> Estimate:
-    """The mean of `values`; below `OWN_SPREAD_FROM` of them with a borrowed spread, if given."""
+def estimate(values: Sequence[float], spread: Spread | None = None, floor: float = 0.0) -> Estimate:
+    """The mean of `values`; below `OWN_SPREAD_FROM` of them with a borrowed spread, if given.
+
+    Args:
+        floor: what one value varies by though no seed does.
+    """
     n = len(values)
     assert n > 0, "an estimate needs at least one value"
     mean = float(np.mean(values))
@@ -100,39 +123,50 @@ def estimate(values: Sequence[float], spread: Spread | None = None) -> Estimate:
         return Estimate(mean, math.nan, 0, 1)
     constant = max(values) == min(values)
     sd = 0.0 if constant else float(np.std(values, ddof=1))
-    return Estimate(values[0] if constant else mean, sd / math.sqrt(n), n - 1, n)
+    least = floor / math.sqrt(n)
+    return Estimate(values[0] if constant else mean, sd / math.sqrt(n), n - 1, n, floor=least)
 
 
 def mean_interval(
-    values: Sequence[float], confidence: float = CONFIDENCE, spread: Spread | None = None
+    values: Sequence[float],
+    confidence: float = CONFIDENCE,
+    spread: Spread | None = None,
+    floor: float = 0.0,
 ) -> Interval:
     """Confidence interval of the mean."""
-    return _interval(estimate(values, spread), confidence)
+    return _interval(estimate(values, spread, floor), confidence)
 
 
 def prediction_interval(
-    values: Sequence[float], confidence: float = CONFIDENCE, spread: Spread | None = None
+    values: Sequence[float],
+    confidence: float = CONFIDENCE,
+    spread: Spread | None = None,
+    floor: float = 0.0,
 ) -> Interval:
     """Where one further seed would fall: mean +- t s sqrt(1 + 1/n)."""
-    e = estimate(values, spread)
-    wider = Estimate(e.mean, e.sd * math.sqrt(1 + 1 / e.n), e.df, e.n, e.source)
-    return _interval(wider, confidence)
+    e = estimate(values, spread, floor)
+    by = math.sqrt(e.n + 1)
+    return _interval(replace(e, error=e.error * by, floor=e.floor * by), confidence)
 
 
-def p_equivalent(values: Sequence[float], target: float, margin: float) -> float:
+def p_equivalent(
+    values: Sequence[float], target: float, margin: float, floor: float = 0.0
+) -> float:
     """TOST: p of "the mean is at least `margin` away from `target`"; small speaks for equality.
 
     One-sample on the values of one row; paired on differences by seed, with target 0.
     Below 0.05 exactly when the 90 % t interval lies strictly inside target +- margin.
     """
     assert margin > 0, f"an equivalence margin must be positive, got {margin}"
-    e = estimate(values)
+    e = estimate(values, floor=floor)
     return max(e.p_above(target - margin), e.p_below(target + margin))
 
 
-def equivalent_from(values: Sequence[float], target: float, alpha: float) -> float:
+def equivalent_from(
+    values: Sequence[float], target: float, alpha: float, floor: float = 0.0
+) -> float:
     """The smallest margin at which TOST at level `alpha` finds the mean equal to `target`."""
-    e = estimate(values)
+    e = estimate(values, floor=floor)
     return max(abs(e.bound(alpha) - target), abs(e.bound(1 - alpha) - target))
 
 

@@ -54,6 +54,7 @@ MARKS: Mapping[str, Mark] = {
     "contradicted": Mark("contradicted", "✗", "#9b2f00"),
     "undecided": Mark("undecided", "?", "#eebf74", "black"),
     "too few": Mark("too few seeds yet", "–", "#d9d9d9", "black"),
+    "not shown": Mark("does not show at this scale", "~", "#f7e6cd", "black"),
     "not judged": Mark("not judged at this scale", "=", "white", "0.3", "0.6"),
     "not evidence": Mark("not evidence (smoke)", "·", "white", "0.3", "0.6"),
     "not run": Mark("not run", "", "white", "0.5", "0.8"),
@@ -61,6 +62,7 @@ MARKS: Mapping[str, Mark] = {
 
 
 OPEN: Mapping[Outcome, str] = {
+    Outcome.NOT_SHOWN: "not shown",
     Outcome.UNDECIDED: "undecided",
     Outcome.TOO_FEW: "too few",
     Outcome.NOT_JUDGED: "not judged",

@@ -19,6 +19,7 @@ from analysis.figures.scorecard import MARKS, OVERCLAIM, Mark, kind_of
 from analysis.tables.formats import described, groups, spans
 from analysis.tables.table import Line, Printed, build
 from analysis.verdicts.claims import ClaimVerdict, judge_reported
+from analysis.verdicts.confounds import sentences
 from repro.harness.experiments.claims import Claim
 from repro.harness.experiments.experiment import Experiment, experiment_ids
 from repro.harness.experiments.paper import Anchor, Inconsistency, read_paper
@@ -50,6 +51,11 @@ class ShownClaim:
     def number(self) -> str:
         """The claim's own, 6b of C.T7.6b."""
         return self.verdict.id.rpartition(".")[2]
+
+    @property
+    def beside(self) -> str:
+        """In what else the compared rows differ."""
+        return "; ".join(sentences(self.verdict.confounds))
 
     @property
     def overclaim(self) -> bool:

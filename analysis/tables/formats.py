@@ -18,6 +18,7 @@ from pylatexenc.latexencode import (
 from analysis.evidence.evidence import Evidence
 from analysis.tables.table import Heading, Line, Printed, build
 from analysis.tables.terminal import terminal
+from analysis.verdicts.confounds import sentences
 from repro.errors import UserError, nearest
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -62,8 +63,10 @@ def groups(lines: tuple[Line, ...]) -> list[tuple[str, list[Line]]]:
 def markdown(printed: Printed) -> str:
     notes = "\n".join(f"- {note}" for note in printed.notes)
     claims = "\n".join(
-        f"- **{c.id}: {c.verdict}.** {c.statement}  \n  {c.detail}; rule: {c.rule}."
+        f"- **{c.id} ({c.portability}): {c.verdict}.** {c.statement}  \n"
+        f"  {c.detail}; rule: {c.rule}."
         + (f" Turns: {c.flips}." if c.flips else "")
+        + "".join(f" {sentence}." for sentence in sentences(c.confounds))
         for c in printed.claims
     )
     return f"### {printed.title}\n\n{markdown_body(printed)}\n\n{notes}\n\nClaims:\n\n{claims}\n"

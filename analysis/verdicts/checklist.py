@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.verdicts.claims import ClaimVerdict
+from analysis.verdicts.confounds import sentences
 from repro.harness.experiments.experiment import load
 from repro.terminal import count
 
@@ -43,7 +44,22 @@ def print_checklist(verdicts: Sequence[ClaimVerdict], verbose: bool = False) -> 
         for v in contradicted:
             console.print(Text(f"{v.id}: {v.statement} ({v.where})", style="bold"))
             _print_evidence(console, v)
+    console.print(Text(PORTABILITY, style="dim"))
     console.print(Text(summary(verdicts), style="bold"))
+
+
+def needs(v: ClaimVerdict) -> str:
+    """How many seeds an open claim wants."""
+    if v.holds is not None or v.seeds_needed is None:
+        return ""
+    seeds = count(v.seeds_needed, "seed")
+    return f"about {seeds} of each row, if means and spreads stay (repro plan {v.id} --power)"
+
+
+PORTABILITY = (
+    "M(echanism) holds at any scale; L(arge gap) needs seeds; S(mall gap) and I(mageNet) need the "
+    "paper's scale, and elsewhere at most do not show"
+)
 
 
 def summary(verdicts: Sequence[ClaimVerdict]) -> str:
@@ -57,7 +73,14 @@ def summary(verdicts: Sequence[ClaimVerdict]) -> str:
 
 
 def _print_evidence(console: Console, v: ClaimVerdict) -> None:
-    lines = {"evidence": v.detail, "rule": v.rule, "turns": v.flips, "note": v.note}
+    lines = {
+        "evidence": v.detail,
+        "rule": v.rule,
+        "turns": v.flips,
+        "needs": needs(v),
+        "beside": "; ".join(sentences(v.confounds)),
+        "note": v.note,
+    }
     for name, text in lines.items():
         if text:
             _print_beside(console, Text(f"      {name}: ", "dim"), Text(text, "dim"))
@@ -77,7 +100,8 @@ def _print_beside(console: Console, head: Text, text: Text) -> None:
 
 def _head(v: ClaimVerdict) -> Text:
     sign, colour = SIGNS[v.holds]
-    return Text.assemble((f"  {sign} ", colour), f"{v.id:<14}", (f"{v.verdict!s:<27} ", colour))
+    name = f"{v.id:<14}{v.portability}  "
+    return Text.assemble((f"  {sign} ", colour), name, (f"{v.verdict!s:<27} ", colour))
 
 
 def claim_table(verdicts: Sequence[ClaimVerdict]) -> Table:
@@ -87,7 +111,7 @@ def claim_table(verdicts: Sequence[ClaimVerdict]) -> Table:
         table.add_column(overflow="fold")
     for v in verdicts:
         sign, colour = SIGNS[v.holds]
-        head = Text.assemble((f"  {sign} ", colour), v.id)
+        head = Text.assemble((f"  {sign} ", colour), f"{v.id} {v.portability}")
         table.add_row(head, Text(str(v.verdict), style=colour), v.statement)
     return table
 
@@ -99,7 +123,9 @@ def verdict_table(verdicts: Sequence[ClaimVerdict]) -> Table:
         table.add_column(name, overflow="fold")
     for v in verdicts:
         text = Text.assemble(v.statement, "\n", (v.detail, "dim"))
-        table.add_row(v.id, Text(str(v.verdict), style=SIGNS[v.holds][1]), text)
+        table.add_row(
+            f"{v.id} {v.portability}", Text(str(v.verdict), style=SIGNS[v.holds][1]), text
+        )
     return table
 
 

@@ -1,46 +1,42 @@
 """Verdicts on the claims of an experiment file, on our records or on the paper's own numbers.
 
-A claim with several rows or comparisons (its parts, `kinds.py`) holds when all of them hold. The
-rules were fixed before any run; 3 seeds are needed to confirm and to contradict.
-
-p of a claim: the largest of its steps' (all must hold) to confirm, the smallest times their number
-to contradict; then Holm over the claims of one experiment. At `smoke` scale nothing is evidence.
-
-Where runs exist but do not carry a metric (e.g. no linear evaluation was made), the parts of a
-claim that need it are left out, and the verdict on the others says "(in part)".
+A claim holds when all of its statements hold, and fails when one of them does. Each is decided in
+the family of all claims of the paper (`family.py`), from three seeds on. Where a statement has no
+numbers, since nobody made the measurement, the others cannot confirm the claim: it is open "in
+part". What only shows in small gaps, or on ImageNet, cannot be contradicted by a scale that has
+neither: it "does not show" there. At `smoke` scale nothing is evidence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from analysis.evidence.evidence import Evidence
 from analysis.evidence.rows import PAPER
-from analysis.evidence.stats import format_p, holm, holm_steps
-from analysis.verdicts.comparisons import sensitivity
-from analysis.verdicts.kinds import confirmed_as, parts_of, printed, rule_of
-from analysis.verdicts.verdict import Outcome, Part, Status, Verdict
-from repro.harness.experiments.claims import Claim, ClaimBody, OnPaper
+from analysis.evidence.stats import format_p
+from analysis.verdicts.confounds import Confound, confounds
+from analysis.verdicts.family import Family, Status, adjusted, family_of
+from analysis.verdicts.kinds import confirmed_as, printed, rule_of
+from analysis.verdicts.statement import Statement
+from analysis.verdicts.verdict import Outcome, Verdict
+from repro.harness.experiments.claims import Claim, OnPaper
 from repro.harness.experiments.experiment import Experiment, select
-from repro.harness.experiments.missing import NOT_MEASURED
 
-ALPHA = 0.05
 SMOKE = "smoke"
-NOTED: Mapping[OnPaper, bool | None] = {"holds": True, "overclaim": False, "not numeric": None}
-PRINTED: Mapping[bool | None, Outcome] = {
-    True: Outcome.HOLDS,
-    False: Outcome.DOES_NOT_HOLD,
-    None: Outcome.NOTHING_PRINTED,
-}
+NOTED = {"holds": True, "overclaim": False, "not numeric": None}
+PRINTED = {True: Outcome.HOLDS, False: Outcome.DOES_NOT_HOLD, None: Outcome.NOTHING_PRINTED}
+TIED_TO_SCALE = ("S", "I")  # portability: small gaps, and ImageNet, hardware, others' networks
 
 
 @dataclass(frozen=True)
 class ClaimVerdict:
     """`detail` is the evidence, `rule` how it was judged, `flips` at which margin or threshold the
     verdict would turn, `where` the claim stands in the paper, `on_paper` and `note` whether the
-    paper's own numbers bear it out.
+    paper's own numbers bear it out, `confounds` in what else the compared rows differ. `level` is
+    that of its simultaneous intervals, `seeds_needed` about how many would decide it if means and
+    spreads stay as they are (`repro plan --power` says it more exactly).
     """
 
     id: str
@@ -54,6 +50,10 @@ class ClaimVerdict:
     portability: str
     on_paper: OnPaper
     note: str
+    confounds: tuple[Confound, ...] = ()
+    level: float = 0.05
+    seeds_needed: int | None = None
+    statements: Sequence[Statement] = field(default=(), repr=False)
 
     @property
     def holds(self) -> bool | None:
@@ -63,8 +63,12 @@ class ClaimVerdict:
         """Its fields, the verdict in words and whether the claim holds behind it."""
         items: list[tuple[str, Any]] = []
         for key, value in vars(self).items():
-            verdict = [(key, str(value)), ("holds", self.holds)]
-            items += verdict if key == "verdict" else [(key, value)]
+            if key == "verdict":
+                items += [(key, str(value)), ("holds", self.holds)]
+            elif key == "confounds":
+                items.append((key, [str(one) for one in value]))
+            elif key != "statements":
+                items.append((key, value))
         return dict(items)
 
 
@@ -98,109 +102,109 @@ def judge_reported(experiment: Experiment, evidence: Evidence) -> list[ClaimVerd
 
 
 def judge_ours(experiment: Experiment, evidence: Evidence) -> list[ClaimVerdict]:
-    """Every claim of one experiment on our records, with Holm over the claims that were tested."""
+    """Every claim of one experiment on our records, in the family of all of the paper's."""
     if evidence.scale != SMOKE:
         evidence = evidence.committed
-    whole = {claim.id: parts_of(claim.body, evidence) for claim in experiment.claims}
-    parts = {name: _measured(its) for name, its in whole.items()}
-    p_values = {name: claim_p(its) for name, its in parts.items() if _tested(its)}
-    smaller = [min(pair) for pair in p_values.values()]
-    adjusted = dict(zip(p_values, holm(smaller), strict=True))
-    steps = dict(zip(p_values, holm_steps(smaller), strict=True))
+    family = family_of(experiment, evidence)
     verdicts = []
     for claim in experiment.claims:
-        its, p = parts[claim.id], adjusted.get(claim.id, 1.0)
-        verdict = decide(its, p, confirmed_as(claim.body))
+        statements = family.statements[claim.id]
+        verdict = decide(claim, statements, family, evidence.scale)
         was_run = verdict.outcome is not Outcome.NOT_RUN
-        if len(its) < len(whole[claim.id]) and was_run:
-            verdict = replace(verdict, in_part=True)
-        detail = _detail(whole[claim.id])
-        if len(adjusted) > 1 and claim.id in adjusted and was_run:
-            detail += f" ({format_p(p)} after Holm over {len(adjusted)} tested claims)"
         if evidence.scale == SMOKE and was_run:
             verdict = Verdict(Outcome.NOT_EVIDENCE)
-        flips = _flips(its, steps.get(claim.id, 1)) if was_run else ""
-        verdicts.append(_verdict(experiment, claim, verdict, detail, flips))
+        found = _verdict(experiment, claim, verdict, _detail(statements, family))
+        verdicts.append(
+            replace(
+                found,
+                flips=_flips(statements, family) if was_run else "",
+                confounds=confounds(claim, evidence),
+                level=family.simultaneous,
+                seeds_needed=_needed(statements, family.level) if was_run else None,
+                statements=statements,
+            )
+        )
     return verdicts
 
 
-def leaning(body: ClaimBody, evidence: Evidence) -> bool | None:
-    """Whether all parts that are measured come out as the claim says, in however few seeds; None
-    where some say both or nothing and none speaks against it.
-    """
-    said = [part.leaning for part in _measured(parts_of(body, evidence))]
-    return False if False in said else None if None in said else True
-
-
-def _flips(parts: Sequence[Part], step: int) -> str:
-    """What would turn the verdict: of the tested parts the one closest to it, of others each."""
-    tested = [part for part in _tested(parts) if part.gap is not None]
-    turns = [part.flips for part in parts if part.flips]
-    if tested:
-        weakest = max(tested, key=lambda part: part.p_for)
-        name = f" ({weakest.name})" if len(parts) > 1 else ""
-        turns.append(sensitivity(weakest, step, ALPHA) + name)
-    return "; ".join(turns)
-
-
-def _measured(parts: list[Part]) -> list[Part]:
-    """Without the parts whose runs exist but lack the metric, unless all of them do."""
-    return [part for part in parts if set(part.missing.values()) != {NOT_MEASURED}] or parts
-
-
-def claim_p(parts: Sequence[Part]) -> tuple[float, float]:
-    """p to confirm (every part must hold) and to contradict (one part suffices) a claim."""
-    tested = _tested(parts)
-    complete = all(part.status in (Status.TESTED, Status.CONFIRMED) for part in parts)
-    p_for = max(part.p_for for part in tested) if complete else 1.0
-    return p_for, min(1.0, len(tested) * min(part.p_against for part in tested))
-
-
-def decide(parts: Sequence[Part], holm_p: float, confirmed: Outcome) -> Verdict:
-    """The verdict on a claim from its parts and its p after Holm; `confirmed` where it holds."""
-    statuses = {part.status for part in parts}
-    significant = 0
-    if _tested(parts) and holm_p < ALPHA:
-        p_for, p_against = claim_p(parts)
-        significant = 1 if p_for <= p_against else -1
-    if Status.CONTRADICTED in statuses or significant < 0:
+def decide(claim: Claim, statements: Sequence[Statement], family: Family, scale: str) -> Verdict:
+    """The verdict on a claim from those on its statements."""
+    status = [family.status(statement) for statement in statements]
+    measured = [s for s, found in zip(statements, status, strict=True) if s.expression is not None]
+    in_part = Status.NOT_MEASURED in status and bool(measured)
+    if Status.CONTRADICTED in status:
+        if scale != PAPER and claim.portability in TIED_TO_SCALE:
+            return Verdict(Outcome.NOT_SHOWN)
         return Verdict(Outcome.CONTRADICTED)
-    if Status.NOT_RUN in statuses:
+    if Status.NOT_RUN in status or (Status.NOT_MEASURED in status and not measured):
         return Verdict(Outcome.NOT_RUN)
-    if Status.TOO_FEW in statuses:
-        return Verdict(Outcome.TOO_FEW, _fewest(parts, Status.TOO_FEW))
-    if Status.NOT_JUDGED in statuses:
+    if Status.TOO_FEW in status:
+        return Verdict(Outcome.TOO_FEW, min(s.n for s in measured), in_part=in_part)
+    if Status.NOT_JUDGED in status:
         return Verdict(Outcome.NOT_JUDGED)
-    if Status.UNDECIDED in statuses or (Status.TESTED in statuses and not significant):
-        return Verdict(Outcome.UNDECIDED, _fewest(parts, Status.UNDECIDED, Status.TESTED))
-    return Verdict(confirmed)
+    if Status.UNDECIDED in status or in_part:
+        return Verdict(Outcome.UNDECIDED, min(s.n for s in measured), in_part=in_part)
+    return Verdict(confirmed_as(claim.body))
 
 
-def _tested(parts: Sequence[Part]) -> list[Part]:
-    return [part for part in parts if part.status is Status.TESTED]
+def leaning(verdict: ClaimVerdict) -> bool | None:
+    """Whether all statements that are measured come out as the claim says, in however few seeds;
+    None where seeds say both and nothing speaks against it, or nothing is measured."""
+    said = [s.leans for s in verdict.statements if s.expression is not None]
+    return False if False in said else None if None in said or not said else True
 
 
-def _detail(parts: Sequence[Part]) -> str:
-    """One sentence: the numbers of every part, then what has none and why."""
-    sentences = [part.detail for part in parts if part.detail]
-    missing = {name: why for part in parts for name, why in part.missing.items()}
+def _detail(statements: Sequence[Statement], family: Family) -> str:
+    """One sentence: the numbers of every statement, then what has none and why."""
+    told = [statement.words(family.simultaneous) for statement in statements]
+    sentences = [sentence for sentence in told if sentence]
+    missing = {name: why for s in statements for name, why in s.missing.items()}
     if missing:
         listed = ", ".join(f"{name} ({why})" for name, why in missing.items())
         sentences.append(f"missing: {listed}")
+    tested = [s for s in statements if s.expression is not None and s.chance]
+    if tested and family.size > 1:
+        weakest = _weakest(tested, family)
+        assert weakest.expression is not None
+        p = format_p(adjusted(weakest.expression.p, family))
+        whose = f" of {weakest.name}" if len(tested) > 1 else ""
+        sentences.append(f"{p}{whose} among the {family.size} that are tested at this scale")
     return "; ".join(sentences)
 
 
-def _fewest(parts: Sequence[Part], *statuses: Status) -> int:
-    return min(part.n for part in parts if part.status in statuses)
+def _weakest(tested: Sequence[Statement], family: Family) -> Statement:
+    """The statement that the verdict hangs on: one that is contradicted, else the least shown."""
+
+    def rank(statement: Statement) -> tuple[bool, float]:
+        assert statement.expression is not None
+        p = statement.expression.p
+        against = family.status(statement) is Status.CONTRADICTED
+        return (not against, float(p.contradicting) if against else -float(p.confirming))
+
+    return min(tested, key=rank)
 
 
-def _verdict(
-    experiment: Experiment,
-    claim: Claim,
-    verdict: Verdict,
-    detail: str,
-    flips: str = "",
-) -> ClaimVerdict:
+def _flips(statements: Sequence[Statement], family: Family) -> str:
+    """What would turn the verdict: of the statement that it hangs on, at which limits."""
+    tested = [s for s in statements if s.expression is not None and s.chance]
+    if not tested:
+        return ""
+    weakest = _weakest(tested, family)
+    assert weakest.expression is not None
+    turns = dict.fromkeys(bound.turns(family.level) for bound in weakest.expression.bounds())
+    return "; ".join(turn for turn in list(turns)[:2] if turn)
+
+
+def _needed(statements: Sequence[Statement], level: float) -> int | None:
+    """Every statement must be confirmed; one that is contradicted is enough."""
+    tested = [statement.needed(level) for statement in statements if statement.chance]
+    confirming = [n for n, _ in tested if n is not None]
+    contradicting = [n for _, n in tested if n is not None]
+    whole = [max(confirming)] if tested and len(confirming) == len(tested) else []
+    return min([*whole, *contradicting], default=None)
+
+
+def _verdict(experiment: Experiment, claim: Claim, verdict: Verdict, detail: str) -> ClaimVerdict:
     return ClaimVerdict(
         id=claim.id,
         experiment=experiment.id,
@@ -208,7 +212,7 @@ def _verdict(
         verdict=verdict,
         detail=detail,
         rule=rule_of(claim.body),
-        flips=flips,
+        flips="",
         where=claim.where,
         portability=claim.portability,
         on_paper=claim.on_paper,

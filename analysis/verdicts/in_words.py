@@ -39,8 +39,7 @@ def _sentences(experiments: Sequence[Experiment], evidence: Evidence) -> list[st
     seen = [v for v in verdicts if v.verdict.outcome not in MUTE]
     if not seen:
         return [f"{made} of {_names(experiments)}: no claim can be judged by them."]
-    bodies = {claim.id: claim.body for one in experiments for claim in one.claims}
-    leans = {v.id: leaning(bodies[v.id], evidence) for v in seen}
+    leans = {v.id: leaning(v) for v in seen}
     return [
         _as_said(seen, [v for v in seen if leans[v.id]], f"{_names(experiments)} that {made} here"),
         _otherwise([v for v in seen if not leans[v.id]]),

@@ -1,55 +1,317 @@
-"""Claims on what a network gives out and takes in at the end of training: collapse and its absence.
+"""Claims on a row's runs at the end of training: collapse and its absence, failing and working.
 
 Sec. 5.3: KL(Pt|Ps) equal to zero indicates a constant output, hence a collapse; its two forms are a
-uniform output (entropy = ln K) and one dominant dimension (entropy = 0). The thresholds are those
-of the collapse sentinel. They are ours, not the paper's, and were fixed before any run.
+uniform output (entropy = ln K) and one dominant dimension (entropy = 0). Collapse is a state of the
+outputs, told by the limits of the sentinel (`repro/dino/sentinel.py`), which were fixed before any
+run; any form of it is uniform, one-dimensional or otherwise the same for every image. Of methods
+whose outputs are vectors their spread is judged.
+
+Failing is an accuracy: at small scale a collapsed network keeps that of random features, or more.
+A row fails whose k-NN has gained less than `HALF` of what the healthy row of its experiment gains
+over its own random initialisation, and works if it has gained more. Each is judged by the mean over
+seeds (`statement.py`); where a run diverged, by counting seeds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TypeVar
 
 from analysis.evidence.evidence import Evidence
+from analysis.evidence.measured import Measured, Quantity
 from analysis.evidence.rows import MeasuredRow
-from analysis.verdicts.meaning import Meaning
-from analysis.verdicts.rows import Observation, by_row, by_seed
-from analysis.verdicts.verdict import Judgement, Outcome
-from repro.dino.sentinel import HIGH, KL_LIMIT, LOW
+from analysis.evidence.stats import Numbers
+from analysis.verdicts.quantities import (
+    ENTROPY,
+    GAIN,
+    INFORMATION,
+    KL,
+    LOSS,
+    MEAN_ENTROPY,
+    SPREAD,
+    logarithm,
+    logit,
+)
+from analysis.verdicts.statement import (
+    MANY,
+    All,
+    Bound,
+    Expression,
+    Frequency,
+    Identity,
+    Negated,
+    Some,
+    Statement,
+)
+from analysis.verdicts.verdict import Judgement, all_of
+from repro.dino.sentinel import HIGH, INFORMATION_LIMIT, KL_LIMIT, LOW, SPREAD_LIMIT
 from repro.harness.experiments.claims import (
-    Body,
     Collapse,
     Decomposition,
     Fails,
     Healthy,
+    NoCollapse,
+    OfRows,
     Tokens,
+    UniformLoss,
     Works,
 )
-from repro.harness.runs.records import Record
+from repro.harness.experiments.missing import NOT_MEASURED, NOT_RUN
+from repro.harness.runs.records import NotMeasured, Record
 
+B = TypeVar("B", bound=OfRows)
 CHANCE = 1 / 1000  # top-1 of a constant output on ImageNet
 VALIDATION_IMAGES = 50_000
 DECOMPOSITION_LIMIT = 1e-4
+HALF = 0.5  # of the healthy row's gain: nearer to it than to the random network, or not
 
 
-def collapsed(
-    entropy: float, kl: float, mean_entropy: float | None, log_K: float, form: str | None = None
-) -> bool:
-    """Whether the output is constant, in nats; in the given form, or in either.
+def collapse(body: Collapse, measured: Measured) -> list[Statement]:
+    return of_rows(
+        body,
+        measured,
+        ("collapse", body.form),
+        lambda row, variant: _collapsed(row, variant, measured, body.form),
+        when_diverged=False,
+    )
 
-    One dimension also needs a low entropy of the batch-mean target: sharp targets that differ
-    between images are healthy. The paper prints no such number; `None` leaves that part out.
+
+def no_collapse(body: NoCollapse, measured: Measured) -> list[Statement]:
+    return of_rows(
+        body,
+        measured,
+        ("collapse", None),
+        lambda row, variant: Negated(_collapsed(row, variant, measured, None)),
+        when_diverged=False,
+    )
+
+
+def healthy(body: Healthy, measured: Measured) -> list[Statement]:
+    def expression(row: MeasuredRow, variant: str) -> Expression:
+        bounds = ((KL, KL_LIMIT, True), (ENTROPY, LOW, True), (ENTROPY, HIGH, False))
+        return _limits(row, variant, measured, bounds)
+
+    return of_rows(body, measured, ("healthy",), expression, when_diverged=False)
+
+
+def uniform_loss(body: UniformLoss, measured: Measured) -> list[Statement]:
+    """Within as much of ln K as a uniform output may be."""
+
+    def expression(row: MeasuredRow, variant: str) -> Expression:
+        return _limits(row, variant, measured, ((LOSS, HIGH, True), (LOSS, 2 - HIGH, False)))
+
+    return of_rows(body, measured, ("uniform loss",), expression, when_diverged=False)
+
+
+def fails(body: Fails, measured: Measured) -> list[Statement]:
+    return _gains(body, measured, less=True)
+
+
+def works(body: Works, measured: Measured) -> list[Statement]:
+    return _gains(body, measured, less=False)
+
+
+def decomposition(body: Decomposition, measured: Measured) -> list[Statement]:
+    def observe(run: Record) -> tuple[bool, str]:
+        error = run.metric("decomposition_error")
+        return error < DECOMPOSITION_LIMIT, f"{error:.1e}"
+
+    return _identity(body, measured, "largest error", observe)
+
+
+def tokens(body: Tokens, measured: Measured) -> list[Statement]:
+    def observe(run: Record) -> tuple[bool, str]:
+        config, counted = run.config, run.metric("tokens")
+        expected = token_count(config["data"]["resolution"], config["model"]["patch_size"])
+        return counted == expected, f"{counted:g} for {expected}"
+
+    return _identity(body, measured, "tokens", observe)
+
+
+def of_rows(
+    body: OfRows,
+    measured: Measured,
+    asked: tuple[Hashable, ...],
+    expression: Callable[[MeasuredRow, str], Expression],
+    *,
+    when_diverged: bool,
+) -> list[Statement]:
+    """One statement a row and variant.
+
+    Args:
+        asked: what of them, for the key.
+        expression: raises NotMeasured where no run has the numbers.
+        when_diverged: what a run says that has diverged.
     """
-    same_for_all = mean_entropy is None or mean_entropy / log_K < LOW
-    shapes = {
-        "uniform": entropy / log_K > HIGH,
-        "one_dimension": entropy / log_K < LOW and same_for_all,
+    statements = []
+    for address in body.rows:
+        row = measured.evidence.row(address)
+        for variant in row.experiment.runs_a_row:
+            name = f"{address}.{variant}" if variant else address
+            key = name if row.missing else (*asked, row.identity(variant))
+            runs = row.runs(variant)
+            try:
+                if not runs:
+                    raise NotMeasured(name)
+                whole = expression(row, variant)
+            except NotMeasured:
+                why = NOT_MEASURED if runs else row.missing or NOT_RUN
+                statements.append(Statement(name, key, missing={name: why}))
+                continue
+            lost = [seed for seed, run in runs.items() if run.sentinel.state == "nan"]
+            seeds = [seed for seed in _seeds(row, variant, whole) if seed not in lost]
+            told = _by_seed(whole, row.identity(variant), seeds)
+            yes = sum(_holds(whole, row.identity(variant), seed) for seed in seeds)
+            if lost:
+                yes += when_diverged * len(lost)
+                seeds = sorted({*seeds, *lost})
+                whole = Frequency(yes, len(seeds))
+                told |= {f"diverged in {', '.join(map(str, lost))}": []}
+            statements.append(Statement(name, key, whole, tuple(seeds), yes, told))
+    return statements
+
+
+def _gains(body: Fails | Works, measured: Measured, less: bool) -> list[Statement]:
+    """Of a row and of HALF of the healthy one's: its gain minus theirs, above or below zero."""
+    healthy = measured.evidence.row(body.healthy)
+    variant_of_healthy = healthy.experiment.runs_a_row[0]
+    share = None if healthy.missing else healthy.identity(variant_of_healthy)
+    table = measured.runs(GAIN)
+
+    def expression(row: MeasuredRow, variant: str) -> Expression:
+        own = row.identity(variant)
+        if own not in table.values or share not in table.values:
+            raise NotMeasured("k-NN")
+        assert share is not None
+        weights = {own: 1 - HALF} if own == share else {own: 1.0, share: -HALF}
+        name = f"{GAIN.name}, minus half of {body.healthy}'s"
+        return Bound(name, ((table, weights),), 0.0, not less, GAIN.shown)
+
+    return of_rows(body, measured, ("gain", share), expression, when_diverged=less)
+
+
+def _collapsed(row: MeasuredRow, variant: str, measured: Measured, form: str | None) -> Expression:
+    runs = row.runs(variant).values()
+    if all("entropy" not in run.metrics for run in runs):
+        if form:
+            raise NotMeasured("entropy")
+        return _limits(row, variant, measured, ((SPREAD, SPREAD_LIMIT, False),))
+    small = (KL, KL_LIMIT, False)
+    forms = {
+        "uniform": (small, (ENTROPY, HIGH, True)),
+        "one_dimension": (small, (ENTROPY, LOW, False), (MEAN_ENTROPY, LOW, False)),
+        "constant": ((INFORMATION, INFORMATION_LIMIT, False),),
     }
+    if form:
+        return _limits(row, variant, measured, forms[form])
+    return Some(tuple(_limits(row, variant, measured, one) for one in forms.values()))
+
+
+def _limits(
+    row: MeasuredRow,
+    variant: str,
+    measured: Measured,
+    limits: Sequence[tuple[Quantity, float, bool]],
+) -> Expression:
+    """That every quantity of the row lies above, or below, its limit."""
+    identity, bounds = row.identity(variant), []
+    for quantity, limit, above in limits:
+        table = measured.runs(quantity)
+        if identity not in table.values:
+            raise NotMeasured(quantity.name)
+        on_scale = SCALES.get(quantity.name, float)(limit)
+        bounds.append(
+            Bound(quantity.name, ((table, {identity: 1.0}),), on_scale, above, quantity.shown)
+        )
+    return bounds[0] if len(bounds) == 1 else All(tuple(bounds))
+
+
+SCALES: Mapping[str, Callable[[float], float]] = {
+    KL.name: logarithm,
+    SPREAD.name: logarithm,
+    INFORMATION.name: lambda limit: logarithm(limit, INFORMATION_LIMIT),
+    ENTROPY.name: logit,
+    MEAN_ENTROPY.name: logit,
+}
+
+
+def _seeds(row: MeasuredRow, variant: str, whole: Expression) -> list[int]:
+    """Those of the row's runs that have every number."""
+    seeds = set(row.runs(variant))
+    for values in _own_values(whole, row.identity(variant)):
+        seeds &= set(values)
+    return sorted(seeds)
+
+
+def _own_values(whole: Expression, identity: str) -> Iterator[Mapping[int, Numbers]]:
+    """By seed, of the row itself; in tables of its evaluations of each of them."""
+    for bound in whole.bounds():
+        for table, weights in bound.terms:
+            own = [identity] if identity in table.values else list(weights)
+            yield from (table.values[one] for one in own)
+
+
+def _value(bound: Bound, identity: str, seed: int) -> float:
+    """Of one run; of other rows the mean."""
+    total = 0.0
+    for table, weights in bound.terms:
+        for row, weight in weights.items():
+            own = row == identity or identity not in table.values
+            total += weight * float(table.values[row][seed] if own else table.mean(row))
+    return total
+
+
+def _holds(whole: Expression, identity: str, seed: int) -> bool:
+    return whole.holds(lambda bound: _value(bound, identity, seed))
+
+
+def _by_seed(whole: Expression, identity: str, seeds: Sequence[int]) -> dict[str, list[str]]:
+    return {
+        bound.name: [bound.shown(_value(bound, identity, seed)) for seed in seeds]
+        for bound in islice(whole.bounds(), MANY)
+    }
+
+
+def _identity(
+    body: OfRows, measured: Measured, what: str, observe: Callable[[Record], tuple[bool, str]]
+) -> list[Statement]:
+    statements = []
+    for address in body.rows:
+        row = measured.evidence.row(address)
+        observed = {}
+        for seed, run in row.runs().items():
+            try:
+                observed[seed] = observe(run)
+            except NotMeasured:
+                continue
+        key = (what, address)
+        if not observed:
+            why = NOT_MEASURED if row.runs() else row.missing or NOT_RUN
+            statements.append(Statement(address, key, missing={address: why}, chance=False))
+            continue
+        yes = sum(holds for holds, _ in observed.values())
+        told = {what: [words for _, words in observed.values()]}
+        whole = Identity(yes, len(observed))
+        seeds = tuple(observed)
+        statements.append(Statement(address, key, whole, seeds, yes, told, chance=False))
+    return statements
+
+
+# On the paper's own numbers.
+
+
+def has_collapsed(entropy: float, kl: float, log_K: float, form: str | None) -> bool:
+    """Whether printed numbers, in nats, are those of a constant output of this form, or of any.
+
+    The paper prints no entropy of the batch mean, which one dimension needs as well.
+    """
+    shapes = {"uniform": entropy / log_K > HIGH, "one_dimension": entropy / log_K < LOW}
     return kl < KL_LIMIT and (shapes[form] if form else any(shapes.values()))
 
 
-def healthy(entropy: float, kl: float, log_K: float) -> bool:
+def is_healthy(entropy: float, kl: float, log_K: float) -> bool:
     return kl > KL_LIMIT and LOW < entropy / log_K < HIGH
 
 
@@ -65,94 +327,42 @@ def at_chance(accuracy: float) -> bool:
     return accuracy / 100 <= max(2 * CHANCE, CHANCE + noise)
 
 
-def _collapse(body: Collapse, run: Record) -> Observation:
-    m = run.metric
-    holds = collapsed(m("entropy"), m("kl"), m("mean_entropy"), m("log_K"), body.form)
-    return Observation(holds, _outputs(run))
+def by_row(
+    printed: Callable[[B, MeasuredRow], Judgement],
+) -> Callable[[B, Evidence], Judgement]:
+    """How the paper's numbers are judged, row by row."""
+
+    def judge(body: B, evidence: Evidence) -> Judgement:
+        judgements = []
+        for address in body.rows:
+            one = printed(body, evidence.row(address))
+            judgements.append(Judgement(one.holds, f"{address}: {one.numbers}"))
+        return all_of(judgements)
+
+    return judge
 
 
-def _printed_collapse(body: Collapse, line: MeasuredRow) -> Judgement:
-    return _printed_outputs(line, lambda h, kl, log_K: collapsed(h, kl, None, log_K, body.form))
+def printed_collapse(body: Collapse, line: MeasuredRow) -> Judgement:
+    """By the outputs where they are printed; else by what a constant output leaves: chance."""
+    outputs = _printed_outputs(line, lambda h, kl, log_K: has_collapsed(h, kl, log_K, body.form))
+    return outputs if body.form or outputs.holds is not None else printed_chance(body, line)
 
 
-def _collapse_turns(body: Collapse, runs: Sequence[Record]) -> str:
-    """The limits between which all seeds would have to lie, closest seed first."""
-    shares = [run.metric("entropy") / run.metric("log_K") for run in runs]
-    kl = max(run.metric("kl") for run in runs)
-    entropy, limit = (min(shares), HIGH) if body.form == "uniform" else (max(shares), LOW)
-    return (
-        f"all seeds collapsed at a KL limit above {kl:.2g} (now {KL_LIMIT:g}) "
-        f"and an entropy limit of {entropy:.3f} ln K (now {limit:g})"
-    )
+def printed_health(_body: Healthy, line: MeasuredRow) -> Judgement:
+    return _printed_outputs(line, is_healthy)
 
 
-def _healthy(_body: Healthy, run: Record) -> Observation:
-    m = run.metric
-    return Observation(healthy(m("entropy"), m("kl"), m("log_K")), _outputs(run))
-
-
-def _printed_health(_body: Healthy, line: MeasuredRow) -> Judgement:
-    return _printed_outputs(line, healthy)
-
-
-def _health_turns(_body: Healthy, runs: Sequence[Record]) -> str:
-    shares = [run.metric("entropy") / run.metric("log_K") for run in runs]
-    kl = min(run.metric("kl") for run in runs)
-    return (
-        f"all seeds healthy at a KL limit below {kl:.2g} (now {KL_LIMIT:g}) and entropy limits "
-        f"outside {min(shares):.2f} to {max(shares):.2f} ln K (now {LOW:g} and {HIGH:g})"
-    )
-
-
-def _decomposition(_body: Decomposition, run: Record) -> Observation:
-    error = run.metric("decomposition_error")
-    return Observation(error < DECOMPOSITION_LIMIT, {"largest error": f"{error:.1e}"})
-
-
-def _not_numeric(_body: Decomposition, _evidence: Evidence) -> Judgement:
-    numbers = "an identity at every step; the paper prints no number to test it on"
-    return Judgement(None, numbers)
-
-
-def _fails(_body: Fails, run: Record) -> Observation:
-    m = run.metric
-    return Observation(m("knn") <= m("knn_random"), _accuracy(run))
-
-
-def _printed_failure(_body: Fails, line: MeasuredRow) -> Judgement:
+def printed_chance(_body: OfRows, line: MeasuredRow) -> Judgement:
     printed = _printed_accuracies(line)
-    low = all(at_chance(value) for value in printed.values())
-    return _of_accuracies(printed, low)
+    return _of_accuracies(printed, all(at_chance(value) for value in printed.values()))
 
 
-def _works(_body: Works, run: Record) -> Observation:
-    """Where outputs are vectors, not distributions, the sentinel has watched their spread."""
-    m = run.metric
-    if "entropy" not in run.metrics:
-        constant = not run.sentinel.healthy
-    else:
-        constant = collapsed(m("entropy"), m("kl"), m("mean_entropy"), m("log_K"))
-    holds = m("knn") > m("knn_random") and not constant
-    return Observation(holds, _accuracy(run) | _outputs(run))
-
-
-def _printed_work(_body: Works, line: MeasuredRow) -> Judgement:
+def printed_work(_body: OfRows, line: MeasuredRow) -> Judgement:
     printed = _printed_accuracies(line)
     return _of_accuracies(printed, not any(at_chance(value) for value in printed.values()))
 
 
-def _accuracy_turns(_body: Fails | Works, runs: Sequence[Record]) -> str:
-    gaps = [run.metric("knn") - run.metric("knn_random") for run in runs]
-    return f"k-NN minus random initialisation by seed: {', '.join(f'{g:+.1f}' for g in gaps)}"
-
-
-def _tokens(_body: Tokens, run: Record) -> Observation:
-    config, counted = run.config, run.metric("tokens")
-    expected = token_count(config["data"]["resolution"], config["model"]["patch_size"])
-    return Observation(counted == expected, {"tokens": f"{counted} for {expected}"})
-
-
-def _printed_tokens(_body: Tokens, line: MeasuredRow) -> Judgement:
+def printed_tokens(_body: Tokens, line: MeasuredRow) -> Judgement:
     config = line.paper_config()
     expected = token_count(config.data.resolution, config.model.patch_size)
     printed = line.row.reported.get("tokens")
@@ -161,20 +371,9 @@ def _printed_tokens(_body: Tokens, line: MeasuredRow) -> Judgement:
     return Judgement(printed == expected, f"{printed:g} tokens for {expected}")
 
 
-def _outputs(run: Record) -> dict[str, str]:
-    m = run.metric
-    if "entropy" not in run.metrics:
-        return {"output spread": f"{m('output_spread'):.2f}", "sentinel": run.sentinel.state}
-    return {
-        "KL": f"{m('kl'):.2g}",
-        "h/ln K": f"{m('entropy') / m('log_K'):.3f}",
-        "that of the batch mean": f"{m('mean_entropy') / m('log_K'):.3f}",
-    }
-
-
-def _accuracy(run: Record) -> dict[str, str]:
-    m = run.metric
-    return {"k-NN": f"{m('knn'):.1f}", "random initialisation": f"{m('knn_random'):.1f}"}
+def not_numeric(_body: Decomposition, _evidence: Evidence) -> Judgement:
+    numbers = "an identity at every step; the paper prints no number to test it on"
+    return Judgement(None, numbers)
 
 
 def _printed_outputs(line: MeasuredRow, holds: Callable[[float, float, float], bool]) -> Judgement:
@@ -196,33 +395,3 @@ def _of_accuracies(printed: Mapping[str, float], holds: bool) -> Judgement:
     if not printed:
         return Judgement(None, "no accuracy is printed")
     return Judgement(holds, ", ".join(f"{key} {value:g} %" for key, value in printed.items()))
-
-
-MEANINGS: Mapping[type[Body], Meaning[Any]] = {
-    Collapse: Meaning(
-        "KL < 0.05 nats, h/ln K < 0.05 (one dimension) or > 0.95 (uniform), in every seed",
-        by_seed(_collapse, turns=_collapse_turns),
-        by_row(_printed_collapse),
-        confirmed=Outcome.EXPECTED_COLLAPSE,
-    ),
-    Healthy: Meaning(
-        "KL > 0.05 nats and 0.05 < h/ln K < 0.95, in every seed",
-        by_seed(_healthy, turns=_health_turns),
-        by_row(_printed_health),
-    ),
-    Decomposition: Meaning(
-        "|H - (h + KL)| < 1e-4 max(1, H) at every step", by_seed(_decomposition), _not_numeric
-    ),
-    Fails: Meaning(
-        "k-NN at or below the same seed's random initialisation, in every seed",
-        by_seed(_fails, turns=_accuracy_turns),
-        by_row(_printed_failure),
-        confirmed=Outcome.EXPECTED_COLLAPSE,
-    ),
-    Works: Meaning(
-        "k-NN above the same seed's random initialisation and no collapse, in every seed",
-        by_seed(_works, turns=_accuracy_turns),
-        by_row(_printed_work),
-    ),
-    Tokens: Meaning("(resolution / patch)^2 + 1", by_seed(_tokens), by_row(_printed_tokens)),
-}

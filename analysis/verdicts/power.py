@@ -1,279 +1,303 @@
-"""How many seeds a table needs: `repro plan T7 --power`, before GPU-hours are spent.
+"""How many seeds decide a claim: `repro plan C.T7.4 --power`, before core-hours are spent.
 
-For everything that a claim tests between cells: how far it is from its bound, how much that varies
-between seeds, and the number of seeds with which the verdict would fall in `POWER` of all
-repetitions, at the level that Holm leaves to the first of the table's claims. Planner and verdicts
-read what is tested from one registry (`kinds.py`). For cells that are judged against the paper's
-own number: the same for equivalence within the margin, if there is no true difference.
+The tables that a claim rests on are drawn again with n seeds in each of its rows, with the means
+and spreads seen so far, and judged by the very functions that judge real ones, by Holm's steps
+among as many hypotheses as the other claims leave open now. What is printed is the share of draws
+in which the claim is confirmed, or contradicted. Kinds need nothing for this: they are statements.
 
-The spread is measured where three seeds exist, else pooled over the column's healthy rows; where
-nothing has been run at all it is that of counting on ImageNet's 50,000 validation images, a lower
-bound. The gap is ours where it was measured, else the paper's.
+Rows that have not been run have the paper's numbers for means, and the pooled spread of their
+table. Nothing can be said where neither is known: of outputs and curves of rows nobody has run.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from statistics import median
+from textwrap import shorten
 
 import numpy as np
 import numpy.typing as npt
-from scipy.integrate import fixed_quad
-from scipy.special import ndtr, stdtrit
-from scipy.stats import chi
 
 from analysis.evidence.evidence import Evidence
-from analysis.evidence.stats import estimate, sampling_floor
-from analysis.verdicts.cells import ALPHA, column_spread, margin_of
-from analysis.verdicts.comparisons import Comparison, Equivalence
-from analysis.verdicts.kinds import comparisons_of
+from analysis.evidence.measured import cell_of
+from analysis.evidence.model import Table
+from analysis.verdicts.cells import ExpectedCell, expected_cells
+from analysis.verdicts.family import ALPHA, family_of
+from analysis.verdicts.kinds import expected_of
+from analysis.verdicts.statement import Bound, Expression, Frequency, P, Statement, p_of_count
 from analysis.verdicts.verdict import SEEDS_NEEDED
-from repro.harness.experiments.address import Address
+from repro.harness.experiments.claims import Claim
 from repro.harness.experiments.experiment import Experiment
+from repro.harness.experiments.missing import NOT_MEASURED, NOT_RUN
+from repro.harness.runs.records import Record
 from repro.terminal import count, print_table
 
 POWER = 0.8
-STAIRS = (3, 5, 8, 10, 20, 50)  # seeds
-MOST = 200  # seeds; more will never be run
-POINTS = 150  # of the quadrature
-REACH = 10.0  # of a chi variable to either side of its middle
-Array = npt.NDArray[np.float64]
-VALIDATION_IMAGES = 50_000
+MOST = 100  # seeds; more will never be run
+DRAWS = 1_000
+STAIRS = (3, 5, 8, 10, 20, 50, 100)  # seeds
+WORDS = 60  # characters of a statement
+SAMPLING = 0.5  # spread of a table of which nothing is known, points: honest repetitions of DINO
+NOTHING_TESTED = "nothing of it is a test at this scale"
+NOTHING_KNOWN = "nothing is known of rows that it needs"
+
+
+@dataclass(frozen=True)
+class Chances:
+    """Shares of repetitions in which a claim is decided."""
+
+    confirmed: float
+    contradicted: float
+
+    @property
+    def decided(self) -> float:
+        return self.confirmed + self.contradicted
+
+    def __str__(self) -> str:
+        word = "confirmed" if self.confirmed >= self.contradicted else "contradicted"
+        return f"{100 * max(self.confirmed, self.contradicted):.0f} % {word}"
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One comparison. `needed` is None where no number of seeds up to `MOST` is enough."""
+    """What more seeds would do to one claim.
+
+    `needed` is None where no number of seeds up to `MOST` is enough; the missing ones cost
+    `more_runs` and `more_minutes` of a core (or a GPU). `why_not` says why nothing can be said.
+    """
 
     claim: str
-    what: str
-    gap: float
-    sd: float
-    spread: str
-    margin: float | None  # of an equivalence
+    statement: str
     seeds: int
-    power: float  # with 3 seeds
-    needed: int | None
+    with_three: Chances | None = None
+    needed: int | None = None
+    then: Chances | None = None
+    more_runs: int = 0
+    more_minutes: float = 0.0
+    why_not: str = ""
 
 
-def power_of_difference(gap: float, sd: float, n: int, alpha: float) -> float:
-    """Chance that a two-sided t test of n paired differences finds a true mean `gap`, in its sign.
+@dataclass(eq=False)
+class Redrawn:
+    """Tables drawn again: `rows` of each with n seeds, all others with those that they have."""
 
-    The mean must exceed t s / sqrt(n). Integrated over s, since scipy's and statsmodels' noncentral
-    t lose all digits at large effects.
+    n: int
+    rows: Mapping[Table, Mapping[str, float | None]]  # with their means, where these are not seen
+    draws: int
+    random: np.random.Generator
+    tables: dict[Table, Table] = field(default_factory=dict)
+
+    def judged(self, expression: Expression) -> P:
+        if isinstance(expression, Frequency):
+            rate = (expression.yes + 0.5) / (expression.n + 1)
+            return p_of_count(self.random.binomial(self.n, rate, self.draws), self.n)
+        return expression.judge(self._tested)
+
+    def _tested(self, bound: Bound) -> P:
+        terms = tuple((self.table(table), weights) for table, weights in bound.terms)
+        drawn = replace(bound, terms=terms)
+        return drawn.tested(drawn.estimate)
+
+    def table(self, table: Table) -> Table:
+        if table not in self.tables:
+            self.tables[table] = self._drawn(table)
+        return self.tables[table]
+
+    def _drawn(self, table: Table) -> Table:
+        common = _common(table)
+        most = max([self.n, *(len(v) for v in table.values.values())])
+        shared = self.random.normal(0, math.sqrt(common), (most, self.draws))
+        asked, values = self.rows[table], {}
+        for row in sorted({*table.values, *asked}):
+            mean = asked.get(row)
+            mean = float(table.mean(row)) if mean is None else mean
+            n = self.n if row in asked else len(table.values[row])
+            apart, variance = row in table.apart, _variance(table, row)
+            own = variance if apart else max(variance - common, 0.0)
+            noise = self.random.normal(0, math.sqrt(own), (n, self.draws))
+            drawn = mean + noise + (0 if apart else shared[:n])
+            values[row] = dict(enumerate(drawn))
+        return replace(table, values=values)
+
+
+def _variance(table: Table, row: str) -> float:
+    value = float(table.moderated(row).value)
+    return SAMPLING**2 if math.isnan(value) else value
+
+
+def _common(table: Table) -> float:
+    """The part of the variance that all rows of a seed have in common."""
+    return float(table.fit.common) if table.fit else 0.0
+
+
+def chances(
+    statements: Sequence[Statement],
+    left: int,
+    n: int,
+    means: Mapping[tuple[Table, str], float],
+    draws: int = DRAWS,
+) -> Chances:
+    """Of all statements of a claim, with n seeds in every row.
 
     Args:
-        alpha: two-sided level.
+        left: how many hypotheses are open, those of the claim among them.
     """
-    if n < 2:
-        return 0.0
-    if sd == 0:
-        return 1.0 if gap > 0 else 0.0
-    error, t = sd / math.sqrt(n), float(stdtrit(n - 1, 1 - alpha / 2))
-    return _over_spreads(lambda share: ndtr(gap / error - t * share), n - 1, math.inf)
+    rows: dict[Table, dict[str, float | None]] = {}
+    for statement in statements:
+        assert statement.expression is not None, f"{statement.name} has no numbers"
+        for bound in statement.expression.bounds():
+            for table, weights in bound.terms:
+                seen = rows.setdefault(table, {})
+                seen |= {row: means.get((table, row)) for row in weights}
+    redrawn = Redrawn(n, rows, draws, np.random.default_rng(n))
+    each, tested = [], {}
+    for statement in statements:
+        assert statement.expression is not None, f"{statement.name} has no numbers"
+        each.append(redrawn.judged(statement.expression))
+        tested[statement.key] = each[-1]
+    level = _levels(list(tested.values()), left)
+    confirmed = np.all([np.less(p.confirming, level) for p in each], axis=0)
+    contradicted = np.any([np.less(p.contradicting, level) for p in each], axis=0)
+    return Chances(float(confirmed.mean()), float((contradicted & ~confirmed).mean()))
 
 
-def power_of_equivalence(margin: float, sd: float, n: int, alpha: float, gap: float = 0.0) -> float:
-    """Chance that TOST at level `alpha` finds a true difference `gap` to be within the margin.
-
-    The mean must fall within margin - t s / sqrt(n) of zero.
-    """
-    if n < 2:
-        return 0.0
-    if sd == 0:
-        return 1.0 if abs(gap) < margin else 0.0
-    error, t = sd / math.sqrt(n), float(stdtrit(n - 1, 1 - alpha))
-
-    def passes(share: Array) -> Array:
-        room = margin - t * error * share
-        return cast(Array, ndtr((room - gap) / error) - ndtr((-room - gap) / error))
-
-    return _over_spreads(passes, n - 1, margin / (t * error))
-
-
-def _over_spreads(passes: Callable[[Array], Array], df: int, widest: float) -> float:
-    """The mean of `passes(s / sd)` over the estimates s that `df` degrees of freedom give.
-
-    s / sd is a chi variable over the root of df, independent of the mean; beyond `widest` nothing
-    passes.
-    """
-    root = math.sqrt(df)
-    upper = min(widest * root, root + REACH)
-    lower = max(0.0, root - REACH)
-    if upper <= lower:
-        return 0.0
-    return float(fixed_quad(lambda c: passes(c / root) * chi.pdf(c, df), lower, upper, n=POINTS)[0])
+def _levels(tested: Sequence[P], left: int) -> npt.NDArray[np.float64]:
+    """What p must be below to be decided, in each draw: Holm's steps, as `family.py` takes them."""
+    least = np.sort([np.minimum(p.confirming, p.contradicting) for p in tested], axis=0)
+    steps = (left - np.arange(len(tested)))[:, None]
+    decided = np.logical_and.accumulate(least < ALPHA / steps, axis=0).sum(axis=0)
+    return np.asarray(ALPHA / np.maximum(1, left - decided))
 
 
 def seeds_needed(power: Callable[[int], float], target: float = POWER) -> int | None:
     """The fewest seeds, at least 3, with which `power(n)` reaches the target."""
-    if power(MOST) < target:
-        return None
-    low, high = SEEDS_NEEDED, MOST
+    low, high = SEEDS_NEEDED, SEEDS_NEEDED
+    while power(high) < target:
+        if high == MOST:
+            return None
+        low, high = high + 1, min(2 * high, MOST)
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if power(middle) >= target else (middle + 1, high)
     return low
 
 
-def plan_power(experiment: Experiment, evidence: Evidence) -> list[Planned]:
-    """Every comparison of the claims of one experiment, then its cells against the paper's."""
-    tested = comparisons_tested(experiment, evidence)
-    alpha = ALPHA / max(1, len({claim for claim, _ in tested}))
-    planned = [_comparison(claim, compared, alpha, evidence) for claim, compared in tested]
-    return [p for p in planned if p is not None] + _cells(experiment, evidence)
+def plan_claim(claim: Claim, experiment: Experiment, evidence: Evidence) -> Planned:
+    """What more seeds would do to one claim, in the family in which it is judged."""
+    evidence = evidence.committed
+    family = family_of(experiment, evidence)
+    expected = expected_of(claim.body, family.measured)
+    runs = _runs(claim, evidence)
+    seeds = min((len(its) for its in runs.values()), default=0)
+    planned = Planned(claim.id, claim.statement, seeds)
+    if why := _why_not([one.statement for one in expected]):
+        return replace(planned, why_not=why)
+    tested = [one.statement for one in expected if one.statement.chance]
+    means = {key: mean for one in expected for key, mean in one.means.items()}
+    left = family.size - family.decided_beside(tested)
 
+    @cache
+    def with_seeds(n: int) -> Chances:
+        return chances(tested, left, n, means)
 
-def comparisons_tested(experiment: Experiment, evidence: Evidence) -> list[tuple[str, Comparison]]:
-    """(claim, comparison): all that are tested at this scale once every row has been run."""
-    return [
-        (claim.id, compared)
-        for claim in experiment.claims
-        for compared in comparisons_of(claim.body)
-        if compared.judged_at(evidence)
-    ]
-
-
-def _needed(p: Planned) -> str:
-    if p.needed:
-        return str(p.needed)
-    against = p.margin is None and p.gap <= 0
-    return "never: the gap is the other way" if against else f"more than {MOST}"
-
-
-def _comparison(
-    claim: str, compared: Comparison, alpha: float, evidence: Evidence
-) -> Planned | None:
-    """None where neither we nor the paper know how large a difference is to be found."""
-    values = [compared.tested(value) for value in compared.by_seed(evidence).values()]
-    reported = compared.reported(evidence)
-    printed = {address: value for address, value in reported.items() if value is not None}
-    if not values and len(printed) < len(reported):
-        return None
-    mean = sum(values) / len(values) if values else compared.tested(compared.value(printed))
-    sd, spread = _spread_of(compared, values, evidence)
-    above, below = compared.bounds
-    gap, margin, level = 0.0, None, alpha
-    if above is not None and below is not None:
-        margin = (below - above) / 2
-        # Of an equivalence no difference is expected; TOST spends its level on either side.
-        if not isinstance(compared, Equivalence):
-            gap, level = mean - (above + below) / 2, alpha / 2
-    elif above is not None:
-        gap = mean - above
-    else:
-        assert below is not None, f"{compared} has no bound"
-        gap = below - mean
-    return _planned(claim, compared.question, gap, sd, spread, margin, len(values), level)
-
-
-def _spread_of(compared: Comparison, values: list[float], evidence: Evidence) -> tuple[float, str]:
-    """Of a sum of cells: its own, else that of the cells' columns, as if they varied apart."""
-    if len(values) >= SEEDS_NEEDED:
-        return estimate(values).sd, f"of {len(values)} differences"
-    spreads = {a: _spread_of_cell(a, compared, evidence) for a in compared.weights()}
-    variance = sum((w * spreads[a][0]) ** 2 for a, w in compared.weights().items())
-    return math.sqrt(variance), ", ".join(dict.fromkeys(source for _, source in spreads.values()))
-
-
-def _spread_of_cell(address: str, compared: Comparison, evidence: Evidence) -> tuple[float, str]:
-    """That of its column, in the unit in which the comparison is tested."""
-    c, row = evidence.cell(address), evidence.row(Address.of_cell(address))
-    spread = column_spread(row.experiment, evidence.metric(address), evidence)
-    sd, source = (spread.sd, spread.source) if spread else (_least(c.reported), "")
-    level = c.mean if c.mean is not None else c.reported
-    if compared.in_logarithms and level:
-        sd /= level  # to first order
-    return sd, source or "sampling of ImageNet alone"
-
-
-def _least(reported: float | None) -> float:
-    return sampling_floor(reported if reported is not None else 50.0, VALIDATION_IMAGES)
-
-
-def _cells(experiment: Experiment, evidence: Evidence) -> list[Planned]:
-    judged = []
-    for row in evidence.rows(experiment):
-        for metric in experiment.metrics:
-            c, margin = row.cell(metric.key), margin_of(metric)
-            if c.reported is None or margin is None or row.missing:
-                continue
-            if not row.distance(metric.variant):
-                judged.append((c, metric, margin))
-    planned = []
-    for c, metric, margin in judged:
-        values = list(c.values.values())
-        if len(values) >= SEEDS_NEEDED:
-            sd, source = estimate(values).sd, f"of {len(values)} seeds"
-        elif spread := column_spread(experiment, metric, evidence):
-            sd, source = spread.sd, spread.source
-        else:
-            sd, source = _least(c.reported), "sampling of ImageNet alone"
-        what = f"{c.address} = {c.reported:g}"
-        alpha = ALPHA / len(judged)
-        planned.append(_planned("", what, 0.0, sd, source, margin, len(values), alpha))
-    return planned
-
-
-def _planned(
-    claim: str,
-    what: str,
-    gap: float,
-    sd: float,
-    spread: str,
-    margin: float | None,
-    n: int,
-    alpha: float,
-) -> Planned:
-    def power(seeds: int) -> float:
-        if margin is not None:
-            return power_of_equivalence(margin, sd, seeds, alpha, gap)
-        return power_of_difference(gap, sd, seeds, alpha)
-
-    return Planned(
-        claim, what, gap, sd, spread, margin, n, power(SEEDS_NEEDED), seeds_needed(power)
+    needed = seeds_needed(lambda n: with_seeds(n).decided)
+    more = {} if needed is None else {i: max(0, needed - len(its)) for i, its in runs.items()}
+    usual = _minutes(list(evidence.records.values()))
+    return replace(
+        planned,
+        with_three=with_seeds(SEEDS_NEEDED),
+        needed=needed,
+        then=None if needed is None else with_seeds(needed),
+        more_runs=sum(more.values()),
+        more_minutes=sum(n * (_minutes(runs[i]) or usual) for i, n in more.items()),
     )
 
 
-def _gap_or_margin(p: Planned) -> str:
-    if p.margin is None:
-        return f"{p.gap:+.2f}"
-    return f"± {p.margin:g}" if not p.gap else f"{p.gap:+.2f} of ± {p.margin:g}"
+def plan_power(experiment: Experiment, evidence: Evidence) -> list[Planned]:
+    """Every claim of one experiment, then its cells against the paper's numbers."""
+    claims = [plan_claim(claim, experiment, evidence) for claim in experiment.claims]
+    cells = expected_cells(experiment, evidence)
+    return claims + [_cell(cell, len(cells)) for cell in cells]
 
 
-def print_power(experiment: Experiment, planned: Sequence[Planned], scale: str) -> None:
-    """A line a comparison, and the number of seeds that decides all that can be decided."""
+def _cell(cell: ExpectedCell, left: int) -> Planned:
+    """Equivalence with the paper's number, if there is no difference."""
+
+    @cache
+    def with_seeds(n: int) -> Chances:
+        return chances([cell.statement], left, n, {})
+
+    needed = seeds_needed(lambda n: with_seeds(n).confirmed)
+    then = None if needed is None else with_seeds(needed)
+    return Planned("", cell.statement.name, cell.seeds, with_seeds(SEEDS_NEEDED), needed, then)
+
+
+def _why_not(statements: Sequence[Statement]) -> str:
+    if reasons := [s.not_judged for s in statements if s.not_judged]:
+        return reasons[0]
+    for statement in statements:
+        barred = [why for why in statement.missing.values() if why not in (NOT_RUN, NOT_MEASURED)]
+        if barred:
+            return str(barred[0])
+    if any(statement.expression is None for statement in statements):
+        return NOTHING_KNOWN
+    return "" if any(statement.chance for statement in statements) else NOTHING_TESTED
+
+
+def _runs(claim: Claim, evidence: Evidence) -> dict[str, list[Record]]:
+    """Those that a claim rests on, by the row that they are of."""
+    rows = [
+        (row, variant)
+        for row in map(evidence.row, claim.body.row_addresses())
+        for variant in row.experiment.runs_a_row
+    ]
+    for row, metric in (cell_of(evidence, address) for address in claim.body.cell_addresses()):
+        columns = [row.experiment.metric(key) for key in metric.difference] or [metric]
+        rows += [(row, column.variant) for column in columns]
+    trained = [(row, variant) for row, variant in rows if not row.missing]
+    return {row.identity(variant): list(row.runs(variant).values()) for row, variant in trained}
+
+
+def _minutes(runs: Sequence[Record]) -> float:
+    """Of one core, or one GPU, for a run with its evaluations."""
+    each = []
+    for run in runs:
+        seconds = run.times.wall_seconds or 0.0
+        seconds += sum(one.wall_seconds or 0.0 for one in run.evaluations.values())
+        hardware = run.env.hardware
+        cores = 1 if hardware is None or hardware.gpu else hardware.threads
+        each.append(seconds * cores / 60)
+    return median(each) if each else 0.0
+
+
+def print_power(planned: Sequence[Planned], title: str) -> None:
+    """A line a claim, and what deciding all that can be decided would cost."""
     rows = [
         (
             p.claim or "cell",
-            p.what,
-            _gap_or_margin(p),
-            f"{p.sd:.2f}",
             str(p.seeds),
-            f"{100 * p.power:.0f} %",
+            str(p.with_three) if p.with_three else "",
             _needed(p),
-            p.spread,
+            f"{p.more_runs} in {p.more_minutes:.0f} min" if p.more_runs else "",
+            p.why_not or shorten(p.statement, WORDS, placeholder=" ..."),
         )
         for p in planned
     ]
-    title = f"{experiment.id} at {scale} scale: seeds for a power of {100 * POWER:.0f} %"
-    if not rows:
-        print(f"{title}: nothing to compare: no claim of this experiment is a test between rows")
-        return
-    head = (
-        "claim",
-        "comparison",
-        "gap or margin",
-        "sd",
-        "seeds now",
-        "power at 3",
-        "needed",
-        "sd from",
-    )
-    print_table(title, head, rows)
-    decided = (
-        f"{n} seeds {sum(p.needed is not None and p.needed <= n for p in planned)}" for n in STAIRS
-    )
-    print(f"Decided, of {count(len(planned), 'comparison')}, with {', '.join(decided)}.")
+    head = ("claim", "seeds", f"with {SEEDS_NEEDED}", "needed", "further runs", "statement")
+    print_table(f"{title}: seeds that decide it in {100 * POWER:.0f} % of repetitions", head, rows)
+    reached: dict[int, int] = {}
+    for n in STAIRS:
+        many = sum(p.needed is not None and p.needed <= n for p in planned)
+        if many not in (0, *reached.values()):
+            reached[n] = many
+    each = ", ".join(f"{many} with {n} seeds" for n, many in reached.items())
+    print(f"Of {count(len(planned), 'line')} decided: {each or 'none'}.")
+
+
+def _needed(p: Planned) -> str:
+    if p.why_not:
+        return ""
+    return f"{p.needed}: {p.then}" if p.needed else f"more than {MOST}"

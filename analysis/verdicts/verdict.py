@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-
-from analysis.evidence.stats import Estimate
-from repro.harness.experiments.missing import Missing
 
 SEEDS_NEEDED = 3  # below that nothing is confirmed and nothing contradicted
 
@@ -18,6 +15,7 @@ class Outcome(StrEnum):
     CONFIRMED = "direction confirmed"
     EXPECTED_COLLAPSE = "expected collapse"
     CONTRADICTED = "direction contradicted"
+    NOT_SHOWN = "does not show at this scale"
     UNDECIDED = "undecided"
     TOO_FEW = "too few seeds"
     NOT_JUDGED = "not judged at this scale"
@@ -77,40 +75,6 @@ class Verdict:
         if self.in_part:
             text += " (in part)"
         return f"{text}, but noted as: {self.noted_as}" if self.noted_as else text
-
-
-class Status(StrEnum):
-    CONFIRMED = "confirmed"
-    CONTRADICTED = "contradicted"
-    UNDECIDED = "undecided"
-    TESTED = "tested"  # awaits Holm
-    NOT_RUN = "not run"
-    TOO_FEW = "too few seeds"
-    NOT_JUDGED = "not judged at this scale"
-
-
-@dataclass(frozen=True)
-class Part:
-    """One row or comparison of a claim; all of them must hold.
-
-    `leaning` is what the seeds there are say, however few; None where they say both or nothing.
-    `missing` maps what has no number to the reason, where it is NOT_RUN. TESTED ones have a p to
-    confirm and a p to contradict, both at 5 %. `gap` is what they rest on, above 0 where it speaks
-    for the claim (of a ratio in logarithms); of an equivalence it is the difference itself, and
-    `margin` is set. `flips` says when the others would turn.
-    """
-
-    status: Status
-    detail: str = ""
-    name: str = ""
-    missing: Mapping[str, Missing] = field(default_factory=dict)
-    n: int = 0
-    p_for: float = 1.0
-    p_against: float = 1.0
-    gap: Estimate | None = None
-    margin: float | None = None
-    flips: str = ""
-    leaning: bool | None = None
 
 
 @dataclass(frozen=True)

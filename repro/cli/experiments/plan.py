@@ -21,7 +21,10 @@ EXAMPLE = "repro plan T7 --scale laptop --seeds 3"
 def add(parser: argparse.ArgumentParser) -> None:
     add_ids(parser)
     add_grid(parser)
-    text = "instead: how many seeds its claims need, from what seeds have varied by so far"
+    text = (
+        "instead: how many seeds decide its claims (or one claim: C.T7.4), from what seeds have "
+        "varied by so far, and what these cost"
+    )
     parser.add_argument("--power", action="store_true", help=text)
     add_script(parser)
     add_json(parser)
@@ -71,18 +74,25 @@ def batch_script(planned: Plan, cluster: Cluster) -> str:
 
 
 def _power(arguments: argparse.Namespace) -> int:
-    """What --power prints."""
+    """What --power prints, of experiments and of single claims."""
     from analysis.evidence.evidence import load_evidence
     from analysis.evidence.sources import Source
-    from analysis.verdicts.power import plan_power, print_power
+    from analysis.explain import CLAIM, claim_named
+    from analysis.verdicts.power import plan_claim, plan_power, print_power
     from repro.terminal import print_json
 
     evidence = load_evidence(arguments.scale, Source.all)
-    experiments = [evidence.experiment(name) for name in experiments_of(arguments.ids)]
-    power = {experiment.id: plan_power(experiment, evidence) for experiment in experiments}
+    claims = [word for word in arguments.ids if word.startswith(CLAIM)]
+    others = [word for word in arguments.ids if not word.startswith(CLAIM)]
+    planned = {}
+    for name in claims:
+        experiment, claim = claim_named(name, evidence)
+        planned[name] = [plan_claim(claim, experiment, evidence)]
+    for name in experiments_of(others) if others else []:
+        planned[name] = plan_power(evidence.experiment(name), evidence)
     if arguments.json:
-        print_json({name: [asdict(claim) for claim in claims] for name, claims in power.items()})
+        print_json({name: [asdict(one) for one in its] for name, its in planned.items()})
         return FINE
-    for experiment in experiments:
-        print_power(experiment, power[experiment.id], arguments.scale)
+    for name, its in planned.items():
+        print_power(its, f"{name} at {arguments.scale} scale")
     return FINE

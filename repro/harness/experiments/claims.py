@@ -1,4 +1,4 @@
-"""What an experiment file may claim: statements of the paper, each of one of 19 kinds.
+"""What an experiment file may claim: statements of the paper, each of one of 21 kinds.
 
 A kind is a type here, with the keys that it needs; what it means is said by
 `analysis/verdicts/kinds.py`.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from itertools import chain
-from typing import Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 import msgspec
 
@@ -66,9 +66,17 @@ class OfRows(Body, frozen=True):
 
 
 class Collapse(OfRows, frozen=True):
-    """The output is constant, in this form (Sec. 5.3)."""
+    """The output is constant, in this form (Sec. 5.3), or in any."""
 
-    form: Literal["one_dimension", "uniform"]
+    form: Literal["one_dimension", "uniform"] | None = None
+
+
+class NoCollapse(OfRows, frozen=True):
+    """The output is not constant, in any form."""
+
+
+class UniformLoss(OfRows, frozen=True):
+    """The loss ends at ln K, that of a uniform output."""
 
 
 class Healthy(OfRows, frozen=True):
@@ -79,12 +87,21 @@ class Decomposition(OfRows, frozen=True):
     """Cross-entropy is entropy plus KL divergence (Eq. 5)."""
 
 
-class Fails(OfRows, frozen=True):
-    """Training learns nothing."""
+class OfGains(OfRows, frozen=True):
+    """A claim on what training gains, beside the row `healthy`, which has every component."""
+
+    healthy: str
+
+    def row_addresses(self) -> tuple[str, ...]:
+        return *self.rows, self.healthy
 
 
-class Works(OfRows, frozen=True):
-    """Training learns something, without a collapse."""
+class Fails(OfGains, frozen=True):
+    """Training learns next to nothing: less than half of what the healthy row gains."""
+
+
+class Works(OfGains, frozen=True):
+    """Training learns: more than half of what the healthy row gains."""
 
 
 class Tokens(OfRows, frozen=True):
@@ -130,21 +147,22 @@ class CurveCrosses(Body, frozen=True):
 
 
 class Greater(Body, frozen=True):
-    """One cell is greater than another."""
+    """One cell is greater than another, by more than `by` (where the paper says "clearly")."""
 
     better: str
     worse: str
+    by: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
     def cell_addresses(self) -> tuple[str, ...]:
         return self.better, self.worse
 
 
 class NoWorse(Body, frozen=True):
-    """One cell is at most a margin below another."""
+    """One cell is at most a margin below another; without one a tie could never be confirmed."""
 
     better: str
     worse: str
-    margin: float
+    margin: Annotated[float, msgspec.Meta(gt=0)]
 
     def cell_addresses(self) -> tuple[str, ...]:
         return self.better, self.worse
@@ -242,6 +260,8 @@ class AllOf(Body, frozen=True):
 
 ClaimBody = (
     Collapse
+    | NoCollapse
+    | UniformLoss
     | Healthy
     | Decomposition
     | Fails
