@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test test-fast test-slurm test-browser test-crate smoke lint bench bench-gpu gpu gpu-wheels gpu-unpack install clean
+.PHONY: help demo test test-fast test-slurm test-browser test-crate smoke calibrate lint bench bench-gpu gpu gpu-wheels gpu-unpack install clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test-crate: $(READY)  ## the exported RO-Crate by roc-validator, in an environme
 
 smoke: $(READY)  ## every training row of the paper, seconds each: trains, is evaluated, ends in its table
 	REPRO_RESULTS=$$(mktemp -d) $(BIN)/repro run all --scale smoke --seeds 1 > /dev/null
+
+calibrate: $(READY)  ## are the verdicts calibrated? simulated, ten minutes on a core: results/benchmarks/calibration.{json,md}
+	$(BIN)/python -m tests.analysis.verdicts.simulated.calibration results/benchmarks/calibration
 
 lint: $(READY)  ## formatting, lint, types
 	$(BIN)/ruff format --check .

@@ -35,9 +35,10 @@ def free_port() -> int:
 # compute for seconds. So is what asks for a trained run; other single tests have the mark.
 SLOW = (
     "analysis/figures/", "analysis/report/", "analysis/test_benchmarks.py",
-    "analysis/test_publish.py", "analysis/verdicts/test_calibration.py", "benchmarks/", "browser/",
-    "dino/test_algorithm1.py", "dino/test_methods.py", "fidelity/", "gpu/", "harness/evaluation/",
-    "harness/local/", "harness/worker/test_ranks.py", "harness/worker/test_run.py", "slurm/",
+    "analysis/test_publish.py", "analysis/verdicts/test_calibration.py",
+    "analysis/verdicts/test_lying_records.py", "benchmarks/", "browser/", "dino/test_algorithm1.py",
+    "dino/test_methods.py", "fidelity/", "gpu/", "harness/evaluation/", "harness/local/",
+    "harness/worker/test_ranks.py", "harness/worker/test_run.py", "slurm/",
 )  # fmt: skip
 
 

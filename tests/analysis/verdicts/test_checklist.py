@@ -42,8 +42,8 @@ def test_every_claim_has_a_line_and_contradictions_their_evidence(
     assert next(x for x in lines if " C.F7.2 " in x).lstrip().startswith("✗")
     assert next(x for x in lines if " C.F7.3 " in x).lstrip().startswith("✓")
     assert "C.F7.2: " in text.partition("not borne out")[2]
-    assert "evidence: F7.centering 0 of 3 seeds" in text
-    assert "rule: KL < 0.05 nats" in text
+    assert "evidence: F7.centering [so in 0 of 3 seeds; KL 0.4, 0.4, 0.4, mean 0.4 (95 %" in text
+    assert "rule: mean over seeds of KL below 0.05 nats" in text
     assert lines[-1] == summary(verdicts)
     assert lines[-1].startswith(f"{len(verdicts)} claims: ")
 

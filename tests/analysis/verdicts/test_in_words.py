@@ -68,12 +68,15 @@ def test_three_seeds_are_verdicts(make: Make, evidence_of: MakeEvidence) -> None
 def test_a_comparison_leans_by_its_mean(make: Make, evidence_of: MakeEvidence) -> None:
     better = [make("T7.r1", 0, knn=71.0, linear=70.0), make("T7.r4", 0, knn=69.0, linear=66.0)]
     worse = [better[0], make("T7.r4", 0, knn=69.0, linear=72.0)]
-    (body,) = (
-        claim.body for claim in evidence_of([]).experiment("T7").claims if claim.id == "C.T7.5"
-    )
-    assert leaning(body, evidence_of(better)) is True
-    assert leaning(body, evidence_of(worse)) is False
-    assert leaning(body, evidence_of(better[:1])) is None
+
+    def leans(records: list[Record]) -> bool | None:
+        evidence = evidence_of(records)
+        verdicts = judge_ours(evidence.experiment("T7"), evidence)
+        return leaning(next(v for v in verdicts if v.id == "C.T7.5"))
+
+    assert leans(better) is True
+    assert leans(worse) is False
+    assert leans(better[:1]) is None
 
 
 def test_several_experiments_are_named_or_counted(make: Make, evidence_of: MakeEvidence) -> None:

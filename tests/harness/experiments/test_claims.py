@@ -18,7 +18,7 @@ def of(**body: Any) -> dict[str, Any]:
     return CLAIM | body
 
 
-def test_every_kind_is_claimed_somewhere_and_there_are_19() -> None:
+def test_every_kind_is_claimed_somewhere_and_there_are_21() -> None:
     parts = [
         part
         for name in experiment_ids()
@@ -26,7 +26,7 @@ def test_every_kind_is_claimed_somewhere_and_there_are_19() -> None:
         for part in (claim.body, *claim.body.parts())
     ]
     assert {part.kind for part in parts} == set(SHAPES)
-    assert len(SHAPES) == 19
+    assert len(SHAPES) == 21
     assert all(SHAPES[kind].__name__.lower() == kind.replace("_", "") for kind in SHAPES)
 
 
