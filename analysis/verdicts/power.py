@@ -24,7 +24,9 @@ import numpy.typing as npt
 from analysis.evidence.evidence import Evidence
 from analysis.evidence.measured import cell_of
 from analysis.evidence.model import Table
+from analysis.evidence.rows import PAPER
 from analysis.verdicts.cells import ExpectedCell, expected_cells
+from analysis.verdicts.claims import TIED_TO_SCALE
 from analysis.verdicts.family import ALPHA, family_of
 from analysis.verdicts.kinds import expected_of
 from analysis.verdicts.statement import Bound, Expression, Frequency, P, Statement, p_of_count
@@ -56,8 +58,9 @@ class Chances:
     def decided(self) -> float:
         return self.confirmed + self.contradicted
 
-    def __str__(self) -> str:
-        word = "confirmed" if self.confirmed >= self.contradicted else "contradicted"
+    def told(self, otherwise: str) -> str:
+        """The larger share; `otherwise` is how a verdict against the claim reads."""
+        word = "confirmed" if self.confirmed >= self.contradicted else otherwise
         return f"{100 * max(self.confirmed, self.contradicted):.0f} % {word}"
 
 
@@ -66,7 +69,8 @@ class Planned:
     """What more seeds would do to one claim.
 
     `needed` is None where no number of seeds up to `MOST` is enough; the missing ones cost
-    `more_runs` and `more_minutes` of a core (or a GPU). `why_not` says why nothing can be said.
+    `more_runs` and `more_minutes` of a core (or a GPU). `otherwise` is how a verdict against it
+    reads, `why_not` says why nothing can be said.
     """
 
     claim: str
@@ -77,6 +81,7 @@ class Planned:
     then: Chances | None = None
     more_runs: int = 0
     more_minutes: float = 0.0
+    otherwise: str = "contradicted"
     why_not: str = ""
 
 
@@ -193,6 +198,8 @@ def plan_claim(claim: Claim, experiment: Experiment, evidence: Evidence) -> Plan
     runs = _runs(claim, evidence)
     seeds = min((len(its) for its in runs.values()), default=0)
     planned = Planned(claim.id, claim.statement, seeds)
+    if claim.portability in TIED_TO_SCALE and evidence.scale != PAPER:
+        planned = replace(planned, otherwise="not shown here")
     if why := _why_not([one.statement for one in expected]):
         return replace(planned, why_not=why)
     tested = [one.statement for one in expected if one.statement.chance]
@@ -279,7 +286,7 @@ def print_power(planned: Sequence[Planned], title: str) -> None:
         (
             p.claim or "cell",
             str(p.seeds),
-            str(p.with_three) if p.with_three else "",
+            p.with_three.told(p.otherwise) if p.with_three else "",
             _needed(p),
             f"{p.more_runs} in {p.more_minutes:.0f} min" if p.more_runs else "",
             p.why_not or shorten(p.statement, WORDS, placeholder=" ..."),
@@ -300,4 +307,4 @@ def print_power(planned: Sequence[Planned], title: str) -> None:
 def _needed(p: Planned) -> str:
     if p.why_not:
         return ""
-    return f"{p.needed}: {p.then}" if p.needed else f"more than {MOST}"
+    return f"{p.needed}: {p.then.told(p.otherwise)}" if p.then else f"more than {MOST}"
