@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from repro.harness.status.triage import Cause, cause_of, cause_of_evaluation
 from repro.terminal import count
 
 JUST_SENT = 60.0  # seconds within which a queue may not know a new job yet
+STANDS_STILL = 15 * 60.0  # seconds without a line of metrics after which a run is said to stand
 CLOCKS = 5.0  # seconds by which a node's clock may differ from SLURM's
 
 
@@ -103,7 +105,20 @@ def _by_sound_files(folder: RunFolder, now: float) -> View:
     evaluated = _evaluation(folder, state)
     why = cause_of_evaluation(folder) if evaluated is EvaluationState.failed else None
     cause = cause_of(folder, state)
-    return View(state, "", cause, evaluation=evaluated, evaluation_cause=why)
+    detail = _stands(folder, now) if state is State.running else ""
+    return View(state, detail, cause, evaluation=evaluated, evaluation_cause=why)
+
+
+def _stands(folder: RunFolder, now: float) -> str:
+    """Its heart beats, and it gets nowhere: a rank that waits for ever for another one, a file
+    system that hangs; or it evaluates, which takes long on ImageNet."""
+    moved = _last_word(folder)
+    with suppress(OSError):  # before its first step
+        moved = max(moved, (folder.path / "metrics.jsonl").stat().st_mtime)
+    still = now - moved
+    if not moved or still < STANDS_STILL:
+        return ""
+    return f"no step for {still / 60:.0f} min: it evaluates, or hangs (repro logs)"
 
 
 def _last_word(folder: RunFolder) -> float:
@@ -239,12 +254,13 @@ class _Look:
         state, task = self.states[folder.id], self.trained.get(folder.id)
         if state is State.done:
             return self._done(folder, task)
+        stands = _stands(folder, self.now) if state is State.running else ""
         if task is None:
-            return View(state, "", cause_of(folder, state))
+            return View(state, stands, cause_of(folder, state))
         queued = self._queued(task)
         if state is State.running:
             node = queued.node if queued else folder.read_run().host or ""
-            detail = f"job {task.job} on {node}"
+            detail = "; ".join(filter(None, (stands, f"job {task.job} on {node}")))
             return View(state, detail, sent=True, task=task, queued=queued)
         if not self._fresh(folder, task) and state is not State.cancelled:
             state = State.queued  # what an earlier attempt left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +58,25 @@ def test_a_fresh_heartbeat_makes_a_run_running_whatever_slurm_says(
     view = sent.view()
     assert (view.state, view.sent, view.starting) == ("running", True, False)
     assert scripted.calls("sacct") == []
+
+
+def test_a_run_whose_step_stands_still_is_said_to(scripted: Scripted, sent: Sent) -> None:
+    """A rank that waits for ever for another one has a heartbeat, too."""
+    sent.running_elsewhere(heartbeat_ago=3)
+    scripted.answer("squeue", queued("RUNNING", age="2:00:00"))
+    assert "no step" not in sent.view().detail  # of this start nothing is to be expected yet
+    metrics = sent.folder.path / "metrics.jsonl"
+    metrics.write_text('{"step": 7}\n')
+    long_ago = time.time() - 40 * 60
+    os.utime(metrics, (long_ago, long_ago))
+    sent.folder.update_run(started=long_ago - 60)
+    view = sent.view()
+    assert view.state == "running"
+    assert view.detail.startswith(
+        "no step for 40 min: it evaluates, or hangs (repro logs); job 101"
+    )
+    os.utime(metrics)
+    assert "no step" not in sent.view().detail
 
 
 def test_a_heart_that_stopped_is_lost_although_slurm_says_running(
