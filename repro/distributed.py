@@ -151,9 +151,11 @@ def gather(values: Tensor, dim: int = 0) -> Tensor:
     """All ranks' tensors (of one shape) one after another along `dim`; carries no gradient."""
     if ranks() == 1:
         return values
-    pieces = [torch.empty_like(values) for _ in range(ranks())]
+    # Received where they stay: features of ImageNet are ten gigabytes, which fit a GPU once.
+    whole = values.new_empty(ranks() * len(values), *values.shape[1:])
+    pieces = list(whole.chunk(ranks()))
     dist.all_gather(pieces, values.contiguous())
-    return torch.cat(pieces, dim=dim)
+    return whole if dim == 0 else torch.cat(pieces, dim=dim)
 
 
 def gather_shares(rows: Tensor, total: int) -> Tensor:
@@ -163,10 +165,14 @@ def gather_shares(rows: Tensor, total: int) -> Tensor:
     if total % ranks() == 0:
         return gather(rows)
     longest = -(-total // ranks())
-    padded = torch.cat([rows, rows.new_zeros(longest - len(rows), *rows.shape[1:])])
-    pieces = torch.split(gather(padded), longest)
-    lengths = [len(share(torch.empty(total), (r, ranks()))) for r in range(ranks())]
-    return torch.cat([piece[:n] for piece, n in zip(pieces, lengths, strict=True)])
+    whole = gather(torch.cat([rows, rows.new_zeros(longest - len(rows), *rows.shape[1:])]))
+    done = 0
+    for r in range(ranks()):
+        length = len(share(torch.empty(total), (r, ranks())))
+        piece = whole[r * longest : r * longest + length]
+        whole[done : done + length] = piece.clone()  # to where another's padding was, or its own
+        done += length
+    return whole[:total]
 
 
 def gather_with_gradient(values: Tensor, dim: int = 0) -> Tensor:

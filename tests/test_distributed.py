@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,3 +62,34 @@ def test_after_an_error_nothing_is_waited_for_that_other_ranks_have_to_do(
 def test_local_ranks_count_round_the_gpus_that_a_process_sees() -> None:
     assert [own_gpu(rank, 8) for rank in (0, 7)] == [0, 7]
     assert [own_gpu(rank, 1) for rank in (0, 1, 7)] == [0, 0, 0]
+
+
+def gathered(rank: int, ranks: int, meeting: str, out: str) -> None:
+    """A rank's part of the test below: its share of 0, 1, 2, ... and what it receives."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=ranks)
+    found = {}
+    for total in (4, 5, 6, 7):
+        rows = torch.arange(3.0 * total).reshape(total, 3)
+        mine = distributed.share(rows, (rank, ranks))
+        found[total] = distributed.gather_shares(mine, total)
+    found[0] = distributed.gather(torch.full((2, 1), float(rank)), dim=1)
+    torch.save(found, f"{out}.{rank}")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_shares_of_unequal_length_come_together_as_they_were(tmp_path: Path, ranks: int) -> None:
+    context = multiprocessing.get_context("spawn")
+    where = str(tmp_path / "meeting"), str(tmp_path / "found")
+    workers = [context.Process(target=gathered, args=(r, ranks, *where)) for r in range(ranks)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
+        assert worker.exitcode == 0
+    for rank in range(ranks):
+        found = torch.load(f"{where[1]}.{rank}")
+        assert found.pop(0).tolist() == [[float(r) for r in range(ranks)]] * 2
+        for total, rows in found.items():
+            assert torch.equal(rows, torch.arange(3.0 * total).reshape(total, 3))
