@@ -39,8 +39,8 @@ test-crate: $(READY)  ## the exported RO-Crate by roc-validator, in an environme
 smoke: $(READY)  ## every training row of the paper, seconds each: trains, is evaluated, ends in its table
 	REPRO_RESULTS=$$(mktemp -d) $(BIN)/repro run all --scale smoke --seeds 1 > /dev/null
 
-calibrate: $(READY)  ## are the verdicts calibrated? simulated, ten minutes on a core: results/benchmarks/calibration.{json,md}
-	$(BIN)/python -m tests.analysis.verdicts.simulated.calibration results/benchmarks/calibration
+calibrate: $(READY)  ## are the verdicts calibrated? simulated, ten minutes on a core: results/calibration.{json,md}
+	$(BIN)/python -m tests.analysis.verdicts.simulated.calibration results/calibration
 
 lint: $(READY)  ## formatting, lint, types
 	$(BIN)/ruff format --check .

@@ -1,6 +1,6 @@
 """Verdicts by simulation: false ones stay below 5 % of families, intervals cover what they claim.
 
-The short form of `make calibrate`, whose table is results/benchmarks/calibration.md. Repetitions go
+The short form of `make calibrate`, whose table is results/calibration.md. Repetitions go
 through the statements and tables of every kind at once; that they say what `judge_ours` says of the
 same runs as records is a test of its own. Bounds allow three standard errors.
 """
@@ -39,7 +39,7 @@ from tests.analysis.verdicts.simulated.worlds import draw
 from tests.pages import ROOT
 
 REPETITIONS = 400
-LONG = json.loads((ROOT / "results/benchmarks/calibration.json").read_text())
+LONG = json.loads((ROOT / "results/calibration.json").read_text())
 WORDS = {  # of verdicts: confirmed, contradicted
     "direction confirmed": (True, False),
     "expected collapse": (True, False),

@@ -14,6 +14,7 @@ import pytest
 from repro.errors import UserError
 from repro.harness.local.display import ActiveRun
 from repro.harness.plan.plan import plan
+from repro.harness.runs import checkpoint
 from repro.harness.runs.states import State
 from repro.harness.runs.store import RunFolder, create_run, find_runs
 from tests.conftest import MakeConfig
@@ -45,7 +46,10 @@ def done(trained: RunFolder, tmp_path: Path, smoke: MakeConfig) -> RunFolder:
 def begun(tmp_path: Path, smoke: MakeConfig, done: RunFolder) -> RunFolder:
     """One that was stopped at its checkpoint."""
     made = create_run(tmp_path / "there" / "runs", "F7-both-smoke-s1", smoke({"seed": 1}))
-    shutil.copytree(done.path / "checkpoints", made.path / "checkpoints", dirs_exist_ok=True)
+    content = checkpoint.load(done.path / "checkpoints")
+    assert content is not None
+    content[checkpoint.OWNER]["run"] = made.id
+    checkpoint.save(made.path / "checkpoints", content)
     made.append_metrics(done.metrics())
     made.update_run(state=State.interrupted, attempts=1)
     return made

@@ -115,8 +115,13 @@ def test_exit_codes_are_those_of_a_worker(
         assert start(warm, folder).wait() == BUSY
     assert "another process" in log_of(folder)
     (folder.path / "result.json").write_text("{")
-    assert start(warm, folder).wait() == 1  # an exception that no folder could take
+    assert start(warm, folder).wait() == USER_MISTAKE  # a damaged folder, which is left as it is
     assert "result.json: not valid JSON" in log_of(folder).splitlines()[-1]
+    lock = folder.path / "lock"
+    lock.unlink()
+    lock.mkdir()
+    assert start(warm, folder).wait() == 1  # an exception that no folder could take
+    lock.rmdir()
     (folder.path / "config.yaml").unlink()
     assert start(warm, folder).wait() == USER_MISTAKE
     assert "not a run folder" in log_of(folder)

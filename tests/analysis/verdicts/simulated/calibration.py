@@ -1,6 +1,6 @@
 """Are the verdicts calibrated? Shares of false ones, coverage of intervals, power that is planned.
 
-    python -m tests.analysis.verdicts.simulated.calibration results/benchmarks/calibration
+    python -m tests.analysis.verdicts.simulated.calibration results/calibration
 
 simulates all of it, about ten minutes on one core, and writes .json and .md; `test_calibration.py`
 does with fewer repetitions.
@@ -270,8 +270,8 @@ def page(
 
 Simulated with the code that judges, by `make calibrate`: {REPETITIONS:,} families
 each, {OF_TABLES:,} tables, {REPETITIONS:,} repetitions of a plan. The noises are in
-[`noises.py`](../../tests/analysis/verdicts/simulated/noises.py), the claims in
-[`scenes.py`](../../tests/analysis/verdicts/simulated/scenes.py).
+[`noises.py`](../tests/analysis/verdicts/simulated/noises.py), the claims in
+[`scenes.py`](../tests/analysis/verdicts/simulated/scenes.py).
 
 ## False verdicts
 
