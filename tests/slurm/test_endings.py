@@ -151,8 +151,8 @@ def test_an_exception_is_failed_with_its_line(lab: Lab) -> None:
 
 
 def test_a_time_limit_without_a_warning_is_a_timeout_with_a_checkpoint(lab: Lab) -> None:
-    """Where SLURM sends another signal than ours, its SIGTERM at the limit is all there is."""
-    with training(lab, minutes=1, extra={"signal": "CONT@10"}):
+    """Where no warning is asked for, SLURM's SIGTERM at the limit is all there is."""
+    with training(lab, minutes=1, warning_seconds=0):
         found = _ended(lab)
         assert (found["state"], found["kind"]) == ("failed", "timeout"), found
         assert "TIME LIMIT" in found["cause"]

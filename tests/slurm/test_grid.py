@@ -93,7 +93,7 @@ def test_small_runs_are_packed_and_one_failed_row_holds_back_only_itself(lab: La
     lab.repro("status", "--watch", "--every", "2")
     found = {run["id"]: run for run in lab.status()}
     assert found[broken]["state"] == "failed"
-    assert found[broken]["kind"] == "code"
+    assert found[broken]["kind"] == "data"
     assert "checkpoints" in found[broken]["cause"]
     others = [run for name, run in found.items() if name != broken]
     assert [(run["state"], run["evaluation"]) for run in others] == [("done", "done")] * 3

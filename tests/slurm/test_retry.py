@@ -45,7 +45,7 @@ def test_retries_complete_a_grid_that_met_every_ending(
     in_training(lab, killed)
     os.kill(killed.read_run().pid, signal.SIGKILL)
     expect(lab, killed, "failed", "killed")
-    expect(lab, broken, "failed", "code")
+    expect(lab, broken, "failed", "data")
     expect(lab, starved, ("failed", "lost"), "out_of_memory")
     submit(lab, "F7:sharpening", 1, extra=STAYS | {"nodelist": "gpu1"})
     in_training(lab, downed)

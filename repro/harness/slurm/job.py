@@ -47,11 +47,22 @@ def train(path: str) -> None:
     folders = run_folders(path)
     ranks, rank = variables.SLURM_TASKS.read(), variables.SLURM_TASK.read()
     if ranks > 1 and rank > 0:
-        sys.exit(follow(folders[0], rank, early))
+        code = follow(folders[0], rank, early)
+        _hear_no_more()
+        sys.exit(code)
     with leading(folders[0], ranks):
         code = _lead(folders, ranks, early)
+    _hear_no_more()
     if code:
         sys.exit(code)
+
+
+def _hear_no_more() -> None:
+    """What is to happen next is written down. A Python that ends gives signals back what they do by
+    default, so that a second warning would end the job as if it had said nothing.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Stopped(BaseException):
@@ -63,8 +74,7 @@ def evaluate(path: str) -> None:
     received: list[signal.Signals] = []
 
     def stop(number: int, _: object) -> None:
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
+        _hear_no_more()
         received.append(signal.Signals(number))
         raise Stopped
 
