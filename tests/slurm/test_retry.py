@@ -35,15 +35,14 @@ def test_retries_complete_a_grid_that_met_every_ending(
 
     submit(lab, "F7:both,centering,neither", 1, extra=STAYS | {"nodelist": "gpu1"})
     submit(lab, "F7:both", 2, memory_gb=0.15, extra={"nodelist": "gpu2"})
-    slow = ["sleep 50"]  # of its minute
-    submit(
-        lab, "F7:centering", 2, minutes=1, setup=slow, extra={"nodelist": "gpu2"}, **UNWARNED
-    )  # fmt: skip
+    submit(lab, "F7:centering", 2, minutes=1, extra={"nodelist": "gpu2"}, **UNWARNED)
     in_training(lab, taken)
     lab.cluster.run("scancel", str(taken.read_run().job))
-    expect(lab, taken, "cancelled", "cancelled")
     in_training(lab, killed)
     os.kill(killed.read_run().pid, signal.SIGKILL)
+    in_training(lab, late)
+    os.kill(late.read_run().pid, signal.SIGSTOP)  # until SLURM ends it, at its minute
+    expect(lab, taken, "cancelled", "cancelled")
     expect(lab, killed, "failed", "killed")
     expect(lab, broken, "failed", "data")
     expect(lab, starved, ("failed", "lost"), "out_of_memory")
