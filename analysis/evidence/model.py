@@ -123,12 +123,14 @@ class Table:
         points = [(i, s, y) for i, v in enumerate(rows.values()) for s, y in v.items()]
         if len(points) <= len(rows):
             return None
+        place = {seed: i for i, seed in enumerate(seeds)}
         of_row_RN = np.zeros((len(rows), len(points)))
         of_seed_SN = np.zeros((len(seeds), len(points)))
         for n, (i, seed, _) in enumerate(points):
-            of_row_RN[i, n] = of_seed_SN[seeds.index(seed), n] = 1
+            of_row_RN[i, n] = of_seed_SN[place[seed], n] = 1
         design_NP = np.vstack([of_row_RN, of_seed_SN[1:]]).T
-        inverse_PP = np.linalg.pinv(design_NP.T @ design_NP, hermitian=True)
+        gram_PP = design_NP.T @ design_NP
+        inverse_PP = np.linalg.pinv(gram_PP, hermitian=True)
         shares_NP = design_NP @ inverse_PP
         values_N = np.array([y for _, _, y in points])
         residuals_N = values_N - design_NP @ (shares_NP.T @ values_N)
@@ -141,7 +143,7 @@ class Table:
         }
         prior = prior_of(list(variances.values()))
         seeds_of, noise = NOTHING_KNOWN, 0.0
-        if len(seeds) > 1 and np.linalg.matrix_rank(design_NP) == design_NP.shape[1]:
+        if len(seeds) > 1 and np.linalg.matrix_rank(gram_PP, hermitian=True) == len(gram_PP):
             effects = (shares_NP.T @ values_N)[len(rows) :]
             effects_S = np.concatenate([np.zeros_like(effects[:1]), effects])
             seeds_of = Variance(_plain(effects_S.var(axis=0, ddof=1)), len(seeds) - 1.0)
