@@ -130,8 +130,11 @@ def with_digest(value: dict[str, Any]) -> dict[str, Any]:
 
 def _digest(value: dict[str, Any]) -> str:
     content = {key: item for key, item in value.items() if key != DIGEST}
-    text = json.dumps(_finite(content), sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return digest_of(json.dumps(_finite(content), sort_keys=True).encode())
+
+
+def digest_of(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def read_tail(path: Path) -> str:

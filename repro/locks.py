@@ -29,6 +29,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from repro.background import meanwhile
+
 PATIENCE = 0.5  # seconds; a reader that asks `is_flocked` holds the lock for an instant
 RENEWED = 10.0  # seconds between two signs of life
 STALE = 60.0  # seconds after which the lease of another machine is nobody's
@@ -146,9 +148,8 @@ class _Lease:
     @contextmanager
     def renewed(self) -> Iterator[None]:
         """Renewed by a thread, then removed."""
-        over = threading.Event()
 
-        def renew() -> None:
+        def renew(over: threading.Event) -> None:
             while not over.wait(RENEWED):
                 with suppress(OSError):  # a full disk, a file server that is away for a while
                     if self.is_mine():
@@ -158,13 +159,10 @@ class _Lease:
                     elif not over.wait(1.0) and not self.is_mine() and self.path.parent.is_dir():
                         _end_taken_over(self.path)
 
-        thread = threading.Thread(target=renew, daemon=True)
-        thread.start()
         try:
-            yield
+            with meanwhile(renew):
+                yield
         finally:
-            over.set()
-            thread.join()
             with suppress(OSError):
                 if self.is_mine():
                     self.path.unlink()

@@ -27,13 +27,17 @@ LIKE_A_PRODUCT = ("1/s", "h", "G", "M")  # units of quantities that vary by a sh
 class Quantity:
     """A number of a run, on the scale on which seeds vary alike whatever its size.
 
-    `shown` leads back from that scale to the words for a value.
+    `scaled` leads to that scale, of values and of limits; `shown` leads back, to words for a value.
     """
 
     name: str
-    of: Callable[[Record], float]
+    raw: Callable[[Record], float]
     floor: Callable[[Record], float]
     shown: Callable[[float], str]
+    scaled: Callable[[float], float] = float
+
+    def of(self, run: Record) -> float:
+        return self.scaled(self.raw(run))
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ import pandas as pd
 from analysis.evidence.evidence import Evidence
 from analysis.evidence.frames import cells
 from analysis.evidence.rows import PAPER, MeasuredRow
-from analysis.evidence.stats import mean_interval
+from analysis.evidence.stats import Spread, mean_interval
 from analysis.verdicts.cells import CellVerdict, column_spread
 from repro.harness.evaluation.names import tier_of
 from repro.harness.experiments.experiment import Experiment, Metric
@@ -46,18 +46,18 @@ def tidy(
     """A line a cell and seed, in the order of the file; columns and types are those of `TYPES`."""
     of_cells = cells(experiment, evidence)[["row", "metric", "reported", "n", "mean"]]
     known = of_cells.set_index(["row", "metric"]).to_dict("index")
-    lines = [
-        {
-            "experiment": experiment.id,
-            **_named(row, metric),
-            **{str(key): value for key, value in known[row.name, metric.key].items()},
-            **_judged(row, metric, evidence, verdicts[row.name, metric.key]),
-            **measured,
-        }
-        for row in evidence.rows(experiment)
-        for metric in experiment.metrics
-        for measured in _measured(row, metric)
-    ]
+    spreads = {m.key: column_spread(experiment, m, evidence) for m in experiment.metrics}
+    lines = []
+    for row in evidence.rows(experiment):
+        for metric in experiment.metrics:
+            key = row.name, metric.key
+            cell = {
+                "experiment": experiment.id,
+                **_named(row, metric),
+                **{str(name): value for name, value in known[key].items()},
+                **_judged(row, metric, spreads[metric.key], verdicts[key]),
+            }
+            lines += [cell | measured for measured in _measured(row, metric)]
     return pd.DataFrame(lines, columns=list(TYPES)).astype(dict(TYPES))
 
 
@@ -93,12 +93,11 @@ def _measured(row: MeasuredRow, metric: Metric) -> Iterator[dict[str, Any]]:
 
 
 def _judged(
-    row: MeasuredRow, metric: Metric, evidence: Evidence, judged: CellVerdict
+    row: MeasuredRow, metric: Metric, spread: Spread | None, judged: CellVerdict
 ) -> dict[str, Any]:
     """Interval, difference and verdict of a cell."""
     cell = row.cell(metric.key)
     numbers = list(cell.values.values())
-    spread = column_spread(row.experiment, metric, evidence)
     interval = mean_interval(numbers, spread=spread) if numbers else None
     both = cell.mean is not None and cell.reported is not None
     trained = cell.missing is None or cell.missing.reason is Reason.NOT_MEASURED
@@ -107,7 +106,7 @@ def _judged(
         "high": interval.high if interval else None,
         "spread": (interval.source or "own") if interval else "",
         "difference": (cell.mean or 0) - (cell.reported or 0)
-        if both and is_compared(metric, evidence.scale)
+        if both and is_compared(metric, row.scale)
         else None,
         "verdict": str(judged.verdict),
         "rule": judged.rule,

@@ -31,8 +31,6 @@ from analysis.verdicts.quantities import (
     LOSS,
     MEAN_ENTROPY,
     SPREAD,
-    logarithm,
-    logit,
 )
 from analysis.verdicts.statement import (
     MANY,
@@ -221,20 +219,9 @@ def _limits(
         table = measured.runs(quantity)
         if identity not in table.values:
             raise NotMeasured(quantity.name)
-        on_scale = SCALES.get(quantity.name, float)(limit)
-        bounds.append(
-            Bound(quantity.name, ((table, {identity: 1.0}),), on_scale, above, quantity.shown)
-        )
+        terms = ((table, {identity: 1.0}),)
+        bounds.append(Bound(quantity.name, terms, quantity.scaled(limit), above, quantity.shown))
     return bounds[0] if len(bounds) == 1 else All(tuple(bounds))
-
-
-SCALES: Mapping[str, Callable[[float], float]] = {
-    KL.name: logarithm,
-    SPREAD.name: logarithm,
-    INFORMATION.name: lambda limit: logarithm(limit, INFORMATION_LIMIT),
-    ENTROPY.name: logit,
-    MEAN_ENTROPY.name: logit,
-}
 
 
 def _seeds(row: MeasuredRow, variant: str, whole: Expression) -> list[int]:

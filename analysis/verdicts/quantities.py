@@ -59,11 +59,11 @@ def _share(run: Record, metric: str) -> float:
 
 
 def _positive(name: str, of: Callable[[Record], float], limit: float) -> Quantity:
-    return Quantity(name, lambda run: logarithm(of(run), limit), _resolved, positive)
+    return Quantity(name, of, _resolved, positive, lambda value: logarithm(value, limit))
 
 
 def _of_log_K(name: str, metric: str) -> Quantity:
-    return Quantity(name, lambda run: logit(_share(run, metric)), _resolved, of_one)
+    return Quantity(name, lambda run: _share(run, metric), _resolved, of_one, logit)
 
 
 KL = _positive("KL", lambda run: run.metric("kl"), KL_LIMIT)

@@ -16,7 +16,6 @@ results/runs/<slug>-<id>/
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -36,6 +35,7 @@ from repro.config.identity import run_id
 from repro.errors import UserError
 from repro.files import (
     append_lines,
+    digest_of,
     json_line,
     read_lines,
     read_object,
@@ -119,7 +119,7 @@ class RunFolder:
         """Raises: UserError if config.yaml is not that of this run, as its bytes tell or it."""
         with suppress(OSError):
             written = self.read_run().config
-            if written and written == _digest((self.path / "config.yaml").read_bytes()):
+            if written and written == digest_of((self.path / "config.yaml").read_bytes()):
                 return
         self.config()
 
@@ -342,7 +342,7 @@ def refresh_resources(folder: RunFolder, config: RunConfig) -> None:
     if kept != old:
         text = config_text(kept)
         replace_text(folder.path / "config.yaml", text)
-        folder.update_run(config=_digest(text.encode()))
+        folder.update_run(config=digest_of(text.encode()))
 
 
 def find_runs(runs: Path) -> list[RunFolder]:
@@ -357,10 +357,6 @@ def find_runs(runs: Path) -> list[RunFolder]:
 def find_run(runs: Path, identity: str) -> RunFolder | None:
     """The folder of the run with this id, whatever its slug."""
     return next((folder for folder in find_runs(runs) if folder.id == identity), None)
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def config_text(config: RunConfig) -> str:
@@ -385,7 +381,7 @@ def _make_run(runs: Path, name: str, config: RunConfig) -> RunFolder:
         RunFolder(temporary).update_run(
             state=State.queued,
             attempts=0,
-            config=_digest(text.encode()),
+            config=digest_of(text.encode()),
             created=time.time(),
             seed=config.seed,
             experiment=label.experiment,

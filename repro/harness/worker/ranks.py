@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from repro.background import meanwhile
 from repro.files import write_json
 from repro.harness.runs import variables
 from repro.harness.runs.failures import (
@@ -130,7 +131,6 @@ def _meeting(host: str, listening: socket.socket) -> dict[str, str]:
 @contextmanager
 def _watched(folder: Path, mine: Sequence[subprocess.Popen[bytes]], tell: Tell) -> Iterator[None]:
     """Notes are looked for meanwhile; those of `mine` that are killed cannot leave one."""
-    over = threading.Event()
 
     def note() -> bool:
         """Whether one of mine has ended."""
@@ -140,7 +140,7 @@ def _watched(folder: Path, mine: Sequence[subprocess.Popen[bytes]], tell: Tell) 
                 note_of_rank(folder, rank, killed(code))
         return any(code is not None for code in codes)
 
-    def look() -> None:
+    def look(over: threading.Event) -> None:
         while not over.wait(LOOK_SECONDS):
             note()
             if failure_of_a_rank(folder) is None:
@@ -149,16 +149,12 @@ def _watched(folder: Path, mine: Sequence[subprocess.Popen[bytes]], tell: Tell) 
                 tell(failure)
             return
 
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
-        yield
-    except Exception:
-        # Perhaps of a connection to a rank that is just ending.
-        deadline = time.monotonic() + LAST_LOOK_SECONDS
-        while mine and not note() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        raise
-    finally:
-        over.set()
-        thread.join()
+    with meanwhile(look):
+        try:
+            yield
+        except Exception:
+            # Perhaps of a connection to a rank that is just ending.
+            deadline = time.monotonic() + LAST_LOOK_SECONDS
+            while mine and not note() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            raise

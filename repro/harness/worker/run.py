@@ -31,6 +31,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from repro.background import meanwhile
 from repro.errors import UserError
 from repro.files import write_json
 from repro.harness.evaluation import stage as evaluation
@@ -375,18 +376,12 @@ def _heartbeat(folder: RunFolder, seconds: float) -> Iterator[None]:
     Loading data and evaluating yield no events for minutes, so the loop could not beat; a hang is
     recognised by a step number that stands still, not by the heart.
     """
-    over = threading.Event()
 
-    def beat() -> None:
+    def beat(over: threading.Event) -> None:
         while not over.is_set():
             with suppress(OSError):  # a full disk must not end the thread, and shows elsewhere
                 folder.beat()
             over.wait(seconds)
 
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
+    with meanwhile(beat):
         yield
-    finally:
-        over.set()
-        thread.join()
