@@ -96,7 +96,9 @@ def memory_words(error: BaseException, device: torch.device) -> str:
     units = {"K": 2**10, "M": 2**20, "G": GIB}
     held = max(reserved, float(own[1]) * units[own[2]]) if own else reserved
     others = max(0.0, total - free - held)
-    limit = torch.cuda.get_per_process_memory_fraction(device)
+    # The only one of these that wants the number of a card, not just its kind.
+    number = torch.cuda.current_device() if device.index is None else device.index
+    limit = torch.cuda.get_per_process_memory_fraction(number)
     parts = [
         f"{asked[1]} more, " if asked else "",
         f"on {torch.cuda.get_device_name(device)} ({total / GIB:.1f} GiB",
