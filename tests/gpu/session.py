@@ -129,10 +129,10 @@ def all_steps(asked: Asked) -> list[Step]:
     speed = {"BENCH_DEVICE": asked.device, "BENCH_SIZE": "small" if small else "full"}
     speed |= {"BENCH_AUTHORS": str(asked.authors)} if asked.authors else {}
     return [
-        Step("doctor", 45, ["-m", "repro.cli", "doctor", "--json"], {}, outcomes.of_doctor),
+        Step("doctor", 30, ["-m", "repro.cli", "doctor", "--json"], {}, outcomes.of_doctor),
         Step(
             "correctness",
-            120,
+            100,
             [*OF_PYTEST, "-m", "gpu", "-n", str(processes), "--maxschedchunk=1", "tests/gpu"],
             {
                 "REPRO_TEST_DEVICE": asked.device,
@@ -144,7 +144,7 @@ def all_steps(asked: Asked) -> list[Step]:
         ),
         Step(
             "speed",
-            180,
+            215,
             ["-m", "tests.benchmarks.gpu", str(lines), "--seconds={seconds}"],
             speed,
             outcomes.last_line,

@@ -103,9 +103,9 @@ def _card(card: dict[str, Any]) -> Iterator[Finding]:
         fix = "use --workers 1, or ask for the mode Default"
         yield Finding("warn", card["compute_mode"], "one process only: runs cannot share it", fix)
     if card["bf16"]:
-        yield Finding("ok", "bfloat16", "resources.precision=bf16 uses its matrix units")
+        yield Finding("ok", "bfloat16", "train.precision=bf16 uses its matrix units")
     else:
-        fix = "train with resources.precision=fp32"
+        fix = "train with train.precision=fp32"
         yield Finding("warn", "no bfloat16", "this card only emulates it, slowly", fix)
     yield _triton()
 

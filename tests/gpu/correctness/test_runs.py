@@ -105,5 +105,5 @@ def test_a_run_without_room_is_told_what_fits_and_that_fits(
     fitting = smoke(
         LARGE | {"resources.device": "cuda"} | {k: int(v) for k, v in overrides.items()}
     )
-    code, output = train_command(create_run(tmp_path, "fitting", fitting), env=limited)
+    code, output = train_command(create_run(tmp_path / "fitting", "fitting", fitting), env=limited)
     assert code == 0, output

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from repro.errors import UserError
+from repro.files import read_json, write_json
 from repro.harness.experiments.folders import results_dir
 from repro.harness.runs.records import environment_of, record
 from repro.harness.runs.store import RunFolder, find_runs
+from tests.gpu.carried import ROOT
 
 ARCHIVE = "evidence.tar.gz"
 PART = 15 * 2**20  # bytes of a part
@@ -84,7 +87,36 @@ def unpack(source: Path) -> None:
         except (tarfile.TarError, EOFError, OSError) as error:
             raise UserError(f"{parts[0]}: damaged ({error})") from None
         for folder in find_runs(Path(scratch) / "runs"):
+            name_the_commit(folder)
             print(f"{folder.path.name}: {check(folder)}, {take(folder, runs)}")
+
+
+def name_the_commit(folder: RunFolder, repository: Path = ROOT) -> None:
+    """Of a run whose code was an earlier commit with changes that are a later one, exactly.
+
+    A copy of a working tree may have the history of another day. Nothing is taken on trust: the
+    whole difference that the run noted is compared with that of each commit since.
+    """
+    path = folder.path / "env.json"
+    noted = read_json(path) or {}
+    if not noted.get("dirty") or not noted.get("diff"):
+        return
+    base = noted["git_sha"]
+    for commit in _git(repository, "rev-list", f"{base}..HEAD").split():
+        if _lines(_git(repository, "diff", base, commit, "--", "repro")) == _lines(noted["diff"]):
+            write_json(path, noted | {"git_sha": commit, "dirty": False, "diff": ""})
+            return
+
+
+def _lines(diff: str) -> list[str]:
+    """Of a diff, without the abbreviated names of blobs, whose length is each repository's own."""
+    return [line for line in diff.strip().splitlines() if not line.startswith("index ")]
+
+
+def _git(repository: Path, *arguments: str) -> str:
+    """What git says; nothing where it does not know what it is asked for."""
+    command = ["git", "-C", str(repository), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
 def check(folder: RunFolder) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from repro.errors import UserError
+from repro.files import read_json, write_json
 from repro.harness.local.display import ActiveRun
 from repro.harness.plan.plan import plan
 from repro.harness.runs import checkpoint
@@ -83,6 +85,42 @@ def test_an_unfinished_run_comes_with_its_checkpoint_while_there_is_room_and_goe
     code, output = train(home)
     assert code == 0, output
     assert f"step {done.step} of" in output  # it went on, it did not begin anew
+
+
+def test_a_run_of_changes_that_are_a_commit_exactly_names_that_commit(
+    done: RunFolder, tmp_path: Path
+) -> None:
+    repository, path = tmp_path / "clone", done.path / "env.json"
+    file = repository / "repro" / "module.py"
+    file.parent.mkdir(parents=True)
+
+    def git(*arguments: str) -> str:
+        who = ["-c", "user.name=me", "-c", "user.email=me@here"]
+        command = ["git", "-C", str(repository), *who, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    def commit(content: str) -> str:
+        file.write_text(content)
+        git("add", ".")
+        git("commit", "-qm", "content")
+        return git("rev-parse", "HEAD")
+
+    git("init", "-q")
+    first, second, third = (commit(f"x = {number}\n") for number in range(3))
+    noted = read_json(path) or {}
+    for diff, named in (
+        (git("diff", first, second), second),
+        (git("diff", first, second).replace("index ", "index 0"), second),
+        (git("diff", first, third), third),
+        (git("diff", first, second).replace("x = 1", "x = 7"), first),
+    ):
+        write_json(path, noted | {"git_sha": first, "dirty": True, "diff": diff})
+        archive.name_the_commit(done, repository)
+        told = read_json(path) or {}
+        assert (told["git_sha"], told["dirty"]) == (named, named == first)
+    write_json(path, noted | {"git_sha": "0" * 40, "dirty": True, "diff": "diff"})
+    archive.name_the_commit(done, repository)  # a commit that is not here
+    assert (read_json(path) or {})["dirty"]
 
 
 def test_an_archive_is_cut_into_parts_and_a_smaller_one_leaves_no_part_of_an_earlier_one(
