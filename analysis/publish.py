@@ -173,10 +173,15 @@ def write_from_records(scale: str, folder: Path, figures: Sequence[str] = FIGURE
     evidence = published_evidence(scale)
     written: list[Path] = []
     shown: list[tuple[Experiment, Printed]] = []
+    alone: list[tuple[Experiment, Printed]] = []  # one row, which others have, too: no comparison
     for experiment in map(evidence.experiment, experiment_ids()):
-        if not any(row.all_runs for row in evidence.rows(experiment)):
+        run = sum(bool(row.all_runs) for row in evidence.rows(experiment))
+        if not run:
             continue
         printed = build(experiment, evidence)
+        if run < min(2, sum(row.trainable for row in experiment.rows)):
+            alone.append((experiment, printed))
+            continue
         shown.append((experiment, printed))
         for name in TABLES:
             path = folder / f"{experiment.id}.{name}"
@@ -187,13 +192,17 @@ def write_from_records(scale: str, folder: Path, figures: Sequence[str] = FIGURE
         drawn.append(partial(save_scorecard, evidence, figures, folder))
         written += [path for paths in side_by_side(drawn) for path in paths]
     readme = folder / "README.md"
-    replace_text(readme, _readme(shown, evidence))
+    replace_text(readme, _readme(shown, alone, evidence))
     return [*written, readme]
 
 
-def _readme(shown: Sequence[tuple[Experiment, Printed]], evidence: Evidence) -> str:
+def _readme(
+    shown: Sequence[tuple[Experiment, Printed]],
+    alone: Sequence[tuple[Experiment, Printed]],
+    evidence: Evidence,
+) -> str:
     """Figure, table and verdicts of every experiment; notes and evidence stand in its own file."""
-    claims = [claim for _, printed in shown for claim in printed.claims]
+    claims = [claim for _, printed in (*shown, *alone) for claim in printed.claims]
     pilots = sum(refusal.expected for refusal in evidence.refused)
     left_out = f"; {count(pilots, 'pilot')} left out" if pilots else ""
     made = (
@@ -225,4 +234,7 @@ def _readme(shown: Sequence[tuple[Experiment, Printed]], evidence: Evidence) -> 
         verdicts = [f"- **{c.id}: {c.verdict}.** {c.statement}" for c in printed.claims]
         parts.append("\n".join(verdicts))
         parts.append(f"[Notes and evidence]({experiment.id}.md)")
+    if alone:
+        parts.append("## One row so far, which another table has, too")
+        parts.append("\n".join(f"- {one.id}: {one.title}" for one, _ in alone))
     return "\n\n".join(part for part in parts if part) + "\n"

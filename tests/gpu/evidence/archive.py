@@ -8,9 +8,10 @@ import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from repro.errors import UserError
-from repro.files import read_json, write_json
+from repro.files import read_json, read_object, with_digest, write_json
 from repro.harness.experiments.folders import results_dir
 from repro.harness.runs.records import environment_of, record
 from repro.harness.runs.store import RunFolder, find_runs
@@ -95,7 +96,8 @@ def name_the_commit(folder: RunFolder, repository: Path = ROOT) -> None:
     """Of a run whose code was an earlier commit with changes that are a later one, exactly.
 
     A copy of a working tree may have the history of another day. Nothing is taken on trust: the
-    whole difference that the run noted is compared with that of each commit since.
+    whole difference that the run noted is compared with that of each commit since. What the run
+    was evaluated to at its end, in the same copy on the same machine, is of the same code.
     """
     path = folder.path / "env.json"
     noted = read_json(path) or {}
@@ -104,8 +106,21 @@ def name_the_commit(folder: RunFolder, repository: Path = ROOT) -> None:
     base = noted["git_sha"]
     for commit in _git(repository, "rev-list", f"{base}..HEAD").split():
         if _lines(_git(repository, "diff", base, commit, "--", "repro")) == _lines(noted["diff"]):
-            write_json(path, noted | {"git_sha": commit, "dirty": False, "diff": ""})
+            named = {"git_sha": commit, "dirty": False}
+            for answer in folder.path.glob("evaluations/*.json"):
+                content = read_object(answer) or {}
+                env = content.get("env")
+                if env and _agrees(env, noted):
+                    write_json(answer, with_digest(content | {"env": env | named}))
+            write_json(path, noted | named | {"diff": ""})
             return
+
+
+def _agrees(some: Any, whole: Any) -> bool:
+    """Whether all that is said in one is said in the other."""
+    if isinstance(some, dict) and isinstance(whole, dict):
+        return all(key in whole and _agrees(value, whole[key]) for key, value in some.items())
+    return bool(some == whole)
 
 
 def _lines(diff: str) -> list[str]:

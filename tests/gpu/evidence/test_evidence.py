@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from repro.errors import UserError
-from repro.files import read_json, write_json
+from repro.files import read_json, read_object, with_digest, write_json
 from repro.harness.local.display import ActiveRun
 from repro.harness.plan.plan import plan
 from repro.harness.runs import checkpoint
@@ -107,17 +107,20 @@ def test_a_run_of_changes_that_are_a_commit_exactly_names_that_commit(
 
     git("init", "-q")
     first, second, third = (commit(f"x = {number}\n") for number in range(3))
-    noted = read_json(path) or {}
+    noted, answer = read_json(path) or {}, done.path / "evaluations" / "knn.json"
+    content = read_object(answer) or {}
     for diff, named in (
         (git("diff", first, second), second),
         (git("diff", first, second).replace("index ", "index 0"), second),
         (git("diff", first, third), third),
         (git("diff", first, second).replace("x = 1", "x = 7"), first),
     ):
-        write_json(path, noted | {"git_sha": first, "dirty": True, "diff": diff})
+        dirty = {"git_sha": first, "dirty": True}
+        write_json(path, noted | dirty | {"diff": diff})
+        write_json(answer, with_digest(content | {"env": content["env"] | dirty}))
         archive.name_the_commit(done, repository)
-        told = read_json(path) or {}
-        assert (told["git_sha"], told["dirty"]) == (named, named == first)
+        for told in (read_json(path) or {}, (read_object(answer) or {})["env"]):
+            assert (told["git_sha"], told["dirty"]) == (named, named == first)
     write_json(path, noted | {"git_sha": "0" * 40, "dirty": True, "diff": "diff"})
     archive.name_the_commit(done, repository)  # a commit that is not here
     assert (read_json(path) or {})["dirty"]
