@@ -20,15 +20,18 @@ import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as differentiable
 from torch import Tensor, nn
-from torch._C._distributed_c10d import TCPStore  # by its documented name mypy does not know it
+from torch._C._distributed_c10d import Store, TCPStore  # mypy does not know the documented names
 from torch.nn.parallel import DistributedDataParallel
 
 from repro import gpu
 from repro.errors import UserError
 
-# How long a rank waits for the others before it gives up. NCCL's own ten minutes are too short for
-# a cold scan of 1.28 million files, which ranks do not end at the same time.
+# How long a rank waits for the others in a collective before it gives up.
 PATIENCE = timedelta(minutes=30)
+# The same before the first one: a cold scan of 1.28 million files is as slow as a file system is
+# busy, and not over everywhere at once. What has become of a rank meanwhile its notes tell.
+PATIENCE_FOR_DATA = timedelta(days=1)
+PIECE = 2**28  # bytes that rank 0 receives at a time
 
 
 def ranks() -> int:
@@ -39,16 +42,9 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-@contextmanager
-def joined(ranks: int, device: str, store: TCPStore | None = None) -> Iterator[None]:
-    """The process group of this job for the time of a run, if the job has several processes.
-
-    torchrun sets WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT; the last two are not
-    looked at where the ranks meet at a `store`. A rank computes on the GPU of its LOCAL_RANK, or on
-    the only one that its job step lets it see.
-
-    After an error an NCCL group is left as it is: to end one takes all ranks, and this one would
-    wait for others that wait for it, before anybody is told of the error.
+def take_place(ranks: int, device: str) -> None:
+    """What a process does before it opens its data: take the GPU of its LOCAL_RANK, or the only one
+    that its job step lets it see.
 
     Raises:
         UserError: the job has another number of processes than `resources.ranks` asks for.
@@ -59,21 +55,34 @@ def joined(ranks: int, device: str, store: TCPStore | None = None) -> Iterator[N
             f"resources.ranks={ranks}, but this job has {started} processes; start it with "
             f"torchrun --nproc-per-node {ranks}, or set resources.ranks={started}"
         )
+    if ranks > 1 and device == "cuda":
+        mine = own_gpu(int(os.environ["LOCAL_RANK"]), torch.cuda.device_count())
+        torch.cuda.set_device(torch.device("cuda", mine))  # without it all would take the first
+
+
+@contextmanager
+def joined(ranks: int, device: str, store: Store | None = None) -> Iterator[None]:
+    """The process group of this job for the time of a run, if the job has several processes.
+
+    torchrun sets WORLD_SIZE, RANK, LOCAL_RANK, MASTER_ADDR and MASTER_PORT; the last two are not
+    looked at where the ranks meet at a `store`. There they wait for each other as long as it takes,
+    before the time limit of the group counts: what ranks do not end at the same time, such as
+    opening the data set, belongs before it.
+
+    After an error an NCCL group is left as it is: to end one takes all ranks, and this one would
+    wait for others that wait for it, before anybody is told of the error.
+    """
     if ranks == 1:
         yield
         return
     place: dict[str, Any] = {"timeout": PATIENCE}
     if store is not None:
-        place |= {"store": store, "rank": int(os.environ["RANK"]), "world_size": ranks}
-    if device == "cuda":
-        mine = torch.device(
-            "cuda", own_gpu(int(os.environ["LOCAL_RANK"]), torch.cuda.device_count())
-        )
-        torch.cuda.set_device(mine)  # before anything is put on a GPU, which would be the first
-        # Without `device_id`, with which collectives have been seen to hang (pytorch issue 153960).
-        dist.init_process_group("nccl", **place)
-    else:
-        dist.init_process_group("gloo", **place)
+        own = int(os.environ["RANK"])
+        store.set(f"ready {own}", "")
+        store.wait([f"ready {r}" for r in range(ranks)], PATIENCE_FOR_DATA)
+        place |= {"store": store, "rank": own, "world_size": ranks}
+    # Without `device_id`, with which collectives have been seen to hang (pytorch issue 153960).
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", **place)
     try:
         yield
     except BaseException:
@@ -83,7 +92,15 @@ def joined(ranks: int, device: str, store: TCPStore | None = None) -> Iterator[N
     dist.destroy_process_group()
 
 
-def open_store(host: str, port: int, listening: int | None = None) -> TCPStore:
+def torchrun_store() -> Store:
+    """Where the ranks of torchrun meet."""
+    from torch.distributed.rendezvous import rendezvous
+
+    store: Store = next(rendezvous("env://", timeout=PATIENCE))[0]
+    return store
+
+
+def open_store(host: str, port: int, listening: int | None = None) -> Store:
     """Where ranks meet: kept by the one that gives the file descriptor of its `listening` port."""
     if listening is None:
         return TCPStore(host, port, timeout=PATIENCE)
@@ -151,28 +168,45 @@ def gather(values: Tensor, dim: int = 0) -> Tensor:
     """All ranks' tensors (of one shape) one after another along `dim`; carries no gradient."""
     if ranks() == 1:
         return values
-    # Received where they stay: features of ImageNet are ten gigabytes, which fit a GPU once.
-    whole = values.new_empty(ranks() * len(values), *values.shape[1:])
-    pieces = list(whole.chunk(ranks()))
-    dist.all_gather(pieces, values.contiguous())
-    return whole if dim == 0 else torch.cat(pieces, dim=dim)
+    values = values.contiguous()
+    pieces = [torch.empty_like(values) for _ in range(ranks())]
+    dist.all_gather(pieces, values)
+    return torch.cat(pieces, dim=dim)
 
 
 def gather_shares(rows: Tensor, total: int) -> Tensor:
-    """All `total` rows from the ranks' shares (see `share`), which may differ by one in length."""
+    """On rank 0 all `total` rows from the ranks' shares (see `share`), on the others none.
+
+    They come piece by piece into rank 0's host memory: features of ImageNet are ten gigabytes, more
+    than a GPU has beside the training.
+    """
     if ranks() == 1:
         return rows
-    if total % ranks() == 0:
-        return gather(rows)
-    longest = -(-total // ranks())
-    whole = gather(torch.cat([rows, rows.new_zeros(longest - len(rows), *rows.shape[1:])]))
-    done = 0
-    for r in range(ranks()):
-        length = len(share(torch.empty(total), (r, ranks())))
-        piece = whole[r * longest : r * longest + length]
-        whole[done : done + length] = piece.clone()  # to where another's padding was, or its own
-        done += length
-    return whole[:total]
+    lengths = [len(share(torch.empty(total), (r, ranks()))) for r in range(ranks())]
+    wires = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    width = rows.shape[1:].numel() * rows.element_size()
+    of_a_piece = max(1, PIECE // (ranks() * width))
+    whole = rows.new_empty(total if rank() == 0 else 0, *rows.shape[1:], device="cpu")
+    shares = torch.split(whole, lengths) if rank() == 0 else ()
+    for start in range(0, lengths[0], of_a_piece):  # the first share is a longest one
+        stop = min(start + of_a_piece, lengths[0])
+        mine = rows.new_zeros(stop - start, *rows.shape[1:], device=wires)
+        mine[: len(rows) - start] = rows[start:stop]
+        pieces = [torch.empty_like(mine) for _ in shares]
+        dist.gather(mine, pieces or None)
+        for received, piece in zip(shares, pieces, strict=True):
+            received[start:stop] = piece[: len(received) - start]
+    return whole
+
+
+def of_first(number: float) -> float:
+    """Rank 0's number, on every rank."""
+    if ranks() == 1:
+        return number
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    told = torch.tensor(number, dtype=torch.float64, device=device)
+    dist.broadcast(told, 0)
+    return float(told)
 
 
 def gather_with_gradient(values: Tensor, dim: int = 0) -> Tensor:

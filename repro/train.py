@@ -117,7 +117,7 @@ class Trainer:
 
     def run(self) -> Iterator[Event]:
         """Train from the current step to the end; see ARCHITECTURE.md for the events."""
-        if self.step == 0:
+        if self.step == 0 and "knn_pixels" not in self.accuracies:
             yield self._evaluate(floors=True)
         if self.step % self.steps_per_epoch == 0 and not self.epoch_ended:
             yield from self._end_epoch()

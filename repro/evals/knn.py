@@ -8,12 +8,14 @@ Shapes: N train images, M test images, D feature width, C classes, k neighbours.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from repro import distributed
 from repro.config.schema import EvalConfig
 from repro.data.dataset import Dataset
 from repro.dino.fast.kernels import REFERENCE, Kernels
@@ -98,9 +100,14 @@ def network_knn(
     device: torch.device,
     kernels: Kernels = REFERENCE,
 ) -> tuple[float, Tensor]:
-    """Top-1 accuracy in percent of a backbone's features, and those of the test images, [M, D]."""
-    train_ND, test_MD = _features(backbone, dataset, settings, device)
-    return _accuracy(train_ND, test_MD, dataset, settings, kernels), test_MD
+    """Top-1 accuracy in percent of a backbone's features, and those of the test images, [M, D];
+    of several ranks only the first has these.
+    """
+    train_ND, test_MD = (
+        extract_features(backbone, split, settings.batch_size, device)
+        for split in (dataset.train, dataset.test)
+    )
+    return _accuracy(train_ND, test_MD.to(device), dataset, settings, kernels), test_MD
 
 
 def knn_protocol(
@@ -135,19 +142,13 @@ def pixel_knn(dataset: Dataset, settings: EvalConfig, device: torch.device) -> f
     return _accuracy(train_ND, test_MD.to(device), dataset, settings, REFERENCE)
 
 
-def _features(
-    backbone: nn.Module, dataset: Dataset, settings: EvalConfig, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    splits = dataset.train, dataset.test
-    train_ND, test_MD = (
-        extract_features(backbone, split, settings.batch_size, device) for split in splits
-    )
-    return train_ND, test_MD
-
-
 def _accuracy(
     train_ND: Tensor, test_MD: Tensor, data: Dataset, settings: EvalConfig, kernels: Kernels
 ) -> float:
+    """Of several ranks the first has the features, and tells the others."""
+    if distributed.rank() > 0:
+        return distributed.of_first(math.nan)
     labels = data.train.labels_N, data.test.labels_N
     k, temperature = settings.knn_k, settings.knn_temp
-    return knn_accuracy(train_ND, labels[0], test_MD, labels[1], k, temperature, kernels)
+    accuracy = knn_accuracy(train_ND, labels[0], test_MD, labels[1], k, temperature, kernels)
+    return distributed.of_first(accuracy)

@@ -70,21 +70,28 @@ def extract_features(
 ) -> Tensor:
     """Features of all images in evaluation mode and fp32, [N, D] on `device`.
 
-    Every rank extracts its share and receives the others'.
+    Of several ranks every one extracts its share, and the first receives the others', into host
+    memory; the others have none, [0, D].
     """
     was_training = backbone.training
     backbone.eval()
     part = (distributed.rank(), distributed.ranks())
-    share_ND, done = torch.empty(0), 0
-    for images in for_device(split.evaluation_batches(batch_size, part), device):
-        features_BD = backbone(images.to(device, non_blocking=True)).float()
-        if not done:  # only now is their width known; pieces to be joined would need twice the room
-            count = len(distributed.share(split.labels_N, part))
-            share_ND = features_BD.new_empty(count, features_BD.shape[1])
-        share_ND[done : done + len(features_BD)] = features_BD
-        done += len(features_BD)
+    batches = for_device(split.evaluation_batches(batch_size, part), device)
+    features = (backbone(images.to(device, non_blocking=True)).float() for images in batches)
+    share_ND = _stacked(features, len(distributed.share(split.labels_N, part)))
     backbone.train(was_training)
     return distributed.gather_shares(share_ND, len(split.labels_N))
+
+
+def _stacked(batches: Iterable[Tensor], rows: int) -> Tensor:
+    """The rows of all batches. Pieces that are joined at the end would need twice the room."""
+    whole, done = torch.empty(0), 0
+    for batch in batches:
+        if not done:  # only now is their width known
+            whole = batch.new_empty(rows, *batch.shape[1:])
+        whole[done : done + len(batch)] = batch
+        done += len(batch)
+    return whole
 
 
 def for_device(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
@@ -108,9 +115,14 @@ def joined(batches: Iterable[Tensor], pixels: int) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def pixel_features(split: Split, batch_size: int) -> Tensor:
-    """Normalised pixels, averaged down to at most 32 x 32 and flattened, [N, 3 x side x side]."""
-    features = []
-    for images in split.evaluation_batches(batch_size):
-        side = min(PIXEL_SIDE, images.shape[-1])
-        features.append(adaptive_avg_pool2d(images, side).flatten(1))
-    return torch.cat(features)
+    """Normalised pixels, averaged down to at most 32 x 32 and flattened, [N, 3 x side x side].
+
+    Of several ranks the first has those of all, as in `extract_features`.
+    """
+    part = (distributed.rank(), distributed.ranks())
+    pixels = (
+        adaptive_avg_pool2d(images, min(PIXEL_SIDE, images.shape[-1])).flatten(1)
+        for images in split.evaluation_batches(batch_size, part)
+    )
+    share_ND = _stacked(pixels, len(distributed.share(split.labels_N, part)))
+    return distributed.gather_shares(share_ND, len(split.labels_N))

@@ -34,7 +34,7 @@ from repro.harness.runs.failures import (
 )
 
 if TYPE_CHECKING:
-    from torch._C._distributed_c10d import TCPStore
+    from torch._C._distributed_c10d import Store
 
 SECONDS_TO_END = 30
 STUCK_SECONDS = 15.0  # from a rank's note until rank 0 no longer waits for an error of its own
@@ -104,16 +104,16 @@ def followers(folder: Path, ranks: int, tell: Tell) -> Iterator[socket.socket | 
             os.environ.pop(name)
 
 
-def store(listening: socket.socket | None) -> TCPStore | None:
-    """Where this rank meets the others; None where torchrun has seen to it."""
-    from repro.distributed import open_store
+def store(listening: socket.socket | None) -> Store:
+    """Where this rank meets the others."""
+    from repro.distributed import open_store, torchrun_store
 
     if listening is not None:
         host, port = os.environ["MASTER_ADDR"], listening.getsockname()[1]
         return open_store(host, port, listening.detach())
     if variables.MEETING.read():
         return open_store(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
-    return None
+    return torchrun_store()
 
 
 def _listen() -> socket.socket:

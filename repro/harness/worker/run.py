@@ -26,12 +26,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from repro.background import meanwhile
 from repro.errors import UserError
 from repro.files import write_json
 from repro.harness.evaluation import stage as evaluation
@@ -48,6 +46,7 @@ from repro.harness.runs.failures import (
 from repro.harness.runs.states import State
 from repro.harness.runs.store import RunFolder
 from repro.harness.worker.journal import Journal
+from repro.harness.worker.presence import heartbeat, own_place, whereabouts
 from repro.harness.worker.ranks import followers, is_follower, own_rank, store
 from repro.harness.worker.reporters import reporters
 from repro.locks import Busy
@@ -63,6 +62,7 @@ if TYPE_CHECKING:
 DONE, FAILED, USER_MISTAKE, BUSY, STOPPED = range(5)
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 NOTE_SECONDS = 5.0  # within which a rank whose end is noticed has said why
+FLOORS_SECONDS = 20.0  # of the evaluation before the first step, from which on it is saved at once
 ATTEMPT = "=== attempt"  # begins an attempt's part of a run's log
 
 
@@ -149,8 +149,8 @@ def _attempt(folder: RunFolder, stop: StopRequest) -> int:
     config: RunConfig | None = None
     try:
         attempt = folder.read_run().attempts + 1
-        me = {"pid": os.getpid(), "host": socket.gethostname(), "job": slurm_job()}
-        print(f"{ATTEMPT} {attempt}, {time.ctime()}, {' '.join(_whereabouts(me))} ===")
+        me = own_place()
+        print(f"{ATTEMPT} {attempt}, {time.ctime()}, {' '.join(whereabouts(me))} ===")
         folder.update_run(state=State.running, attempts=attempt, started=time.time(), **me)
         folder.event("started", attempt=attempt, **me)
         config = folder.config()
@@ -161,7 +161,7 @@ def _attempt(folder: RunFolder, stop: StopRequest) -> int:
             sys.stdout.flush()
             os._exit(code)  # the main thread waits for what does not come
 
-        beating = _heartbeat(folder, config.reporting.heartbeat_seconds)
+        beating = heartbeat(folder, config.reporting.heartbeat_seconds)
         with beating, followers(folder.path, ranks, tell) as listening:
             return _train(folder, config, stop, listening)
     except Exception as error:  # noqa: BLE001  whatever happened, the folder must tell of it
@@ -175,9 +175,9 @@ def _attempt(folder: RunFolder, stop: StopRequest) -> int:
 def _attempt_along(folder: RunFolder, stop: StopRequest) -> int:
     """Train along with rank 0, which tells of what this rank leaves in a note."""
     rank = own_rank()
-    me = {"host": socket.gethostname(), "job": slurm_job()}
-    if slurm_job():  # on one machine all ranks share a log
-        print(f"{ATTEMPT} of rank {rank}, {time.ctime()}, {' '.join(_whereabouts(me))} ===")
+    me = own_place()
+    if me["job"]:  # on one machine all ranks share a log
+        print(f"{ATTEMPT} of rank {rank}, {time.ctime()}, {' '.join(whereabouts(me))} ===")
     try:
         return _train(folder, folder.config(), stop, None)
     except Exception as error:  # noqa: BLE001  whatever happened, rank 0 must hear of it
@@ -238,15 +238,23 @@ def _train(
     if threads := resume.threads(found, threads and max(1, threads // ranks)):
         torch.set_num_threads(threads)
     kind = choose_device(config.resources.device.value).type
-    with distributed.joined(ranks, kind, store(listening) if ranks > 1 else None):
-        device = open_device(config.resources.device.value, config.resources.deterministic)
-        dataset = open_dataset(config.data, config.paths.data, config.resources, device)
-        with naming_what_fits(config, dataset, device):
-            return _train_on(dataset, device, folder, config, stop, begun, found)
+    distributed.take_place(ranks, kind)
+    meeting = store(listening) if ranks > 1 else None
+    device = open_device(config.resources.device.value, config.resources.deterministic)
+    # Each rank by itself, for as long as it takes there.
+    dataset = open_dataset(config.data, config.paths.data, config.resources, device)
+    data = resume.digests(dataset)
+    resume.check_data(folder, found, data)
+    with (
+        distributed.joined(ranks, kind, meeting),
+        naming_what_fits(config, dataset, device),
+    ):
+        return _train_on(dataset, data, device, folder, config, stop, begun, found)
 
 
 def _train_on(
     dataset: Dataset,
+    data: dict[str, str],
     device: torch.device,
     folder: RunFolder,
     config: RunConfig,
@@ -257,8 +265,6 @@ def _train_on(
     from repro.harness.worker import resume
     from repro.train import Trainer
 
-    data = resume.digests(dataset)
-    resume.check_data(folder, found, data)
     trainer = Trainer(config, dataset, device, found.state)
     earlier_seconds = 0.0
     if found.state is not None:
@@ -309,7 +315,8 @@ def _lead(
             overdue = time.monotonic() - saved >= seconds
             # An evaluation may take longer than SLURM's warning leaves.
             pause = event["kind"] == "epoch" or trainer.evaluation_due
-            if stop.reason or (pause and overdue):
+            floors = event["step"] == 0 and time.monotonic() - saved >= FLOORS_SECONDS
+            if stop.reason or floors or (pause and overdue):
                 journal.flush()
                 save()
                 saved, saved_at = time.monotonic(), (trainer.step, trainer.epoch_ended)
@@ -338,9 +345,10 @@ def _follow(trainer: Trainer, stop: StopRequest) -> int:
 def at_rest(event: dict[str, Any]) -> bool:
     """Whether a run may be stopped and resumed after this event.
 
-    Not after an evaluation, before what follows it: a resumed run would repeat it.
+    Not after an evaluation, before what follows it: a resumed run would repeat it. That before the
+    first step is kept.
     """
-    return event["kind"] in ("step", "epoch")
+    return event["kind"] in ("step", "epoch") or event["step"] == 0
 
 
 def _stopped(
@@ -351,37 +359,3 @@ def _stopped(
     folder.event(state, step=step, reason=reason)
     print(f"{state} at step {step} ({reason}); {kept}")
     return STOPPED
-
-
-def slurm_job() -> str | None:
-    """The job this process belongs to, as people and scancel name it: "12" or "12_3"."""
-    if array := os.environ.get("SLURM_ARRAY_JOB_ID"):
-        return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    return os.environ.get("SLURM_JOB_ID")
-
-
-def _whereabouts(me: dict[str, Any]) -> list[str]:
-    node = os.environ.get("SLURMD_NODENAME")
-    return [
-        me["host"],
-        *([f"node {node}"] if node else []),
-        *([f"job {me['job']}"] if me["job"] else []),
-    ]
-
-
-@contextmanager
-def _heartbeat(folder: RunFolder, seconds: float) -> Iterator[None]:
-    """Beat from a thread while the process lives.
-
-    Loading data and evaluating yield no events for minutes, so the loop could not beat; a hang is
-    recognised by a step number that stands still, not by the heart.
-    """
-
-    def beat(over: threading.Event) -> None:
-        while not over.is_set():
-            with suppress(OSError):  # a full disk must not end the thread, and shows elsewhere
-                folder.beat()
-            over.wait(seconds)
-
-    with meanwhile(beat):
-        yield

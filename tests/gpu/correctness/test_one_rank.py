@@ -85,7 +85,7 @@ def helpers(device: torch.device) -> dict[str, float]:
     found = {
         "mean": far(distributed.mean(rows), rows),
         "gather": far(distributed.gather(rows, dim=1), rows),
-        "gather_shares": far(distributed.gather_shares(rows, 6), rows),
+        "gather_shares": far(distributed.gather_shares(rows, 6).to(device), rows),
         "logsumexp": far(distributed.logsumexp(rows), rows.logsumexp(dim=0, keepdim=True)),
     }
     leaf = rows.clone().requires_grad_()

@@ -150,8 +150,5 @@ def test_a_job_with_another_number_of_processes_is_refused_with_the_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(os.environ, "WORLD_SIZE", "4")
-    with (
-        pytest.raises(UserError, match=r"resources\.ranks=2, but this job has 4 processes"),
-        distributed.joined(2, "cpu"),
-    ):
-        pass
+    with pytest.raises(UserError, match=r"resources\.ranks=2, but this job has 4 processes"):
+        distributed.take_place(2, "cpu")

@@ -260,3 +260,43 @@ def test_tensors_of_another_shape_fail_the_run_and_its_files_stay(copy: RunFolde
     code, output = train(copy)
     assert code == FAILED, output
     assert kept(copy) == before
+
+
+def floors_of(folder: RunFolder) -> list[dict[str, Any]]:
+    return [event for event in folder.metrics() if event["kind"] == "eval" and event["step"] == 0]
+
+
+def test_a_run_that_is_stopped_before_its_first_step_keeps_the_floors(
+    tmp_path: Path, smoke: MakeConfig, whole: RunFolder
+) -> None:
+    folder = create_run(tmp_path, "early", smoke(LONG))
+    folder.request_cancel()
+    assert train(folder)[0] == STOPPED
+    assert floors_of(folder) == floors_of(whole)
+    assert folder.step == 0
+    folder.clear_cancel()
+    code, output = train(folder)
+    assert code == DONE, output
+    assert f"step 0 of {LONG_STEPS}" in output
+    assert "step 0: k-NN" not in output  # which it says as it evaluates
+    assert timeless(folder.metrics()) == timeless(whole.metrics())
+    assert timeless_result(folder) == timeless_result(whole)
+
+
+def test_a_run_that_fails_in_its_first_epoch_keeps_floors_that_took_long(
+    tmp_path: Path, smoke: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from repro.harness.worker import run
+    from repro.train import Trainer
+
+    monkeypatch.setattr(run, "FLOORS_SECONDS", 0.0)
+    monkeypatch.setattr(run, "STOP_SIGNALS", ())
+    monkeypatch.setattr(Trainer, "_step", lambda *_: 1 / 0)
+    folder = create_run(tmp_path, "early", smoke(LONG))
+    assert run.work(folder.path) == FAILED
+    state = torch.load(folder.path / "checkpoints" / "last.pt", weights_only=True)
+    assert state["step"] == 0
+    assert state["accuracies"] == {
+        name: floors_of(folder)[0][name]
+        for name in ("knn", "student_knn", "knn_pixels", "knn_random")
+    }
