@@ -67,7 +67,17 @@ def json_line(value: dict[str, Any]) -> str:
 
 
 def append_lines(path: Path, lines: list[dict[str, Any]]) -> None:
-    append_text(path, "".join(json_line(line) for line in lines))
+    """What a kill left torn at the end stays a line by itself."""
+    torn = "\n" if _is_torn(path) else ""
+    append_text(path, torn + "".join(json_line(line) for line in lines))
+
+
+def _is_torn(path: Path) -> bool:
+    with suppress(OSError), path.open("rb") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            return file.read() != b"\n"
+    return False
 
 
 def append_text(path: Path, text: str) -> None:
@@ -107,8 +117,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
         raise UserError(f"{path}: not valid JSON ({error})") from None
 
 
-def read_object(path: Path) -> dict[str, Any] | None:
+def read_object(path: Path, of: str = "") -> dict[str, Any] | None:
     """As `read_json`, of a file that has keys; a digest in it is checked, and left out.
+
+    Args:
+        of: whose it has to be, where its digest says so: those of earlier versions do not.
 
     Raises:
         UserError: it cannot be read, is no JSON object, or another one than was written.
@@ -118,19 +131,20 @@ def read_object(path: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(content, dict):
         raise UserError(f"{path}: damaged: not a JSON object")
-    if content.pop(DIGEST, written := _digest(content)) != written:
+    written = content.pop(DIGEST, None)
+    if written is not None and written not in (_digest(content, of), _digest(content)):
         raise UserError(f"{path}: damaged: not what was written, by its digest")
     return content
 
 
-def with_digest(value: dict[str, Any]) -> dict[str, Any]:
-    """An object as `read_object` can check it."""
-    return value | {DIGEST: _digest(value)}
+def with_digest(value: dict[str, Any], of: str = "") -> dict[str, Any]:
+    """An object as `read_object` can check it, in the place of nobody but `of`."""
+    return value | {DIGEST: _digest(value, of)}
 
 
-def _digest(value: dict[str, Any]) -> str:
+def _digest(value: dict[str, Any], of: str = "") -> str:
     content = {key: item for key, item in value.items() if key != DIGEST}
-    return digest_of(json.dumps(_finite(content), sort_keys=True).encode())
+    return digest_of(of.encode() + json.dumps(_finite(content), sort_keys=True).encode())
 
 
 def digest_of(content: bytes) -> str:
@@ -142,25 +156,6 @@ def read_tail(path: Path) -> str:
     with path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
         return file.read().decode(errors="replace")
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 ({error.reason})") from None
-    lines = text[: text.rfind("\n") + 1].splitlines()
-    values = []
-    for number, line in enumerate(lines, 1):
-        try:
-            values.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}: line {number} is not valid JSON ({error})") from None
-    return values
 
 
 def whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:

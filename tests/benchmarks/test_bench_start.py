@@ -106,7 +106,7 @@ def test_writing_a_steps_metrics(benchmark: BenchmarkFixture, tmp_path: Path) ->
         if event["step"] == 3:
             break
     folder = create_run(tmp_path, "bench", config)
-    with Journal(folder, trainer, lambda _: None) as journal:
+    with Journal(folder, trainer, lambda _: None, 0) as journal:
         line = compare(
             benchmark, "a step's line in the journal, 100 times",
             lambda: [journal.see(events[-1]) for _ in range(100)],

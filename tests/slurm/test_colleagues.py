@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 
-from repro.files import read_lines
+from repro.files import whole_lines
 from repro.harness.plan.plan import plan
 from repro.harness.runs.store import create_run
 from tests.slurm.cluster import Cluster
@@ -74,7 +74,7 @@ def test_two_nodes_without_common_locks_train_a_run_once(lab: Lab) -> None:
     nodes = [on_node(lab, f"gpu{i}", *worker) for i in (1, 2)]
     told = [node.communicate(timeout=WAIT)[0] for node in nodes]
     assert sorted(node.returncode for node in nodes) == [0, 3], told
-    events = [line["event"] for line in read_lines(folder.path / "events.jsonl")]
+    events = [line["event"] for line in whole_lines(folder.path / "events.jsonl")[0]]
     assert events.count("started") == events.count("done") == 1
     steps = [line["step"] for line in folder.metrics() if line["kind"] == "step"]
     assert steps == sorted(set(steps))

@@ -127,7 +127,7 @@ def _make(folder: RunFolder, request: Request) -> None:
         env=made_on(device),
         wall_seconds=time.monotonic() - begun,
     )
-    made.write(evaluation_file(folder, request.name))
+    made.write(evaluation_file(folder, request.name), folder.id)
     _failure_file(folder, request.name).unlink(missing_ok=True)
     folder.event("evaluated", protocol=request.name)
     print(f"evaluated {request.name} in {made.wall_seconds:.1f} s: {in_words(metrics)}")
@@ -203,7 +203,7 @@ def in_words(metrics: Mapping[str, float]) -> str:
 
 def _answered(folder: RunFolder, request: Request) -> bool:
     """Whether its numbers are there, made with the settings that are asked for."""
-    made = read_evaluation(evaluation_file(folder, request.name))
+    made = read_evaluation(evaluation_file(folder, request.name), folder.id)
     return made is not None and made.answers(request)
 
 

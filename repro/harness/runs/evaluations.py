@@ -58,13 +58,16 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
         """Evaluations made before requests existed are those of plain k-NN."""
         return request.same_numbers(self.request or PLAIN_KNN)
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, of: str = "") -> None:
+        """Args:
+        of: the run that alone it is an evaluation of, if any.
+        """
         content = msgspec.structs.asdict(self)
         for key, value in content.items():
             if isinstance(value, msgspec.Struct):
                 content[key] = msgspec.structs.asdict(value)
         content["request"] = self.request and asdict(self.request)
-        write_json(path, with_digest(content))
+        write_json(path, with_digest(content, of))
 
 
 class RunEvaluation(Evaluation, frozen=True, kw_only=True):
@@ -100,13 +103,13 @@ def read_request(path: Path) -> Request | None:
     return _read(path, Request)
 
 
-def read_evaluation(path: Path) -> RunEvaluation | None:
-    """Raises: UserError, where the file is no evaluation."""
-    return _read(path, RunEvaluation)
+def read_evaluation(path: Path, run: str) -> RunEvaluation | None:
+    """Raises: UserError, where the file is no evaluation of this run."""
+    return _read(path, RunEvaluation, run)
 
 
-def _read(path: Path, kind: type[T]) -> T | None:
+def _read(path: Path, kind: type[T], of: str = "") -> T | None:
     from repro.decode import decode  # brings yaml, which `repro --help` does without
 
-    content = read_object(path)
+    content = read_object(path, of)
     return None if content is None else decode(content, kind, str(path))

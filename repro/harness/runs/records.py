@@ -18,7 +18,6 @@ from msgspec import Meta, Struct
 
 from repro.config.identity import SCHEMA, canonical
 from repro.errors import UserError
-from repro.files import read_json
 from repro.harness.runs.curves import Curves, Values, curves_of
 from repro.harness.runs.seal import lines_of
 from repro.harness.runs.store import RunFolder
@@ -295,8 +294,7 @@ def record(folder: RunFolder) -> Record:
 
 def environment_of(folder: RunFolder) -> Environment:
     """What a run noted of its code and machine, without the uncommitted diff."""
-    path = folder.path / "env.json"
-    return _typed(read_json(path) or {}, Environment, str(path))
+    return _typed(folder.environment(), Environment, str(folder.path / "env.json"))
 
 
 def evaluations_of(folder: RunFolder) -> list[PublishedEvaluation]:

@@ -16,7 +16,6 @@ results/runs/<slug>-<id>/
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -27,54 +26,31 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-
-import msgspec
+from typing import TYPE_CHECKING, Any
 
 from repro.config.identity import run_id
 from repro.errors import UserError
 from repro.files import (
     append_lines,
     digest_of,
-    json_line,
-    read_lines,
     read_object,
-    read_tail,
     replace_text,
-    whole_lines,
     with_digest,
     write_json,
-)
+)  # fmt: skip
 from repro.harness.runs.evaluations import RunEvaluation, read_evaluation
 from repro.harness.runs.failures import Failure, read_failure, write_failure
-from repro.harness.runs.states import State
+from repro.harness.runs.states import RunInfo, State, change_run, read_run
+from repro.lines import append_checked, checked, last_lines, read_checked
 from repro.locks import Busy, forget, hold, is_flocked
 
 if TYPE_CHECKING:
     from repro.config.schema import RunConfig
 
+LINES = "lines"  # the key of a result that says how many metric lines there were
 GRACE = 60.0  # seconds without a heartbeat after which a run of another machine is lost
 MAKING_PATIENCE = 600.0  # seconds to wait for others who make run folders at this moment
 _FOLDER_NAME = re.compile(r"(?P<slug>[^.].*)-(?P<id>[0-9a-f]{10})")
-
-
-class RunInfo(msgspec.Struct, frozen=True):
-    """The content of run.json. Times are seconds since 1970."""
-
-    state: State = State.queued  # as last written down; `RunFolder.state` tells how it is now
-    attempts: int = 0
-    experiment: str = ""
-    row: str = ""
-    scale: str = ""
-    seed: int = 0
-    created: float | None = None
-    started: float | None = None
-    ended: float | None = None
-    total_steps: int | None = None
-    pid: int | None = None
-    host: str | None = None
-    job: str | None = None  # of SLURM, "12" or "12_3"
-    config: str = ""  # digest of config.yaml as it was last written
 
 
 @dataclass(frozen=True)
@@ -139,18 +115,11 @@ class RunFolder:
 
     def read_run(self) -> RunInfo:
         """Raises: UserError if run.json is damaged."""
-        file = self.path / "run.json"
-        try:
-            return msgspec.convert(read_object(file) or {}, RunInfo)
-        except msgspec.ValidationError as error:
-            raise UserError(f"{file}: {error}") from None
+        return read_run(self.path / "run.json")
 
     def update_run(self, **changes: Any) -> None:
         """Change these fields of run.json; what another version wrote beside them stays."""
-        unknown = changes.keys() - set(RunInfo.__struct_fields__)
-        assert not unknown, f"run.json has no field {sorted(unknown)}"
-        file = self.path / "run.json"
-        write_json(file, (read_object(file) or {}) | changes)
+        change_run(self.path / "run.json", changes)
 
     def event(self, event: str, /, **fields: Any) -> None:
         """Append one line to events.jsonl: {"time": seconds since 1970, "event": ..., fields}."""
@@ -159,47 +128,47 @@ class RunFolder:
     def append_metrics(self, events: list[dict[str, Any]]) -> None:
         """Append the events of `Trainer.run()`, one line each, and sync them to the disk."""
         if events:
-            append_lines(self.path / "metrics.jsonl", events)
+            append_checked(self.path / "metrics.jsonl", events)
 
-    def truncate_metrics(self, step: int, evaluation_due: bool = False) -> int:
+    def truncate_metrics(self, step: int, evaluation_due: bool = False) -> list[dict[str, Any]]:
         """Drop what is later than `step`, its own evaluation if due again, and what is no line.
 
         Returns:
-            How many of the steps up to there have no line. Where lines were damaged, the file as
-            it was stays as metrics.jsonl.aside.
+            What stays. Where lines were damaged, the file as it was stays as metrics.jsonl.aside.
         """
         file = self.path / "metrics.jsonl"
-        lines, damaged = whole_lines(file)
-        events = [line for line in lines if {"kind", "step"} <= line.keys()]
-        if damaged or len(events) < len(lines):
+        found = read_checked(file)
+        events = [line for line in found.values if {"kind", "step"} <= line.keys()]
+        if found.faults or len(events) < len(found.values):
             file.replace(file.with_name("metrics.jsonl.aside"))
         again = ("eval", step) if evaluation_due else None
         kept = [e for e in events if e["step"] <= step and (e["kind"], e["step"]) != again]
-        replace_text(file, "".join(json_line(event) for event in kept))
-        return max(0, step) - len({event["step"] for event in kept if event["kind"] == "step"})
+        replace_text(file, "".join(map(checked, kept)))
+        return kept
 
     def metrics(self) -> list[dict[str, Any]]:
         """All metric lines in order, without a last one still being written; or a UserError."""
         file = self.path / "metrics.jsonl"
-        lines = read_lines(file)
-        for number, line in enumerate(lines, 1):
-            if not isinstance(line, dict) or not {"kind", "step"} <= line.keys():
+        found = read_checked(file)
+        for number, why in found.faults.items():
+            raise UserError(f"{file}: line {number} {why}")
+        for number, line in enumerate(found.values, 1):
+            if not {"kind", "step"} <= line.keys():
                 raise UserError(f"{file}: line {number} is neither a step nor an evaluation")
-        return lines
+        written = (self.result() or {}).get(LINES, len(found.values))
+        if written != len(found.values):
+            raise UserError(f"{file}: {len(found.values)} lines are left of {written}")
+        return found.values
 
     def last_step(self) -> dict[str, Any] | None:
         """The latest `step` line, from the end of the file: a long run's file is large."""
-        try:
-            text = read_tail(self.path / "metrics.jsonl")
-        except OSError:
-            return None
-        for line in reversed(text[: text.rfind("\n") + 1].splitlines()):
-            # The first line may be cut by the seek; it is reached only if no other is a step.
-            with suppress(json.JSONDecodeError):
-                event = json.loads(line)
-                if isinstance(event, dict) and event.get("kind") == "step":
-                    return cast(dict[str, Any], event)
-        return None
+        lines = last_lines(self.path / "metrics.jsonl").values
+        return next((line for line in reversed(lines) if line.get("kind") == "step"), None)
+
+    def damaged_metrics(self) -> str:
+        """What is wrong with the end of metrics.jsonl, from where `last_step` is."""
+        faults = last_lines(self.path / "metrics.jsonl").faults
+        return f"metrics.jsonl: a line near its end {next(iter(faults.values()))}" if faults else ""
 
     @property
     def step(self) -> int:
@@ -225,14 +194,22 @@ class RunFolder:
         assert self.result() is None, f"{self.path}: this run is already done"
         (self.path / "failure.json").unlink(missing_ok=True)
         self.update_run(state=State.done, ended=time.time())
-        write_json(self.path / "result.json", with_digest(result))
+        write_json(self.path / "result.json", with_digest(result, self.id))
 
     def fail(self, failure: Failure) -> None:
         write_failure(self.path / "failure.json", failure)
         self.update_run(state=State.failed, ended=time.time())
 
     def result(self) -> dict[str, Any] | None:
-        return read_object(self.path / "result.json")
+        """Raises: UserError if it is damaged, or of another run."""
+        return read_object(self.path / "result.json", self.id)
+
+    def write_environment(self, env: dict[str, Any]) -> None:
+        write_json(self.path / "env.json", with_digest(env, self.id))
+
+    def environment(self) -> dict[str, Any]:
+        """What the run noted of its code and machine, if anything; or a UserError."""
+        return read_object(self.path / "env.json", self.id) or {}
 
     def failure(self) -> Failure | None:
         return read_failure(self.path / "failure.json")
@@ -253,7 +230,7 @@ class RunFolder:
     def evaluations(self) -> dict[str, RunEvaluation]:
         """What each finished evaluation left, by its name."""
         files = sorted((self.path / "evaluations").glob("*.json"))
-        named = {file.stem: read_evaluation(file) for file in files if "." not in file.stem}
+        named = {f.stem: read_evaluation(f, self.id) for f in files if "." not in f.stem}
         return {name: made for name, made in named.items() if made}
 
     def request_cancel(self) -> None:

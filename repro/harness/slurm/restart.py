@@ -12,7 +12,7 @@ import os
 import signal
 from collections.abc import Sequence
 
-from repro.files import read_lines
+from repro.files import whole_lines
 from repro.hardware import hostname
 from repro.harness.runs import variables
 from repro.harness.runs.failures import Failure, FailureKind
@@ -86,8 +86,8 @@ def _may_start_again() -> bool:
 
 def _stands_still(folder: RunFolder) -> bool:
     """Whether this start of the job and those before it brought the run no step further."""
-    events = read_lines(folder.path / "events.jsonl")
-    mine = [e for e in events if e["event"] == "requeued" and e["job"] == _job()]
+    events, _ = whole_lines(folder.path / "events.jsonl")
+    mine = [e for e in events if e.get("event") == "requeued" and e.get("job") == _job()]
     earlier = [e.get("step") for e in mine][1 - STARTS_WITHOUT_PROGRESS :]
     return earlier == [folder.step] * (STARTS_WITHOUT_PROGRESS - 1)
 

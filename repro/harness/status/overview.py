@@ -106,6 +106,7 @@ def _by_sound_files(folder: RunFolder, now: float) -> View:
     why = cause_of_evaluation(folder) if evaluated is EvaluationState.failed else None
     cause = cause_of(folder, state)
     detail = _stands(folder, now) if state is State.running else ""
+    detail = detail or folder.damaged_metrics()
     return View(state, detail, cause, evaluation=evaluated, evaluation_cause=why)
 
 

@@ -24,9 +24,10 @@ PRINT_SECONDS = 10.0
 class Journal:
     """Takes a run's events to metrics.jsonl, to reporters and, now and then, to standard output."""
 
-    def __init__(self, folder: RunFolder, trainer: Trainer, report: Report) -> None:
+    def __init__(self, folder: RunFolder, trainer: Trainer, report: Report, written: int) -> None:
         self.folder, self.trainer, self.report = folder, trainer, report
         self.lines: list[dict[str, Any]] = []
+        self.written = written  # lines of the file
         self.flushed = self.printed = time.monotonic()
         self.last_step: dict[str, Any] = {}
         self.sentinel = "healthy"
@@ -41,6 +42,7 @@ class Journal:
 
     def flush(self) -> None:
         self.folder.append_metrics(self.lines)
+        self.written += len(self.lines)
         self.lines = []
         self.flushed = time.monotonic()
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from repro.errors import UserError
 from repro.harness.runs import checkpoint
-from repro.harness.runs.store import RunFolder
+from repro.harness.runs.store import LINES, RunFolder
 from repro.terminal import count
 from repro.train import STATE
 
@@ -65,10 +65,13 @@ def check_data(folder: RunFolder, found: checkpoint.Found, data: dict[str, str])
         )
 
 
-def take_up(folder: RunFolder, found: checkpoint.Found, evaluation_due: bool) -> None:
+def take_up(folder: RunFolder, found: checkpoint.Found, evaluation_due: bool) -> int:
     """Make the folder one that ends at the checkpoint, and tell of what is not as it was left.
 
     Without a checkpoint the evaluation at step 0 is repeated too.
+
+    Returns:
+        How many metric lines it has.
     """
     for path, why in found.damaged.items():
         aside = checkpoint.set_aside(path)
@@ -76,14 +79,20 @@ def take_up(folder: RunFolder, found: checkpoint.Found, evaluation_due: bool) ->
         print(f"{path.name} {why}: it is now {aside.name}, {used} is taken")
         folder.event("checkpoint_set_aside", file=aside.name, why=why, used=used)
     step = found.state["step"] if found.state is not None else -1
-    missing = folder.truncate_metrics(step, evaluation_due)
+    lines = folder.truncate_metrics(step, evaluation_due)
     if found.state is None:
-        return
+        return len(lines)
+    missing = step - len({line["step"] for line in lines if line["kind"] == "step"})
+    lost = found.state.get(LINES, len(lines)) - len(lines)
     if checkpoint.OWNER not in found.state:
         print("its checkpoint, of an earlier version, does not say which run and images it is of")
     if missing:
         print(f"metrics.jsonl lacks {missing} of {step} steps: curves of this run have gaps")
         folder.event("metrics_missing", steps=missing, of=step)
+    elif lost:
+        print(f"metrics.jsonl lacks {count(lost, 'evaluation')}: curves of this run have gaps")
+        folder.event("metrics_missing", evaluations=lost)
+    return len(lines)
 
 
 def mark(folder: RunFolder, data: dict[str, str]) -> dict[str, Any]:

@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from repro.errors import UserError
-from repro.files import write_json
 from repro.harness.evaluation import stage as evaluation
 from repro.harness.runs import variables
 from repro.harness.runs.environment import environment
@@ -44,7 +43,7 @@ from repro.harness.runs.failures import (
     note_of_rank,
 )
 from repro.harness.runs.states import State
-from repro.harness.runs.store import RunFolder
+from repro.harness.runs.store import LINES, RunFolder
 from repro.harness.worker.journal import Journal
 from repro.harness.worker.presence import heartbeat, own_place, whereabouts
 from repro.harness.worker.ranks import followers, is_follower, own_rank, store
@@ -276,34 +275,42 @@ def _train_on(
     env["hardware"]["ranks"] = config.resources.ranks
     env["kernels"] = trainer.kernels.words()
     env["data"] = data
-    write_json(folder.path / "env.json", env)
-    resume.take_up(folder, found, trainer.evaluation_due)
+    folder.write_environment(env)
+    lines = resume.take_up(folder, found, trainer.evaluation_due)
     folder.update_run(total_steps=trainer.total_steps)
     print(f"step {trainer.step} of {trainer.total_steps}, {dataset.name}, {device}")
-    return _lead(folder, trainer, stop, begun - earlier_seconds, resume.mark(folder, data))
+    mark = resume.mark(folder, data)
+    return _lead(folder, trainer, stop, begun - earlier_seconds, mark, lines)
 
 
 def _lead(
-    folder: RunFolder, trainer: Trainer, stop: StopRequest, begun: float, mark: dict[str, Any]
+    folder: RunFolder,
+    trainer: Trainer,
+    stop: StopRequest,
+    begun: float,
+    mark: dict[str, Any],
+    lines: int,
 ) -> int:
     """Train to the end, or to a stop on which all ranks agree, and write it all down.
 
     Args:
         begun: the monotonic time at which an uninterrupted run would have begun.
         mark: what its checkpoints say of themselves.
+        lines: of metrics.jsonl, which are there from the attempts before.
     """
     from repro import distributed
     from repro.harness.runs import checkpoint
 
     def save() -> None:
         state = trainer.state_dict() | {"wall_seconds": time.monotonic() - begun}
+        state |= {LINES: journal.written}
         checkpoint.save(folder.path / "checkpoints", state | mark)
 
     saved, saved_at = time.monotonic(), (trainer.step, trainer.epoch_ended)
     seconds = trainer.config.reporting.checkpoint_seconds
     with (
         reporters(folder, trainer.config, trainer.step) as report,
-        Journal(folder, trainer, report) as journal,
+        Journal(folder, trainer, report, lines) as journal,
     ):
         for event in trainer.run():
             journal.see(event)
@@ -324,7 +331,7 @@ def _lead(
                 return _stopped(folder, trainer.step, stop.reason)
     if saved_at != (trainer.step, trainer.epoch_ended):
         save()
-    result = trainer.result() | {"wall_seconds": time.monotonic() - begun}
+    result = trainer.result() | {"wall_seconds": time.monotonic() - begun, LINES: journal.written}
     folder.event("done", step=trainer.step)
     folder.finish(result)
     print(f"done: k-NN {result['metrics']['knn']:.1f} %, {result['wall_seconds']:.0f} s")

@@ -31,7 +31,7 @@ def test_bits_and_classes_are_those_of_the_images(images: list[tuple[bool, int]]
 def test_a_runs_k_nn_keeps_its_answers_for_its_record(trained: RunFolder) -> None:
     evaluation_file(trained, "knn").unlink(missing_ok=True)
     assert evaluate(trained)
-    made = read_evaluation(evaluation_file(trained, "knn"))
+    made = read_evaluation(evaluation_file(trained, "knn"), trained.id)
     assert made is not None
     (line,) = (as_line(one) for one in evaluations_of(trained) if one.name == "knn")
     assert line["answers"] == made.details["answers"]

@@ -23,7 +23,7 @@ from repro.config.compose import to_plain
 from repro.config.identity import run_id
 from repro.config.schema import RunConfig
 from repro.errors import UserError
-from repro.files import append_lines, read_lines, write_json
+from repro.files import append_lines, whole_lines, write_json
 from repro.harness.runs.failures import Failure, FailureKind
 from repro.harness.runs.store import RunFolder, create_run, find_run, find_runs
 from repro.harness.slurm.snapshot import snapshot
@@ -307,7 +307,7 @@ def test_json_keeps_finite_numbers_exactly_and_writes_others_as_null(
     append_lines(folder / "value.jsonl", [value])
     wanted = {key: expected(item) for key, item in value.items()}
     assert json.loads((folder / "value.json").read_text()) == wanted
-    assert read_lines(folder / "value.jsonl") == [wanted]
+    assert whole_lines(folder / "value.jsonl")[0] == [wanted]
 
 
 def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path) -> None:
@@ -329,7 +329,7 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path) -> None:
 def test_events_are_appended_with_their_time(folder: RunFolder) -> None:
     folder.event("started", attempt=1)
     folder.event("failed", kind="nan")
-    lines = read_lines(folder.path / "events.jsonl")
+    lines = whole_lines(folder.path / "events.jsonl")[0]
     assert [line["event"] for line in lines] == ["started", "failed"]
     assert lines[1]["kind"] == "nan"
     assert lines[0]["time"] <= lines[1]["time"]

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from repro.cli.parser import main
 from repro.config.identity import run_id
 from repro.errors import UserError
+from repro.files import whole_lines
 from repro.harness.local.pool import dispatch
 from repro.harness.plan.plan import planned_run
+from repro.harness.runs.evaluations import RunEvaluation
+from repro.harness.runs.states import RunInfo
 from repro.harness.runs.store import RunFolder, create_runs, find_runs
 from tests.conftest import MakeConfig
 
@@ -152,6 +157,84 @@ def test_no_flipped_bit_of_a_result_is_another_number(runs: list[RunFolder]) -> 
         else:  # only the name of the digest was hit
             assert {key: read.get(key) for key in result} == result
     assert named > 100
+
+
+def test_no_flipped_bit_of_a_run_json_is_another_run_or_another_time(runs: list[RunFolder]) -> None:
+    folder, draw = runs[0], random.Random(0)
+    folder.update_run(started=1e9, total_steps=40)
+    told = folder.read_run()
+    file = folder.path / "run.json"
+    content = file.read_bytes()
+    named = 0
+    for _ in range(200):
+        damaged = bytearray(content)
+        damaged[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        file.write_bytes(damaged)
+        try:
+            read = folder.read_run()
+        except UserError:
+            named += 1
+        else:  # only the name of the digest was hit
+            assert replace_check(read) == replace_check(told)
+    assert named > 150
+
+
+def replace_check(info: RunInfo) -> RunInfo:
+    return structs.replace(info, check="")
+
+
+def test_what_another_run_left_is_not_taken_for_this_one_s(runs: list[RunFolder]) -> None:
+    first, second = runs[:2]
+    first.finish({"metrics": {"knn": 71.0}})
+    first.write_environment({"torch": "2.0"})
+    evaluations = first.path / "evaluations"
+    evaluations.mkdir()
+    RunEvaluation(metrics={"knn_10": 70.0}).write(evaluations / "knn.json", first.id)
+    assert first.evaluations()["knn"].metrics == {"knn_10": 70.0}
+    shutil.copy(first.path / "result.json", second.path)
+    shutil.copy(first.path / "env.json", second.path)
+    shutil.copytree(evaluations, second.path / "evaluations")
+    for read in (second.result, second.environment, second.evaluations):
+        with pytest.raises(UserError, match="damaged: not what was written, by its digest"):
+            read()
+
+
+def test_a_finished_run_whose_metric_lines_are_lost_is_no_evidence(runs: list[RunFolder]) -> None:
+    folder = runs[0]
+    folder.append_metrics([{"kind": "step", "step": step, "loss": 0.5} for step in range(1, 9)])
+    folder.finish({"metrics": {}, "lines": 8})
+    assert len(folder.metrics()) == 8
+    file = folder.path / "metrics.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:5]))
+    with pytest.raises(UserError, match=r"metrics\.jsonl: 5 lines are left of 8$"):
+        folder.metrics()
+    file.write_text("".join(lines).replace('"loss": 0.5', '"loss": 0.6', 1))
+    with pytest.raises(UserError, match=r"metrics\.jsonl: line 1 is damaged: not what was written"):
+        folder.metrics()
+
+
+def test_a_damaged_line_near_the_end_is_said_where_the_step_is_told(
+    runs: list[RunFolder], capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs[0].append_metrics([{"kind": "step", "step": step} for step in (1, 2)])
+    runs[0].update_run(state="interrupted")
+    file = runs[0].path / "metrics.jsonl"
+    file.write_text(file.read_text().replace('"step": 2', '"step": 6'))
+    assert main(["status", "--json"]) == 0
+    shown = {run["id"]: run for run in json.loads(capsys.readouterr().out)["runs"]}[runs[0].id]
+    assert shown["step"] == 1
+    assert "metrics.jsonl: a line near its end is damaged" in shown["detail"]
+
+
+def test_an_event_after_a_torn_one_is_a_line_of_its_own(runs: list[RunFolder]) -> None:
+    runs[0].event("started")
+    file = runs[0].path / "events.jsonl"
+    file.write_text(file.read_text() + '{"time": 1.0, "eve')
+    runs[0].event("done")
+    events, others = whole_lines(file)
+    assert [event["event"] for event in events] == ["started", "done"]
+    assert others == 1
 
 
 def test_a_pool_leaves_a_damaged_run_alone_and_trains_the_others(
