@@ -89,3 +89,4 @@ class Dataset:
     train: Split
     test: Split
     unreadable_images: int = 0
+    notes: tuple[str, ...] = ()  # lines about what is odd in it, for people

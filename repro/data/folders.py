@@ -6,12 +6,11 @@ Views and evaluation images are made of them in `from_files.py`.
 from __future__ import annotations
 
 import inspect
-import io
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torchvision
 from PIL import Image
@@ -19,6 +18,7 @@ from torch.utils.data import ConcatDataset
 
 from repro.config.schema import DataConfig, Resources
 from repro.data.dataset import Dataset
+from repro.data.disk.tree import ImageFiles, Tree, class_tree
 from repro.data.from_files import FileSplit, file_split
 from repro.errors import UserError, nearest
 
@@ -43,35 +43,32 @@ def open_folder(
             f"paths.data={root}: train/ and val/ hold different classes, e.g. '{odd[0]}'"
         )
 
-    def split(tree: torchvision.datasets.ImageFolder) -> tuple[FileSplit, int]:
-        # One block of memory: millions of strings would be copied into every process that decodes.
-        files = np.array([os.fsencode(file) for file, _ in tree.samples])
-
-        def describe(place: int) -> str:
-            return os.fsdecode(files[place])
-
-        def open_(place: int) -> Image.Image:
-            return Image.open(io.BytesIO(Path(describe(place)).read_bytes()))
-
-        return file_split(open_, describe, tree.targets, config, resources, device)
-
-    (train, lost_train), (test, lost_test) = split(trees[0]), split(trees[1])
-    return Dataset(config.name, trees[0].classes, train, test, lost_train + lost_test)
+    (train, lost_train), (test, lost_test) = (
+        file_split(tree.files.open, tree.files.name, tree.labels, config, resources, device)
+        for tree in trees
+    )
+    notes = [line for tree in trees for line in tree.notes()]
+    if _alike(*trees) and train.digest() == test.digest():
+        notes.append(f"paths.data={root}: val/ holds the images of train/: k-NN finds each itself")
+    lost = lost_train + lost_test
+    return Dataset(config.name, trees[0].classes, train, test, lost, tuple(notes))
 
 
-def _image_tree(root: Path, part: str) -> torchvision.datasets.ImageFolder:
+def _alike(train: Tree, test: Tree) -> bool:
+    """Whether both name the same files, before any is looked at."""
+    if train.labels != test.labels:
+        return False
+    names = ([Path(t.files.name(i)).parts[-2:] for i in range(len(t.files))] for t in (train, test))
+    return next(names) == next(names)
+
+
+def _image_tree(root: Path, part: str) -> Tree:
     if not (root / part).is_dir():
         raise UserError(
             f"paths.data={root}: no folder '{part}' there; a folder data set needs "
             "train/CLASS/* and val/CLASS/*"
         )
-    try:
-        return torchvision.datasets.ImageFolder(str(root / part))
-    except FileNotFoundError as error:
-        # "Found no valid file for the classes a, b. Supported extensions are: ..."
-        raise UserError(
-            f"{root / part}: {str(error).split('. ')[0]}; add images or remove"
-        ) from None
+    return class_tree(root / part)
 
 
 def open_torchvision(
@@ -102,11 +99,9 @@ def open_torchvision(
     test_set = _torchvision_part(kind, root, ("test", "val", "valid"))
 
     def split(source: Any, part: str) -> tuple[FileSplit, int]:
-        def describe(place: int) -> str:
-            return f"{config.name} {part} image {place}"
-
+        images = _files(source) or _OfTorchvision(source, config.name, part)
         labels = _labels(source)
-        return file_split(lambda i: source[i][0], describe, labels, config, resources, device)
+        return file_split(images.open, images.name, labels, config, resources, device)
 
     train, lost_train = split(train_set, "train")
     test, lost_test = split(test_set, "test")
@@ -115,11 +110,46 @@ def open_torchvision(
     return Dataset(config.name, list(names), train, test, lost_train + lost_test)
 
 
+@dataclass(frozen=True)
+class _OfTorchvision:
+    """Images that have no files of their own."""
+
+    source: Any
+    data: str
+    part: str
+
+    def open(self, place: int) -> Image.Image:
+        image: Image.Image = self.source[place][0]
+        return image
+
+    def name(self, place: int) -> str:
+        return f"{self.data} {self.part} image {place}"
+
+
+FILES = ("samples", "_samples", "imgs", "_image_files", "_images", "images")  # torchvision's names
+
+
+def _files(source: Any) -> ImageFiles | None:
+    """The files of a torchvision data set that has one for each image."""
+    for name in FILES:
+        listed = getattr(source, name, None)
+        if not (isinstance(listed, list) and listed and len(listed) == len(source)):
+            continue
+        paths = [entry[0] if isinstance(entry, tuple) else entry for entry in listed]
+        named = all(isinstance(path, str | os.PathLike) for path in paths)
+        if named and Path(paths[0]).is_file():
+            return ImageFiles.of(paths)
+    return None
+
+
 class _Joined(ConcatDataset[Any]):
     """Two parts of one data set as one."""
 
     def __init__(self, first: Any, second: Any) -> None:
         super().__init__([first, second])
+        files = _files(first), _files(second)
+        if files[0] and files[1]:
+            self.samples = [part.name(i) for part in files if part for i in range(len(part))]
         self.targets = _labels(first) + _labels(second)
         self.classes = getattr(first, "classes", None)
 

@@ -13,8 +13,10 @@ Shapes: N images, B images of a batch, R the evaluation resolution.
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +33,8 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms as T
 
 from repro.config.schema import CodePath, DataConfig, Resources, ViewsConfig
-from repro.data.pictures import UnreadableError, decoding, to_rgb
+from repro.data.disk.decoder import UnreadableError, decoding, printable, read_regular
+from repro.data.disk.levels import to_rgb
 from repro.data.views import fast as fast_views
 from repro.data.views.kinds import view_kinds
 from repro.data.views.reference import BICUBIC, to_tensor, view_transform
@@ -42,6 +45,7 @@ from repro.randomness import image_seed, seed_everything
 MakeViews = Callable[[Image.Image], list[Tensor]]
 Work = list[list[tuple[int, int]]]  # batches of (place of an image, seed)
 SIZES, CONTENTS = 4096, 64  # files that a digest looks at
+LEVELS = 2  # counts how files have been read into levels: features of another way are others
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 
@@ -63,12 +67,19 @@ class FileSplit:
         return replace(self, kept=kept, labels_N=self.labels_N[places])
 
     def fingerprint(self) -> str:
-        """Of names, sizes and times of the files, and of resizing; pixels are not read."""
-        summary = hashlib.sha256(f"{self.config.eval_resize}/{self.config.resolution}".encode())
+        """Of names, sizes and times of the files, and of resizing; pixels are read only where an
+        image has no file of its own.
+        """
+        sides = f"{LEVELS}/{self.config.eval_resize}/{self.config.resolution}"
+        summary, in_files = hashlib.sha256(sides.encode()), True
         for place in self.kept:
             name = self.describe(place)
             stat = Path(name).stat() if Path(name).is_file() else None
-            summary.update(f"{name}/{stat and (stat.st_size, stat.st_mtime_ns)}\n".encode())
+            in_files &= stat is not None
+            line = f"{name}/{stat and (stat.st_size, stat.st_mtime_ns)}\n"
+            summary.update(line.encode(errors="surrogateescape"))
+        if not in_files:
+            summary.update(self.digest().encode())
         return summary.hexdigest()
 
     def digest(self) -> str:
@@ -88,7 +99,7 @@ class FileSplit:
     def _content(self, place: int) -> bytes:
         """Bytes of an image's file; where it has none of its own, its pixels."""
         with suppress(OSError):
-            return Path(self.describe(place)).read_bytes()
+            return read_regular(self.describe(place))
         with suppress(UnreadableError), decoding():
             return to_rgb(self.open(place)).tobytes()
         return b""
@@ -100,7 +111,7 @@ class FileSplit:
         crop = T.Compose([resize, T.CenterCrop(self.config.resolution), to_tensor()])
         work = [(i, 0) for i in share(torch.arange(len(self.labels_N)), part)[first:].tolist()]
         batches = [work[i : i + size] for i in range(0, len(work), size)]
-        for (images,) in self._loader(_one_by_one([crop]), [1]).load(batches):
+        for (images,) in self._loader(_OneByOne([crop]), [1]).load(batches):
             yield images
 
     def view_batches(
@@ -129,15 +140,15 @@ class FileSplit:
         first_step: int,
     ) -> Iterator[Tensor]:
         work = _seeded(batches, seed, first_step)
-        for (images,) in self._loader(_one_by_one([transform]), [1]).load(work):
+        for (images,) in self._loader(_OneByOne([transform]), [1]).load(work):
             yield images
 
     def _make_views(self, config: ViewsConfig) -> MakeViews:
         transforms = [view_transform(kind, config) for kind in view_kinds(config)]
         if self.resources.path is CodePath.fast:
             reduced = self.config.reduced_decoding
-            return lambda image: fast_views.make_views(image, transforms, reduced)
-        return _one_by_one(transforms)
+            return _Fast(transforms, reduced)
+        return _OneByOne(transforms)
 
     def _loader(self, make_views: MakeViews, groups: list[int]) -> _Loader:
         return _Loader(_Views(replace(self), make_views), groups, self.resources, self.pinned)
@@ -156,10 +167,8 @@ class _Loader:
             batch_sampler=self.work,
             num_workers=workers,
             persistent_workers=workers > 0,
-            # What opens an image is a function of this process. A fork after CUDA is up is safe as
-            # long as the child never touches it: only the thread that pins memory does, here.
-            multiprocessing_context="fork" if workers else None,
-            worker_init_fn=_heed_the_trainer_alone,
+            multiprocessing_context=start_method() if workers else None,
+            worker_init_fn=_HeedTheTrainerAlone(os.getpid()),
             collate_fn=_Collate(groups),
             pin_memory=pinned,
         )
@@ -167,7 +176,7 @@ class _Loader:
     def load(self, work: Work) -> Iterator[list[Tensor]]:
         """Batches of views, [views of a group x B, 3, side, side] for each group of equal size."""
         self.work.batches = work
-        # Processes are forked deaf to them, and stay so.
+        # Processes begin deaf to them, and stay so.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         try:
             batches = iter(self.loader)
@@ -194,15 +203,34 @@ class _Batches(Sampler[list[tuple[int, int]]]):
         return len(self.batches)
 
 
-def _heed_the_trainer_alone(_: int) -> None:
-    """Of the signals that are blocked here, wait for one that the trainer itself sends, and end."""
+def start_method() -> str:
+    """How processes that decode begin: as whoever runs this chose, else by fork, which is at once.
 
-    def wait() -> None:
-        while signal.sigwaitinfo(STOP_SIGNALS).si_pid != os.getppid():
-            pass
-        os._exit(0)
+    A fork after CUDA is up is safe as long as the child never touches it: only the thread that pins
+    memory does, here. On a Mac no fork is safe, as its own libraries start threads.
+    """
+    chosen = multiprocessing.get_start_method(allow_none=True)
+    return chosen or ("spawn" if sys.platform == "darwin" else "fork")
 
-    threading.Thread(target=wait, daemon=True).start()
+
+@dataclass(frozen=True)
+class _HeedTheTrainerAlone:
+    """Of the stop signals, wait for one that the trainer itself sends, and end."""
+
+    trainer: int  # its process; the parent may be a server that forks
+
+    def __call__(self, _: int) -> None:
+        if not hasattr(signal, "sigwaitinfo"):  # a Mac; the trainer ends them by SIGTERM
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+            return
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+        def wait() -> None:
+            while signal.sigwaitinfo(STOP_SIGNALS).si_pid != self.trainer:
+                pass
+            os._exit(0)
+
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def _seeded(batches: list[Tensor], seed: int, first_step: int) -> Work:
@@ -217,13 +245,29 @@ def _evenly(places: Sequence[int], most: int) -> Sequence[int]:
     return places[:: -(-len(places) // most)]
 
 
-def _one_by_one(transforms: Sequence[Callable[[Image.Image], Tensor]]) -> MakeViews:
-    def make_views(image: Image.Image) -> list[Tensor]:
+@dataclass(frozen=True)
+class _OneByOne:
+    """Views by transforms of PIL images; like all that a loader holds, it can be sent to a process
+    that shares no memory with this one.
+    """
+
+    transforms: Sequence[Callable[[Image.Image], Tensor]]
+
+    def __call__(self, image: Image.Image) -> list[Tensor]:
         with decoding():
             decoded = to_rgb(image)
-        return [transform(decoded) for transform in transforms]
+        return [transform(decoded) for transform in self.transforms]
 
-    return make_views
+
+@dataclass(frozen=True)
+class _Fast:
+    """Views by `views/fast.py`, which draws its parameters from the transforms."""
+
+    transforms: list[T.Compose]
+    reduced: bool
+
+    def __call__(self, image: Image.Image) -> list[Tensor]:
+        return fast_views.make_views(image, self.transforms, self.reduced)
 
 
 class _Views(TorchDataset[Any]):
@@ -265,7 +309,7 @@ class _Collate:
 
 def _unreadable(name: str, error: UnreadableError) -> UserError:
     return UserError(
-        f"unreadable image {name} ({error}); mend or remove it, or set "
+        f"unreadable image {printable(name)} ({error}); mend or remove it, or set "
         "data.skip_unreadable=true to leave such images out and count them"
     )
 

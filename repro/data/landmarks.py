@@ -77,7 +77,7 @@ def open_revisited(root: Path, name: str) -> Landmarks:
         content = _NumbersOnly(io.BytesIO(file.read_bytes()), encoding="latin1").load()
         truths = [_truth(entry) for entry in content["gnd"]]
         database, queries = [list(map(str, content[key])) for key in ("imlist", "qimlist")]
-    except (pickle.UnpicklingError, KeyError, TypeError, ValueError, EOFError, AttributeError) as e:
+    except NO_TRUTH as e:
         line = (str(e).splitlines() or [""])[0]
         raise UserError(f"{file}: no ground truth of {name} ({type(e).__name__}: {line})") from None
     if len(truths) != len(queries):
@@ -123,15 +123,23 @@ def make_landmarks() -> Landmarks:
     return Landmarks(database, queries, ["a made query"] * len(queries), truths)
 
 
+NO_TRUTH = (
+    pickle.UnpicklingError, LookupError, TypeError, ValueError, EOFError, AttributeError,
+    ArithmeticError, MemoryError, ImportError,
+)  # fmt: skip
+
+
 class _NumbersOnly(pickle.Unpickler):
     """Lists, dictionaries, text, numbers and numpy arrays, and nothing that runs."""
 
+    MODULES = ("numpy", *(f"numpy.{core}.{name}" for core in ("core", "_core")
+                          for name in ("multiarray", "numeric")))  # fmt: skip
     ALLOWED = ("_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer")
     # How protocols that Python 2 reads write the bytes of an array.
     BYTES = (("_codecs", "encode"), ("__builtin__", "bytes"), ("builtins", "bytes"))
 
     def find_class(self, module: str, name: str) -> Any:
-        of_arrays = module.split(".")[0] == "numpy" and name in self.ALLOWED
+        of_arrays = module in self.MODULES and name in self.ALLOWED
         if of_arrays or (module, name) in self.BYTES:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"it holds {module}.{name}, which is no data")

@@ -7,17 +7,15 @@ path and a class a line, beside the pictures.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from repro.config.schema import DataConfig, Resources
 from repro.data.dataset import Dataset
+from repro.data.disk.tree import ImageFiles
 from repro.data.from_files import FileSplit, file_split
 from repro.errors import UserError
 
@@ -69,10 +67,8 @@ def _dataset(
     config: DataConfig, train: Listed, test: Listed, names: list[str], resources: Resources
 ) -> Dataset:
     def split(part: Listed) -> tuple[FileSplit, int]:
-        def open_(place: int) -> Image.Image:
-            return Image.open(io.BytesIO(part.files[place].read_bytes()))
-
-        return file_split(open_, lambda i: str(part.files[i]), part.classes, config, resources)
+        files = ImageFiles.of(list(part.files))
+        return file_split(files.open, files.name, part.classes, config, resources)
 
     (train_split, lost_train), (test_split, lost_test) = split(train), split(test)
     return Dataset(config.name, names, train_split, test_split, lost_train + lost_test)

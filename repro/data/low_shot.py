@@ -7,16 +7,21 @@ depends on the data alone, and 1 % lies within 10 %.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 from torch import Tensor
 
 from repro.data.dataset import Dataset, Split
+from repro.data.disk.decoder import printable
 from repro.data.from_files import FileSplit
 from repro.errors import UserError
 from repro.randomness import generator
+
+Parts = tuple[str, ...]  # of a path
 
 
 def low_shot(dataset: Dataset, share: float, listed: str = "") -> Dataset:
@@ -24,7 +29,8 @@ def low_shot(dataset: Dataset, share: float, listed: str = "") -> Dataset:
 
     Args:
         share: of every class, rounded, at least one image.
-        listed: a text file with one file name a line, e.g. SimCLR's 1percent.txt.
+        listed: a text file with an image a line, by its name where that is the name of one image
+            alone (SimCLR's 1percent.txt), or by the end of its path: CLASS/NAME.
 
     Raises:
         UserError: a list that is missing or names images that are not there.
@@ -50,12 +56,28 @@ def _listed(train: Split, path: Path) -> list[int]:
         raise UserError(f"{path}: no such list of training images")
     if not isinstance(train, FileSplit):
         raise UserError(f"{path}: these training images have no file names to be listed by")
-    listed = {Path(line.strip()).name for line in path.read_text().splitlines() if line.strip()}
-    names = [Path(train.describe(place)).name for place in train.kept]
+    text = os.fsdecode(path.read_bytes())
+    listed = {PurePosixPath(line.strip()).parts for line in text.splitlines() if line.strip()}
     if not listed:
         raise UserError(f"{path}: an empty list")
-    if lost := listed - set(names):
+    places: dict[Parts, list[int]] = {}
+    depths = {len(parts) for parts in listed}
+    for number, place in enumerate(train.kept):
+        parts = Path(train.describe(place)).parts
+        for depth in depths:
+            places.setdefault(parts[-depth:], []).append(number)
+    if lost := [parts for parts in listed if parts not in places]:
         raise UserError(
-            f"{path}: {len(lost)} of its {len(listed)} images are not there, e.g. {min(lost)}"
+            f"{path}: {len(lost)} of its {len(listed)} images are not there, e.g. {_word(lost)}"
         )
-    return [place for place, name in enumerate(names) if name in listed]
+    if several := [parts for parts in listed if len(places[parts]) > 1]:
+        word = _word(several)
+        raise UserError(
+            f"{path}: {word} is the name of {len(places[PurePosixPath(word).parts])} images; write "
+            f"CLASS/{word}"
+        )
+    return sorted({number for parts in listed for number in places[parts]})
+
+
+def _word(some: Iterable[Parts]) -> str:
+    return printable("/".join(min(some)))

@@ -7,20 +7,26 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from repro.data.disk.decoder import (
+    ENDINGS,
+    UnreadableError,
+    decoding,
+    is_picture,
+    open_image,
+    printable,
+)
+from repro.data.disk.levels import to_rgb
 from repro.errors import UserError
-
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif")
 
 
 def open_picture(path: Path) -> Tensor:
@@ -29,13 +35,13 @@ def open_picture(path: Path) -> Tensor:
     Raises:
         UserError: a file that is missing or cannot be decoded to its end.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such picture")
+    if not path.exists():
+        raise UserError(f"{printable(path)}: no such picture")
     try:
-        with decoding(), Image.open(path) as image:
-            return levels(ImageOps.exif_transpose(image))
+        with decoding():
+            return levels(ImageOps.exif_transpose(open_image(path)))
     except UnreadableError as error:
-        raise UserError(f"{path}: unreadable picture ({error})") from None
+        raise UserError(f"{printable(path)}: unreadable picture ({error})") from None
 
 
 @dataclass(frozen=True)
@@ -89,40 +95,7 @@ def pictures_in(folder: Path) -> Sequence[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
+    files = sorted(path for path in folder.iterdir() if is_picture(path.name))
     if not files:
         raise UserError(f"{folder}: no picture in it ({', '.join(ENDINGS)})")
     return files
-
-
-DEEP = ("I;16", "I;16L", "I;16B", "I")  # PIL's modes of 16-bit grey images
-
-
-DECODER_ERRORS = (UnidentifiedImageError, OSError, SyntaxError, ValueError)
-
-
-class UnreadableError(Exception):
-    """An image file cannot be decoded; the text is the decoder's."""
-
-
-@contextmanager
-def decoding() -> Iterator[None]:
-    """Around the opening and decoding of an image alone: no other mistake must pass for one."""
-    try:
-        yield
-    except DECODER_ERRORS as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UnreadableError(f"{type(error).__name__}: {reason}") from error
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Red, green and blue, 8 bits each, from any mode that PIL reads.
-
-    16-bit images are scaled to 8 bits, not cut off at 255 as PIL would.
-    """
-    if image.mode in DEEP:
-        deep = np.asarray(image).astype(np.float32)
-        image = Image.fromarray((deep / 257).round().clip(0, 255).astype(np.uint8))
-    elif image.mode == "F":
-        image = Image.fromarray((np.asarray(image) * 255).round().clip(0, 255).astype(np.uint8))
-    return image.convert("RGB")

@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from repro.config.schema import PHOTOGRAPHS
 from repro.data.composites import make_composites
+from repro.data.disk.masks import VOID, read_marks
 from repro.data.pictures import open_picture, resize
 from repro.errors import UserError
 
-VOC_VOID = 255  # the border around objects, which nobody labelled
 VOC_SIDE = 480  # pixels, as in the authors' visualiser
 COMPOSITE_SIDE = 128
 COMPOSITES_A_CLASS = 64
@@ -61,11 +59,11 @@ class VocScenes:
             if marks_HW.shape != image.shape[1:]:
                 sizes = f"{list(marks_HW.shape)}, its image {list(image.shape[1:])}"
                 raise UserError(f"{file}: this mask is {sizes}")
-            numbers = [n for n in torch.unique(marks_HW).tolist() if n not in (0, VOC_VOID)]
+            numbers = [n for n in torch.unique(marks_HW).tolist() if n not in (0, VOID)]
             objects = [marks_HW == number for number in numbers]
             nothing = torch.zeros(0, *marks_HW.shape, dtype=torch.bool)
             stacked = torch.stack(objects) if objects else nothing
-            yield Scene(image, stacked, marks_HW == VOC_VOID, name)
+            yield Scene(image, stacked, marks_HW == VOID, name)
 
 
 @dataclass(frozen=True)
@@ -99,21 +97,6 @@ def open_voc(root: Path) -> VocScenes:
                 raise UserError(f"{folder / inside}: names no image")
             return VocScenes(folder, names)
     raise UserError(f"{root}: no {inside} there; give the folder VOC2012 of PASCAL VOC")
-
-
-def read_marks(path: Path) -> Tensor:
-    """An indexed mask: the number of the object at every pixel, uint8 [H, W].
-
-    Raises:
-        UserError: a file that is missing, unreadable, or no indexed or grey picture.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("P", "L", "1"):
-                raise UserError(f"{path}: a mask is an indexed picture, this one is {image.mode}")
-            return torch.from_numpy(np.array(image, dtype=np.uint8))
-    except OSError as error:
-        raise UserError(f"{path}: cannot read this mask ({error})") from None
 
 
 def resized(scene: Scene, size: tuple[int, int]) -> Scene:

@@ -23,9 +23,9 @@ from torchvision.transforms.functional import affine
 
 from repro.config.schema import PHOTOGRAPHS
 from repro.data.composites import draw_shape
+from repro.data.disk.masks import read_marks
 from repro.data.photographs import halves, load_photograph, random_tiles
 from repro.data.pictures import Pictures, pictures_in
-from repro.data.scenes import read_marks
 from repro.errors import UserError
 from repro.randomness import generator
 

@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from repro.data.pictures import ENDINGS, open_picture, pictures_in, resize
+from repro.data.disk.decoder import ENDINGS
+from repro.data.pictures import open_picture, pictures_in, resize
 from repro.data.views.kinds import normalise
 from repro.errors import UserError
 from repro.evals.attention import attention_maps, keep_mass, patch_of, to_image

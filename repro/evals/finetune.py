@@ -20,7 +20,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from PIL import Image
@@ -73,6 +72,21 @@ class FinetuneResult:
         }
 
 
+@dataclass(frozen=True)
+class Augment:
+    """timm's transform, tried again where it refuses its own draw."""
+
+    transform: Callable[[Image.Image], Tensor]
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        for _ in range(ATTEMPTS):
+            try:
+                return self.transform(image)
+            except ValueError as error:
+                refused = error
+        raise refused
+
+
 def finetune(
     backbone: nn.Module,
     dataset: Dataset,
@@ -107,19 +121,10 @@ def finetune(
     mixed: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = Mixup(  # type: ignore[no-untyped-call]
         mixup_alpha=MIXUP, cutmix_alpha=CUTMIX, label_smoothing=SMOOTHING, num_classes=classes
     )
-    transform = create_transform(
+    augment = Augment(create_transform(
         settings.resolution, is_training=True, auto_augment=RAND_AUGMENT, re_prob=ERASING,
         re_mode="pixel", interpolation="bicubic", mean=IMAGENET_MEAN, std=IMAGENET_STD,
-    )  # fmt: skip
-
-    def augment(image: Image.Image) -> Tensor:
-        for _ in range(ATTEMPTS):
-            try:
-                return cast(Tensor, transform(image))
-            except ValueError as error:
-                refused = error
-        raise refused
-
+    ))  # fmt: skip
     loss_of: nn.Module = SoftTargetCrossEntropy()  # type: ignore[no-untyped-call]
     accuracies = []
     for epoch in range(settings.epochs):

@@ -24,13 +24,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize, one_hot
 
+from repro.data.disk.masks import VOID
 from repro.data.videos import Video, Videos
 from repro.data.views.kinds import IMAGENET_MEAN, IMAGENET_STD
 from repro.dino.vit import DinoViT
 from repro.errors import UserError
 from repro.evals.attention import patch_of
 from repro.evals.features.layers import last_blocks
-from repro.evals.video_scores import VOID, Marks, ObjectScore, benchmark, score_video
+from repro.evals.video_scores import Marks, ObjectScore, benchmark, score_video
 
 PREVIOUS = 7  # frames before the current one, beside the first
 RADIUS = 12  # patches

@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from repro.data.disk.masks import VOID, VOID_ALONE
 from repro.errors import UserError
 
-VOID = 255
 TOLERANCE = 0.008  # of the diagonal
 Mask = NDArray[np.bool_]
 Marks = NDArray[np.uint8]
@@ -81,7 +81,8 @@ def score_video(name: str, ours: Sequence[Marks], truth: Sequence[Marks]) -> lis
         )
     numbers = [int(n) for n in np.unique(truth[0]) if n not in (0, VOID)]
     if not numbers:
-        raise UserError(f"video {name}: the mask of its first frame is empty: nothing to follow")
+        what = f"holds {VOID_ALONE}" if (truth[0] == VOID).any() else "is empty: nothing to follow"
+        raise UserError(f"video {name}: the mask of its first frame {what}")
     scores = []
     for number in numbers:
         j, f = [], []

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,14 +16,18 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from timm.data import create_transform
+from torchvision import transforms as T
 
 from repro.config.schema import CodePath, DataConfig, DataKind, Resources, ViewsConfig
 from repro.data import from_files
 from repro.data.dataset import Dataset
 from repro.data.datasets import open_dataset
-from repro.data.from_files import file_split
+from repro.data.from_files import FileSplit, _OneByOne, _Views, file_split
 from repro.data.photographs import load_photograph
+from repro.data.views.reference import to_tensor
 from repro.errors import UserError
+from repro.evals.finetune import Augment
 
 VIEWS = ViewsConfig(global_size=32, local_size=16, local_number=2)
 CONFIG = DataConfig(kind=DataKind.folder, name="few", resolution=32, eval_resize=36)
@@ -222,6 +228,70 @@ def test_unreadable_images_can_be_skipped_and_are_counted(tree: Path) -> None:
     assert len(images) == 5
 
 
+def test_what_would_never_end_is_named_and_can_be_skipped(tree: Path) -> None:
+    os.mkfifo(tree / "train" / "rocket" / "9.jpg")
+    (tree / "val" / "camera" / "9.jpg").symlink_to("/dev/zero")
+    data = open_dataset(CONFIG, str(tree))
+    data.train.digest()
+    data.train.fingerprint()
+    with pytest.raises(UserError, match=r"unreadable image .*9\.jpg .*no regular file"):
+        list(data.test.evaluation_batches(10))
+    skipping = open_dataset(DataConfig(**{**vars(CONFIG), "skip_unreadable": True}), str(tree))
+    assert skipping.unreadable_images == 2
+
+
+def test_names_that_are_no_utf8_are_pictures_like_others(tree: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tree) + b"/train/camera/\xe9.png"))
+    shutil.copy(tree / "train" / "camera" / "0.png", odd)
+    data = open_dataset(CONFIG, str(tree))
+    assert data.train.labels_N.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert data.train.fingerprint() != data.test.fingerprint()
+    assert data.train.digest() != data.test.digest()
+    odd.write_bytes(b"torn")
+    with pytest.raises(UserError, match=r"xe9\.png") as raised:
+        list(data.train.evaluation_batches(10))
+    str(raised.value).encode()
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_val_folder_that_is_train_is_said(tree: Path, linked: bool) -> None:
+    Image.new("L", (90, 60)).save(tree / "val" / "camera" / "0.png")
+    assert not open_dataset(CONFIG, str(tree)).notes  # other pictures with the same names
+    shutil.rmtree(tree / "val")
+    if linked:
+        (tree / "val").symlink_to(tree / "train")
+    else:
+        shutil.copytree(tree / "train", tree / "val")
+    (line,) = open_dataset(CONFIG, str(tree)).notes
+    assert line.endswith("val/ holds the images of train/: k-NN finds each itself")
+
+
+def test_torchvisions_files_are_known_by_place_and_content(tmp_path: Path) -> None:
+    """As a person replaces pictures, or keeps two sets under one name."""
+    config = DataConfig(kind=DataKind.torchvision, name="Country211", resolution=32, eval_resize=36)
+    roots = [tmp_path / name for name in ("a", "b")]
+    for root in roots:
+        write_tree(root / "country211", parts=("train", "test", "valid"))
+    prints = [open_dataset(config, str(root)).test.fingerprint() for root in roots]
+    changed = roots[0] / "country211" / "test" / "camera" / "0.png"
+    Image.new("L", (90, 60)).save(changed)
+    prints.append(open_dataset(config, str(roots[0])).test.fingerprint())
+    assert len(set(prints)) == 3
+    changed.write_bytes(b"torn")
+    with pytest.raises(UserError, match=str(changed)):
+        list(open_dataset(config, str(roots[0])).test.evaluation_batches(10))
+
+
+def test_images_without_files_are_known_by_their_pixels() -> None:
+    def split(level: int) -> from_files.FileSplit:
+        def open_(place: int) -> Image.Image:
+            return Image.new("L", (8, 8), level * (place == 1))
+
+        return file_split(open_, lambda i: f"Set train image {i}", [0, 1], CONFIG, Resources())[0]
+
+    assert split(7).fingerprint() == split(7).fingerprint() != split(8).fingerprint()
+
+
 def test_a_torchvision_data_set_is_opened_by_name(tmp_path: Path) -> None:
     write_tree(tmp_path / "country211", parts=("train", "test", "valid"))
     config = DataConfig(kind=DataKind.torchvision, name="Country211", resolution=32, eval_resize=36)
@@ -242,6 +312,44 @@ def test_memory_is_pinned_for_a_run_on_a_gpu_and_for_no_other(tree: Path) -> Non
         data = open_dataset(CONFIG, str(tree), device=device)
         assert (data.train.pinned, data.test.subset([0]).pinned) == (pinned, pinned)
     assert not open_dataset(CONFIG, str(tree)).train.pinned
+
+
+BEGUN_SO = """
+import multiprocessing, sys
+import torch
+from repro.data.datasets import open_dataset
+from tests.data.test_folders import CONFIG, CodePath, Resources, views_of
+
+if __name__ == "__main__":
+    method, path, root = sys.argv[1:]
+    alone, helped = (
+        open_dataset(CONFIG, root, Resources(data_workers=n, path=CodePath[path])) for n in (0, 1)
+    )
+    ours = views_of(alone)
+    multiprocessing.set_start_method(method)
+    theirs = views_of(helped)
+    print(len(ours), all(torch.equal(a, b) for x, y in zip(ours, theirs) for a, b in zip(x, y)))
+"""
+
+
+@pytest.mark.parametrize(("method", "path"), [("spawn", "fast"), ("forkserver", "reference")])
+def test_decoders_may_begin_in_any_way(tree: Path, tmp_path: Path, method: str, path: str) -> None:
+    """A Mac's way, and that of Python 3.14: nothing is inherited, all is sent."""
+    script = tmp_path / "begun_so.py"
+    script.write_text(BEGUN_SO)
+    command = [sys.executable, str(script), method, path, str(tree)]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["2", "True"], done.stderr
+
+
+def test_what_a_loader_holds_can_be_sent(tree: Path) -> None:
+    data = open_dataset(CONFIG, str(tree))
+    augment = Augment(create_transform(32, is_training=True, auto_augment="rand-m9-mstd0.5"))
+    for make_views in (_OneByOne([augment, to_tensor()]), _OneByOne([T.Resize(8), to_tensor()])):
+        assert isinstance(data.test, FileSplit)
+        views = pickle.loads(pickle.dumps(_Views(data.test, make_views)))
+        assert isinstance(views[0, 5], list)
 
 
 def test_processes_that_decode_never_touch_a_gpu(

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from repro.config.schema import DataConfig, DataKind, Resources
 from repro.data.dataset import Dataset
 from repro.data.datasets import open_dataset
+from repro.data.from_files import file_split
 from repro.data.low_shot import draw, low_shot
 from repro.errors import UserError
+from tests.data.fuzz import answer, examples
 
 LABELS = st.lists(st.integers(0, 5), min_size=1, max_size=200).map(torch.tensor)
 
@@ -66,6 +68,42 @@ def test_a_published_list_of_file_names_is_taken(tree: Dataset, tmp_path: Path) 
     images = torch.cat(list(few.train.evaluation_batches(8)))
     every = torch.cat(list(tree.train.evaluation_batches(8)))
     assert torch.equal(images, every[[0, 4]])
+
+
+def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        for number, name in enumerate(("cat", "dog")):
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(3):
+                Image.new("L", (40, 40), 9 * number + i).save(tmp_path / part / name / f"{i}.png")
+    data = open_dataset(DataConfig(name="pets", resolution=32, eval_resize=32), str(tmp_path))
+    listed = tmp_path / "list.txt"
+    every = torch.cat(list(data.train.evaluation_batches(9)))
+    for lines in ("dog/1.png\ncat/0.png\n", "train/dog/1.png\n./cat/0.png\r\ncat/0.png\n"):
+        listed.write_text(lines)
+        few = low_shot(data, 0.1, str(listed))
+        assert few.train.labels_N.tolist() == [0, 1]
+        images = torch.cat(list(few.train.evaluation_batches(9)))
+        assert torch.equal(images, every[[0, 4]])
+    listed.write_text("1.png\ndog/2.png\n")
+    with pytest.raises(UserError, match=r"1\.png is the name of 2 images; write CLASS/1\.png"):
+        low_shot(data, 0.1, str(listed))
+    listed.write_text("dog/cat/1.png\n")
+    with pytest.raises(UserError, match=r"1 of its 1 images are not there, e\.g\. dog/cat/1\.png"):
+        low_shot(data, 0.1, str(listed))
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(content=st.one_of(st.binary(max_size=60), st.sampled_from([b"n01_1.JPEG\n/\n", b"..\n"])))
+def test_any_bytes_are_a_list_or_one_line(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.txt"
+    path.write_bytes(content)
+    split, _ = file_split(Image.open, "n01/n01_{}.JPEG".format, [0, 0], DataConfig(), Resources())  # type: ignore[arg-type]
+    data = Dataset("two", ["n01"], split, split)
+    chosen = answer(lambda: low_shot(data, 0.5, str(path)).train.labels_N)
+    assert path.name in chosen if isinstance(chosen, str) else 1 <= len(chosen) <= 2
 
 
 @pytest.mark.parametrize(

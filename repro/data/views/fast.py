@@ -30,7 +30,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision import transforms as T
 
-from repro.data.pictures import decoding, to_rgb
+from repro.data.disk.decoder import decoding
+from repro.data.disk.levels import to_rgb
 from repro.data.views.reference import SOLARISE_FROM
 
 cv2.setNumThreads(0)  # the loader's processes are the parallelism

@@ -5,6 +5,7 @@ torch is imported only when something is measured: `repro --help` reads the name
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -54,7 +55,10 @@ class Subject:
         from repro.data.datasets import open_dataset
 
         config = self.config
-        return open_dataset(config.data, config.paths.data, config.resources, self.device)
+        dataset = open_dataset(config.data, config.paths.data, config.resources, self.device)
+        for line in dataset.notes:
+            print(line, file=sys.stderr)
+        return dataset
 
     def features(self, split: Split) -> Tensor:
         """What k-NN and logistic regression see of a split, [N, D]."""

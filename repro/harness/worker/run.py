@@ -279,6 +279,7 @@ def _train_on(
     lines = resume.take_up(folder, found, trainer.evaluation_due)
     folder.update_run(total_steps=trainer.total_steps)
     print(f"step {trainer.step} of {trainer.total_steps}, {dataset.name}, {device}")
+    print(*dataset.notes, sep="\n", end="\n" if dataset.notes else "")
     mark = resume.mark(folder, data)
     return _lead(folder, trainer, stop, begun - earlier_seconds, mark, lines)
 
