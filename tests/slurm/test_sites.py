@@ -66,3 +66,21 @@ def test_a_job_without_scontrol_beside_its_python_is_queued_again_by_its_script(
     finally:
         lab.repro("cancel", "--yes")
         process.communicate(timeout=WAIT)
+
+
+def test_a_set_up_that_takes_longer_than_the_job_may_is_told_as_a_time_limit(lab: Lab) -> None:
+    """In the batch script, in a step of the user's, and in the one on every node, which SLURM also
+    warns half a minute before."""
+    slow = {
+        "both": {"setup": ["sleep 300"]},
+        "neither": {"setup": ["srun sleep 300"]},
+        "centering": {"node_setup": ["sleep 300"]},
+    }
+    for row, lines in slow.items():
+        profile = lab.profile(minutes=1, **lines)
+        lab.repro("submit", f"F7:{row}", "--scale", "smoke", "--cluster", profile, "--yes")
+    lab.repro("status", "--watch", "--every", "2")
+    found = {run["row"]: run for run in lab.status()}
+    assert {row: run["kind"] for row, run in found.items()} == dict.fromkeys(slow, "timeout"), found
+    assert "srun sleep 300" in found["neither"]["cause"]
+    assert "--only timeout --time +50%" in lab.repro("status")

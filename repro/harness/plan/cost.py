@@ -22,7 +22,7 @@ from repro.errors import UserError
 from repro.harness.experiments.experiment import Row, load, row_config
 from repro.harness.experiments.folders import published_in
 from repro.harness.runs.published import readable
-from repro.harness.runs.records import Hardware, environment_of
+from repro.harness.runs.records import Hardware, Record, environment_of
 from repro.harness.runs.store import RunFolder, find_runs
 from repro.kept import Answers, digest
 from repro.terminal import duration
@@ -185,15 +185,13 @@ def _rates_of_finished(scale: str, results: Path) -> Rates | None:
 
 def _finished(scale: str, results: Path) -> Iterable[tuple[float | None, float | None, Hardware]]:
     """(work, wall seconds, hardware) of each."""
-    from repro.config.compose import from_plain
-
     seen = set()
     published = published_in(results) / scale / "records.jsonl"
     for record in readable(published):
         seen.add(record.id)
         if record.env.hardware is None:
             continue
-        config = partial(from_plain, record.config, f"{published}: {record.id}")
+        config = partial(_published_config, record, published)
         with suppress(UserError):  # a config of other code
             done = _work_of_run(record.id, config)
             yield done, record.times.wall_seconds, record.env.hardware
@@ -205,6 +203,12 @@ def _finished(scale: str, results: Path) -> Iterable[tuple[float | None, float |
             if folder.read_run().scale == scale:
                 done = _work_of_run(folder.id, folder.config)
                 yield done, result.get("wall_seconds"), env.hardware
+
+
+def _published_config(record: Record, file: Path) -> RunConfig:
+    from repro.config.compose import from_plain  # with Hydra, which takes longer than a status
+
+    return from_plain(record.config, f"{file}: {record.id}")
 
 
 def _work_of_run(name: str, config: Callable[[], RunConfig]) -> float | None:

@@ -80,7 +80,8 @@ def _set_up_nodes(lines: Sequence[str], nodes: int) -> list[str]:
     """Once on every node, before the processes of the run."""
     if not lines:
         return []
-    each = "\n".join([ON_FAILURE.replace("WHICH", "node_setup:"), *lines])
+    # SLURM warns steps, and so this one: its time limit is to end it, and to be told as that.
+    each = "\n".join(["trap '' USR2", ON_FAILURE.replace("WHICH", "node_setup:"), *lines])
     options = f"--nodes={nodes} --ntasks={nodes} --ntasks-per-node=1 --kill-on-bad-exit=1"
     return [f"srun {options} bash -c {shlex.quote(each)} || exit $?"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,18 +76,13 @@ def overview(folders: Sequence[RunFolder], results: Path) -> Overview:
     """How these runs are now."""
     now = time.time()
     sent = submissions(results)
+    by_files = {folder.id: _by_files(folder, now) for folder in folders}
     if not sent:
-        return Overview({folder.id: _by_files(folder, now) for folder in folders})
-    damaged = {folder.id: why for folder in folders if (why := _damage(folder, now))}
-    sound = [folder for folder in folders if folder.id not in damaged]
-    seen = _Look(sound, sent, now).overview()
-    return Overview({**seen.views, **damaged}, seen.notes)
-
-
-def _damage(folder: RunFolder, now: float) -> View | None:
-    """One damaged folder is one damaged run."""
-    view = _by_files(folder, now)
-    return view if view.state is State.damaged else None
+        return Overview(by_files)
+    # One damaged folder is one damaged run.
+    sound = [folder for folder in folders if by_files[folder.id].state is not State.damaged]
+    seen = _Look(sound, by_files, sent, now).overview()
+    return Overview(by_files | seen.views, seen.notes)
 
 
 def _by_files(folder: RunFolder, now: float) -> View:
@@ -145,11 +140,17 @@ def _evaluation(folder: RunFolder, state: State) -> EvaluationState:
 class _Look:
     """One look at runs, some of which were sent to SLURM."""
 
-    def __init__(self, folders: Sequence[RunFolder], sent: list[Submission], now: float) -> None:
+    def __init__(
+        self,
+        folders: Sequence[RunFolder],
+        by_files: Mapping[str, View],
+        sent: list[Submission],
+        now: float,
+    ) -> None:
         self.now, self.folders, self.sent = now, folders, sent
         self.trained, self.evaluated = latest_tasks(sent, TRAIN), latest_tasks(sent, EVALUATE)
-        self.states = {folder.id: folder.state(now) for folder in folders}
-        self.evaluations = {f.id: _evaluation(f, self.states[f.id]) for f in folders}
+        self.states = {folder.id: by_files[folder.id].state for folder in folders}
+        self.evaluations = {folder.id: by_files[folder.id].evaluation for folder in folders}
         self.notes: list[str] = []
         self.shown = self._ask_queue()
         self.queue = self.shown.tasks

@@ -22,6 +22,8 @@ from repro.harness.slurm.submissions import Task
 
 DAEMON = re.compile(r"slurmstepd\S*: error|srun: error")
 KILLED = re.compile(r"srun: error: \S+: tasks? [\d,-]+: Killed")
+# A step that does not listen to SLURM's warning, such as one of a set-up, is ended by it.
+WARNED = re.compile(r"srun: error: \S+: tasks? [\d,-]+: User defined signal 2")
 NO_OUTPUT = "53"  # as exit code 0:53 SLURM says that it could not open a job's output: no signal
 ATTEMPT = "Starting with JobEnvironment("  # submitit's first line of every start of a job
 
@@ -138,6 +140,9 @@ def _by_the_job(task: Task | None, ended: EndedTask | None) -> Evidence | None:
     """What the log of a job says that ended before it could write why into the run's folder."""
     log = [line for line in _job_log(task, ended) if line.strip()]
     last = decisive(log)
+    if any(WARNED.match(line) for line in log):
+        line = f"its set-up was ended by SLURM's warning (USR2); last line of the job: {last}"
+        return FailureKind.timeout, line
     if ended is None or ended.exit_code in ("", "0:0"):
         kind = _kind_of(last)
         return (kind, f"last line of the job: {last}") if kind else None

@@ -194,6 +194,7 @@ def test_without_finished_runs_the_benchmark_of_a_step_tells_the_cost(tmp_path: 
 
 
 def test_a_scale_that_was_benchmarked_itself_is_not_told_by_the_laptops(tmp_path: Path) -> None:
+    (tmp_path / "published").mkdir()  # no finished run tells more
     folder = tmp_path / "benchmarks"
     folder.mkdir()
     entries = [{"scale": "laptop", "work_rate": 2e9}, {"scale": "gpu", "work_rate": 7e12}, {}]

@@ -127,6 +127,21 @@ def test_a_job_that_was_killed_is_told_from_one_that_failed(
     assert "srun: error: n3: task 0: Killed; last line of the job: started one" in cause.line
 
 
+@pytest.mark.parametrize("ended", [None, EndedTask("7", "FAILED", "12:0", "n3")])
+def test_a_set_up_that_slurm_warned_ran_into_its_time_limit(
+    folder: RunFolder, ended: EndedTask | None
+) -> None:
+    log = (
+        "srun: error: n3: task 0: User defined signal 2\n"
+        "srun: launch/slurm: _step_signal: Terminating StepId=7.0\n"
+        "setup: failed on n3 (exit code 140): srun cp -r /data /scratch\n"
+    )
+    cause = cause_of(folder, State.lost, task_with_log(folder, log), ended)
+    assert cause is not None
+    assert cause.kind == "timeout"
+    assert cause.line.endswith("failed on n3 (exit code 140): srun cp -r /data /scratch")
+
+
 def test_a_log_that_slurm_could_not_open_is_no_signal_number_53(folder: RunFolder) -> None:
     ended = EndedTask("7", "FAILED", "0:53", "n1")
     cause = cause_of(folder, State.lost, task_with_log(folder, ""), ended)

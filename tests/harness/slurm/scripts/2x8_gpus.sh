@@ -27,7 +27,8 @@ trap 'code=$?; if [ ${#BASH_SOURCE[@]} -le 1 ]; then echo "setup: failed on $(ho
 module load cuda/12.4
 source ~/venv/bin/activate
 trap - ERR
-srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --kill-on-bad-exit=1 bash -c 'trap '"'"'code=$?; if [ ${#BASH_SOURCE[@]} -le 1 ]; then echo "node_setup: failed on $(hostname) (exit code $code): $BASH_COMMAND"; exit $code; fi'"'"' ERR
+srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --kill-on-bad-exit=1 bash -c 'trap '"'"''"'"' USR2
+trap '"'"'code=$?; if [ ${#BASH_SOURCE[@]} -le 1 ]; then echo "node_setup: failed on $(hostname) (exit code $code): $BASH_COMMAND"; exit $code; fi'"'"' ERR
 tar -xf /datasets/imagenet.tar -C $SLURM_TMPDIR' || exit $?
 export PYTHONPATH=/shared/results/code/HASH"${PYTHONPATH:+:$PYTHONPATH}"
 export PYTHONSAFEPATH=1  # not the working directory, whose code may have been edited
