@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from repro.config.schema import (
     Activation,
+    Interpolation,
     LossKind,
     NotIdentity,
     Operation,
@@ -30,6 +31,7 @@ SCHEMA = 1
 # Dotted keys that joined the config after records had been published, each with the value that
 # reproduces the behaviour before it. At that value a key is left out, so that old ids stay valid.
 ADDED: Mapping[str, Any] = {
+    "data.eval_interpolation": Interpolation.bicubic,
     "data.reduced_decoding": False,
     "head.activation": Activation.gelu,
     "head.l2_bottleneck": True,

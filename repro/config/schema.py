@@ -49,6 +49,11 @@ class DataKind(Enum):
     torchvision = "torchvision"  # a torchvision dataset by class name, downloaded by torchvision
 
 
+class Interpolation(Enum):
+    bicubic = "bicubic"
+    bilinear = "bilinear"
+
+
 class Family(Enum):
     """`timm`: any model of timm's by name. Configs and run ids say `resnet`, which it began as."""
 
@@ -125,6 +130,7 @@ class DataConfig:
     name: str = "imagenet"  # names the data set in records; for torchvision, the class name
     resolution: PositiveInt = 224  # evaluation crop; also the side of a photograph's tile
     eval_resize: PositiveInt = 256  # shorter side before the evaluation crop (folders, torchvision)
+    eval_interpolation: Interpolation = Interpolation.bicubic  # of that resizing
     # photographs and composites: side in pixels before resizing to `resolution`; how many images of
     # each photograph from its left half (train) and from its right half (test)
     tile: PositiveInt = 32

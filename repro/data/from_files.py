@@ -37,7 +37,7 @@ from repro.data.disk.decoder import UnreadableError, decoding, printable, read_r
 from repro.data.disk.levels import to_rgb
 from repro.data.views import fast as fast_views
 from repro.data.views.kinds import view_kinds
-from repro.data.views.reference import BICUBIC, to_tensor, view_transform
+from repro.data.views.reference import to_tensor, view_transform
 from repro.distributed import share
 from repro.errors import UserError
 from repro.randomness import image_seed, seed_everything
@@ -70,8 +70,10 @@ class FileSplit:
         """Of names, sizes and times of the files, and of resizing; pixels are read only where an
         image has no file of its own.
         """
-        sides = f"{LEVELS}/{self.config.eval_resize}/{self.config.resolution}"
-        summary, in_files = hashlib.sha256(sides.encode()), True
+        config = self.config
+        resizing = (config.eval_resize, config.resolution, config.eval_interpolation.name)
+        summary = hashlib.sha256(f"{LEVELS}/{resizing}".encode())
+        in_files = True
         for place in self.kept:
             name = self.describe(place)
             stat = Path(name).stat() if Path(name).is_file() else None
@@ -107,7 +109,8 @@ class FileSplit:
     def evaluation_batches(
         self, size: int, part: tuple[int, int] = (0, 1), first: int = 0
     ) -> Iterator[Tensor]:
-        resize = T.Resize(self.config.eval_resize, interpolation=BICUBIC)
+        interpolation = T.InterpolationMode[self.config.eval_interpolation.name.upper()]
+        resize = T.Resize(self.config.eval_resize, interpolation=interpolation)
         crop = T.Compose([resize, T.CenterCrop(self.config.resolution), to_tensor()])
         work = [(i, 0) for i in share(torch.arange(len(self.labels_N)), part)[first:].tolist()]
         batches = [work[i : i + size] for i in range(0, len(work), size)]

@@ -32,6 +32,7 @@ from torch.utils.checkpoint import checkpoint
 from repro.config.schema import ModelConfig
 from repro.dino.fast.blocks import Layout, first_tokens, run_block, run_last_block
 from repro.dino.fast.kernels import REFERENCE, Kernels
+from repro.errors import UserError
 
 
 class DinoViT(VisionTransformer):
@@ -74,6 +75,8 @@ class DinoViT(VisionTransformer):
 
     def forward_views(self, views: list[Tensor]) -> Tensor:
         """The final-norm [CLS] of all samples of all resolutions, in order, [S, D]."""
+        for view in views:
+            self.hold_to_patches(view)
         if not self.kernels.fast:
             return torch.cat([super(DinoViT, self).forward(view).float() for view in views])
         tokens = [self._tokens(view) for view in views]
@@ -124,6 +127,16 @@ class DinoViT(VisionTransformer):
         q_MAW, k_MNAW = qkv[:, 0, 0], qkv[:, :, 1]
         logits_MAN: Tensor = torch.einsum("maw,mnaw->man", q_MAW, k_MNAW) * last.attn.scale
         return logits_MAN.float().softmax(dim=-1)
+
+    def hold_to_patches(self, images: Tensor) -> None:
+        """Raises: UserError, where images are no whole patches."""
+        side = int(self.patch_embed.patch_size[0])
+        high, wide = images.shape[-2:]
+        if high % side or wide % side:
+            raise UserError(
+                f"images of {high} x {wide} pixels are no whole patches of {side}; "
+                f"the nearest side is {max(1, round(wide / side)) * side}"
+            )
 
     def _tokens(self, images: Tensor) -> Tensor:
         """[M, 3, H, W] -> [M, N, D]: [CLS] and patches with their positions."""

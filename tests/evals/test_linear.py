@@ -30,7 +30,7 @@ from repro.evals.linear import (
 )
 from repro.harness.runs.store import RunFolder
 from tests.conftest import MakeConfig
-from tests.evals.test_weights import GOLDEN, authors_files
+from tests.evals.weights.test_networks import GOLDEN, authors_files
 from tests.fidelity import inputs
 from tests.fidelity.make_features import images
 
@@ -47,7 +47,7 @@ def blobs(number: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def test_the_last_blocks_are_those_of_the_authors(tmp_path: Path) -> None:
-    from repro.evals.weights import load_weights
+    from repro.evals.weights.networks import load_weights
 
     backbone = load_weights(authors_files(tmp_path)["backbone"], heads=inputs.HEADS).backbone
     ours = layer_features(backbone, images(224, 224), Layers(2))

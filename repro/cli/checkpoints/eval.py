@@ -30,7 +30,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", nargs="+", default=[], metavar="FILE", help=text)
     text = "attention: a video file or a folder of frames, with its map beside each frame"
     parser.add_argument("--video", nargs="+", default=[], metavar="PATH", help=text)
-    text = "pixels of the shorter side of drawn pictures (default: 480 for networks trained at 224)"
+    text = (
+        "pixels of the images that a protocol shows, with --data (default: the network's own), or "
+        "of the shorter side of drawn pictures (default: 480 for networks trained at 224)"
+    )
     parser.add_argument("--side", type=positive, default=0, metavar="N", help=text)
     text = "folder of pictures (default: results/figures)"
     parser.add_argument("--out", metavar="FOLDER", help=text)
@@ -70,13 +73,17 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         if folder is not None and not (data or arguments.network):
             if folder.result() is None:
                 raise UserError(f"--weights {word}: {folder.path.name} is not done; repro status")
+            if arguments.side:
+                raise UserError("--side: a run is evaluated on its own images at its own size")
             print(folder.path.name)
             fine &= evaluate_run(folder, protocol, load_cluster("local"), epochs)
             continue
         if not data and protocol != THROUGHPUT:
             raise UserError(f"--weights {word}: say on which images: --data NAME=PATH")
         chosen = ChosenWeights(Path(word), arguments.network, arguments.heads)
-        metrics, path = evaluate_weights(chosen, data, protocol, results_dir(), epochs)
+        metrics, path = evaluate_weights(
+            chosen, data, protocol, results_dir(), epochs, arguments.side
+        )
         print(f"{word}: {in_words(metrics)}")
         print(path)
     return FINE if fine else NEGATIVE
@@ -88,19 +95,25 @@ def _draw_attention(arguments: argparse.Namespace) -> int:
         raise UserError("--image, --video: only repro eval attention draws pictures and videos")
     from repro.distributed import open_device
     from repro.evals.attention_pictures import default_side, draw_picture, draw_video
-    from repro.harness.evaluation.any_checkpoint import ChosenWeights, open_weights
+    from repro.harness.evaluation.any_checkpoint import ChosenWeights, open_weights, short_digest
 
     device = open_device("auto")
     for word in arguments.weights:
         weights = open_weights(ChosenWeights(Path(word), arguments.network, arguments.heads))
         backbone = weights.backbone.to(device)
         side = arguments.side or default_side(weights.image_size)
-        folder = _pictures_folder(arguments) / weights.digest
+        how = (weights.network, weights.model.heads, side)
+
+        def folder(picture: str, own: str = weights.digest, how: tuple[object, ...] = how) -> Path:
+            """Its own for each folder of pictures and each way to look at them."""
+            seen_from = short_digest(*how, Path(picture).resolve().parent)
+            return _pictures_folder(arguments) / f"{own}-{seen_from}"
+
         for image in arguments.image:
-            for path in draw_picture(backbone, Path(image), side, folder, device)[:1]:
+            for path in draw_picture(backbone, Path(image), side, folder(image), device)[:1]:
                 print(path)
         for video in arguments.video:
-            print(draw_video(backbone, Path(video), side, folder, device))
+            print(draw_video(backbone, Path(video), side, folder(video), device))
     return FINE
 
 
@@ -110,7 +123,8 @@ def _draw_features(arguments: argparse.Namespace) -> int:
 
     for word in arguments.weights:
         chosen = ChosenWeights(Path(word), arguments.network, arguments.heads)
-        for path in draw_features(chosen, arguments.data, _pictures_folder(arguments)):
+        out = _pictures_folder(arguments)
+        for path in draw_features(chosen, arguments.data, out, arguments.side):
             print(path)
     return FINE
 

@@ -2,8 +2,9 @@
 
 They are streamed: batches go through one or several devices in turn and into a file, which is then
 mapped into memory, so that memory does not grow with the data set. The file's name is a digest of
-the weights, of the images and of the layers. An extraction that was stopped goes on behind the last
-whole row; two processes that want the same features make them once.
+all that makes them: weights, heads, kernels and device, images and what is done to them, layers,
+and the code of networks and data. An extraction that was stopped goes on behind the last whole row;
+two processes that want the same features make them once.
 
 Shapes: N images, B of a batch, F width of the features.
 """
@@ -15,7 +16,9 @@ import hashlib
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,12 +26,16 @@ from numpy.lib import format as npy
 from torch import Tensor, nn
 
 from repro.data.dataset import Split
+from repro.dino.vit import DinoViT
 from repro.errors import UserError
 from repro.evals.features.layers import Layers, for_device, layer_features
+from repro.kept import digest
 from repro.locks import hold
 
 BATCH = 128
 SAID_EVERY = 100  # batches between two lines of progress
+CODE = ("dino", "data", "evals/features")  # of which features are made
+PACKAGES = ("numpy", "pillow", "timm", "torch", "torchvision")
 
 
 def frozen_features(
@@ -53,7 +60,7 @@ def frozen_features(
     if folder is None:
         return torch.cat(list(stream(backbone, split.evaluation_batches(BATCH), layers, devices)))
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{_digest(backbone, split, layers)}.npy"
+    path = folder / f"{_digest(backbone, split, layers, device)}.npy"
     with hold(path.with_suffix(".lock"), "waits for as long as it takes", math.inf):
         if not path.is_file():
             try:
@@ -146,9 +153,25 @@ def _whole_rows(unfinished: Path) -> int:
     return int(rows)
 
 
-def _digest(backbone: nn.Module, split: Split, layers: Layers) -> str:
-    summary = hashlib.sha256(f"1/{layers}/{split.fingerprint()}".encode())
+def _digest(backbone: nn.Module, split: Split, layers: Layers, device: torch.device) -> str:
+    parts = (2, layers, split.fingerprint(), split.digest(), device.type, _code())
+    summary = hashlib.sha256("/".join(map(str, parts)).encode())
+    summary.update(_computation(backbone).encode())
     for name, tensor in sorted(backbone.state_dict().items()):
         summary.update(name.encode())
         summary.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return summary.hexdigest()[:20]
+
+
+def _computation(backbone: nn.Module) -> str:
+    """What no tensor tells of how a network computes."""
+    if isinstance(backbone, DinoViT):
+        heads = [block.attn.num_heads for block in cast(Any, backbone.blocks)]
+        return f"{heads}/{backbone.kernels}"
+    return repr(backbone)
+
+
+@cache
+def _code() -> str:
+    """Of the networks, the images and the libraries below them."""
+    return digest([], CODE, PACKAGES)

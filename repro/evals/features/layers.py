@@ -57,6 +57,7 @@ def layer_features(backbone: nn.Module, images: Tensor, layers: Layers) -> Tenso
 @torch.no_grad()
 def last_blocks(backbone: DinoViT, images: Tensor, count: int = 1) -> list[tuple[Tensor, Tensor]]:
     """[CLS] [B, D] and patch tokens [B, P, D] of the last blocks, each through the final norm."""
+    backbone.hold_to_patches(images)
     blocks: Any = backbone.forward_intermediates(
         images, indices=count, return_prefix_tokens=True, norm=True, output_fmt="NLC",
         intermediates_only=True,

@@ -5,15 +5,15 @@ A file stands for itself; a run folder stands for its last checkpoint, whose hea
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.errors import UserError
 from repro.files import replace_text
-from repro.hardware import available_cores
-from repro.harness.evaluation.classification import LABELLED, LOW_SHOT
-from repro.harness.evaluation.names import PROTOCOLS, THROUGHPUT
+from repro.harness.evaluation.chosen_data import chosen_data, data_config, seen_by, shortened
+from repro.harness.evaluation.names import PROTOCOLS
 from repro.harness.evaluation.protocol import Subject
 from repro.harness.evaluation.requests import ask, request_for, without_data
 from repro.harness.evaluation.stage import evaluate, loaded, made_on, measure
@@ -23,8 +23,7 @@ from repro.harness.runs.failures import GpuMemoryError
 from repro.harness.runs.store import RunFolder
 
 if TYPE_CHECKING:
-    from repro.config.schema import Protocols, RunConfig
-    from repro.evals.weights import Weights
+    from repro.evals.weights.networks import Weights
     from repro.harness.experiments.clusters import Cluster
 
 FEATURES = """\
@@ -52,7 +51,8 @@ def run_folder(path: Path) -> RunFolder | None:
 
 def open_weights(chosen: ChosenWeights) -> Weights:
     """Raises: UserError, with one line that says what of the file does not fit."""
-    from repro.evals.weights import NETWORKS, TIMM, load_weights, named_weights
+    from repro.evals.weights.layouts import NETWORKS
+    from repro.evals.weights.networks import TIMM, load_weights, named_weights
 
     path, heads = chosen.path, chosen.heads
     if str(path).startswith(TIMM):
@@ -82,7 +82,7 @@ def evaluate_run(folder: RunFolder, protocol: str, cluster: Cluster, epochs: int
 
     config = folder.config()
     protocols = compose(experiments_dir(), config.label.scale).protocols
-    config = replace(cluster.with_benchmarks(config), protocols=_shortened(protocols, epochs))
+    config = replace(cluster.with_benchmarks(config), protocols=shortened(protocols, epochs))
     benchmarks = PROTOCOLS[protocol].benchmarks
     names = [f"{protocol}@{data}" for data in benchmarks] or [protocol]
     names = [name for name in names if not without_data(request_for(name, config))]
@@ -96,7 +96,7 @@ def evaluate_run(folder: RunFolder, protocol: str, cluster: Cluster, epochs: int
 
 
 def evaluate_weights(
-    chosen: ChosenWeights, data: str, protocol: str, results: Path, epochs: int = 0
+    chosen: ChosenWeights, data: str, protocol: str, results: Path, epochs: int = 0, side: int = 0
 ) -> tuple[dict[str, float], Path]:
     """A protocol's numbers for any checkpoint on any data, and the file they were written to.
 
@@ -106,62 +106,45 @@ def evaluate_weights(
             training images, those of PATH/1percent.txt or 10percent.txt where such a list lies.
             Throughput needs none.
         epochs: of a linear probe or of finetuning; 0 for the paper's.
+        side: of the images that the network sees; 0 for its own.
 
     Raises:
         UserError: weights or data that cannot be read.
     """
     from repro.distributed import open_device
 
-    name, _, root = data.partition("=")
-    known = PROTOCOLS[protocol]
-    whole, share = _share_of(name)
-    labelled = bool(root) and whole in LABELLED
-    if known.benchmarks and not root and name != known.stand_in:
-        made = f"made here for {protocol}: {known.stand_in}"
-        raise UserError(f"--data {data}: write {name}=PATH, its folder; {made}")
-    if known.benchmarks or labelled or protocol == THROUGHPUT:
-        config = _config_without_data()
-    else:
-        config = _data_config(f"{whole}={root}" if root else whole)
-    config = replace(config, protocols=_shortened(config.protocols, epochs))
+    images = chosen_data(data, protocol, epochs)
     weights = open_weights(chosen)
+    config, seen = seen_by(images.config, weights, side)
     device = open_device(config.resources.device.value)
-    views = replace(config.views, global_size=weights.image_size)
-    config = replace(config, model=weights.model, views=views)
-    if protocol == THROUGHPUT:
-        config = replace(config, data=replace(config.data, resolution=weights.image_size))
     cache = None if config.data.made_here else results / "features"
-    subject = Subject(weights.backbone.to(device), config, device, cache)
-    request = request_for(protocol, config)
-    if known.benchmarks:
-        request = replace(request, data=name, source=name.partition("-")[0], root=root)
-    elif labelled:
-        request = replace(request, data=name, source=whole, root=root)
-    elif share:
-        listed = Path(root) / f"{share.removesuffix('pct')}percent.txt"
-        list_file = str(listed) if root and listed.is_file() else ""
-        request = replace(request, data=share, source=share, root=list_file)
+    subject = Subject(weights.backbone.to(device), config, device, cache, side=side)
     try:
-        metrics = measure(request, subject)
+        metrics = measure(images.request, subject)
     except GpuMemoryError as error:
         raise UserError(f"{protocol}: {error}") from error
-    about = (weights.digest, weights.network, name, protocol)
-    path = results / "evaluations" / f"{'-'.join(part for part in about if part)}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    said = seen.said
+    if not images.whole_images:  # whose size is the benchmark's
+        said = {key: said[key] for key in ("mean", "std")}
     evaluation = WeightsEvaluation(
         protocol=protocol,
-        request=request,
+        request=images.request,
         weights=Source(str(weights.source), weights.digest, weights.network, weights.model.heads),
-        data=Images(name, root),
+        data=Images(images.name, images.root),
         metrics=dict(metrics),
         details=subject.details,
         env=made_on(device),
+        seen=said | ({"side": side} if side else {}),
     )
+    options = (weights.model.heads, absolute(images.root), images.request.published, said, side)
+    about = (weights.digest, weights.network, images.name, protocol, short_digest(*options))
+    path = results / "evaluations" / f"{'-'.join(part for part in about if part)}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     evaluation.write(path)
     return metrics, path
 
 
-def draw_features(chosen: ChosenWeights, data: str, out: Path) -> list[Path]:
+def draw_features(chosen: ChosenWeights, data: str, out: Path, side: int = 0) -> list[Path]:
     """A picture of the feature space of test images, in a folder of its own.
 
     Args:
@@ -176,16 +159,22 @@ def draw_features(chosen: ChosenWeights, data: str, out: Path) -> list[Path]:
     folder = run_folder(chosen.path)
     if not data and folder is None:
         raise UserError(f"--weights {chosen.path}: say on which images: --data NAME=PATH")
-    config = folder.config() if folder and not data else _data_config(data)
     weights = open_weights(chosen)
+    if folder and not data:
+        config = folder.config()
+    else:
+        config, _ = seen_by(data_config(data), weights, side)
     device = open_device(config.resources.device.value)
     subject = Subject(weights.backbone.to(device), config, device)
     test, names = subject.dataset.test, subject.dataset.classes
     whose = f"{folder.path.name if folder else chosen.path.stem}-{subject.dataset.name}"
-    drawn = draw_space(subject.features(test), test.labels_N, names, whose, out / whose)
+    root, size = absolute(data.partition("=")[2]), config.data.resolution
+    own = short_digest(weights.digest, weights.network, weights.model.heads, root, size)
+    out = out / f"{whose}-{own}"
+    drawn = draw_space(subject.features(test), test.labels_N, names, whose, out)
     files = sorted((folder.path / "features").glob("epoch-*.npy")) if folder and not data else []
     if files:
-        drawn.append(draw_epochs(files, test.labels_N, names, whose, out / whose))
+        drawn.append(draw_epochs(files, test.labels_N, names, whose, out))
     return drawn
 
 
@@ -196,63 +185,41 @@ def export(chosen: ChosenWeights, target: Path) -> list[Path]:
         UserError: weights that cannot be read, or a target that is not .safetensors.
     """
     from repro.config.schema import Family
-    from repro.evals.weights import HEADS, save_weights, timm_call
+    from repro.evals.weights.export import save_weights, timm_call
+    from repro.evals.weights.files import HEADS
+    from repro.evals.weights.preprocessing import Rescaled
 
     if target.suffix != ".safetensors":
         raise UserError(f"{target}: an export ends in .safetensors")
     weights = open_weights(chosen)
     folder = run_folder(chosen.path)
+    inner = weights.backbone.network if isinstance(weights.backbone, Rescaled) else None
     card = {
         "load": timm_call(weights.model, weights.image_size, target.name),
         "source": f"{weights.source.name}, sha256 {weights.digest}",
         "network": weights.network or "backbone",
         **({HEADS: str(weights.model.heads)} if weights.model.family is Family.vit else {}),
+        **(
+            {"normalisation": f"mean {weights.seen.mean}, deviation {weights.seen.std}"}
+            if inner
+            else {}
+        ),
         **(_origin(folder) if folder else {}),
     }
     target.parent.mkdir(parents=True, exist_ok=True)
-    save_weights(weights.backbone, target, card)
+    save_weights(inner or weights.backbone, target, card)
     text = target.with_suffix(".md")
     replace_text(text, _card(target.name, card, asdict(weights.model)))
     return [target, text]
 
 
-def _share_of(name: str) -> tuple[str, str]:
-    """birds and 1pct of birds-1pct; any other name, and an empty share."""
-    whole, _, share = name.rpartition("-")
-    return (whole, share) if whole and share in LOW_SHOT else (name, "")
+def short_digest(*parts: object) -> str:
+    """Six hexadecimal digits that tell outputs of other inputs apart."""
+    return hashlib.sha256(repr(parts).encode(errors="surrogateescape")).hexdigest()[:6]
 
 
-def _shortened(protocols: Protocols, epochs: int) -> Protocols:
-    if not epochs:
-        return protocols
-    return replace(protocols, linear_epochs=epochs, finetune_epochs=epochs)
-
-
-def _config_without_data() -> RunConfig:
-    from repro.config.compose import compose
-
-    workers = {"resources.data_workers": min(10, available_cores())}
-    return compose(experiments_dir(), "paper", workers, "--data")
-
-
-def _data_config(data: str) -> RunConfig:
-    from repro.config.compose import compose
-    from repro.config.schema import DataKind
-
-    experiments = experiments_dir()
-    name, _, path = data.partition("=")
-    if name == DataKind.photographs.value and not path:
-        return compose(experiments, "laptop", source="--data photographs")
-    if not name or not path:
-        raise UserError(f"--data {data}: write NAME=PATH, e.g. birds=/data/birds, or photographs")
-    if not Path(path).is_dir():
-        raise UserError(f"--data {data}: {path} is no folder")
-    group = name if (experiments / "base" / "data" / f"{name}.yaml").is_file() else "folder"
-    workers = min(10, available_cores())
-    overrides = {"data": group, "paths.data": path, "resources.data_workers": workers}
-    if group == "folder":
-        overrides["data.name"] = name
-    return compose(experiments, "paper", overrides, "--data")
+def absolute(root: str) -> str:
+    return str(Path(root).resolve()) if root else ""
 
 
 def _origin(folder: RunFolder) -> dict[str, str]:

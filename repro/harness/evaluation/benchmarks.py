@@ -61,7 +61,7 @@ def copies(request: Request, subject: Subject) -> dict[str, float]:
     size = request.data.partition("-")[2]
     if size and not (size.isdecimal() and int(size)):
         raise UserError(f"copies: {request.data}: after the dash goes a side, e.g. copydays-224")
-    side = MADE_SIDE if made_here else int(size or SIDE)
+    side = subject.side or (MADE_SIDE if made_here else int(size or SIDE))
     images: Copies = make_copies() if made_here else open_copydays(Path(request.root))
     return copy_protocol(subject.backbone, images, side, subject.device)
 

@@ -147,6 +147,11 @@ def labelled(request: Request, subject: Subject) -> Dataset:
     return low_shot(dataset, LOW_SHOT[suffix]) if suffix in LOW_SHOT else dataset
 
 
+def is_tree(root: str) -> bool:
+    """Whether a folder holds images by class, whatever its name promises."""
+    return all((Path(root) / part).is_dir() for part in ("train", "val"))
+
+
 def _benchmark(request: Request, subject: Subject) -> Dataset:
     """A classification benchmark at the resolution at which the run is evaluated."""
     from repro.config.schema import DataConfig, DataKind
@@ -156,8 +161,13 @@ def _benchmark(request: Request, subject: Subject) -> Dataset:
     config, name = subject.config.data, request.source
     side = config.resolution
     resize = max(side, config.eval_resize)
-    data = DataConfig(DataKind.folder, name, resolution=side, eval_resize=resize)
+    data = DataConfig(
+        DataKind.folder, name, resolution=side, eval_resize=resize,
+        eval_interpolation=config.eval_interpolation,
+    )  # fmt: skip
     resources = subject.config.resources
+    if is_tree(request.root):
+        return open_dataset(data, request.root, resources, subject.device)
     if name in TORCHVISION:
         data = replace(data, kind=DataKind.torchvision, name=TORCHVISION[name])
     if name in INATURALIST:

@@ -41,7 +41,8 @@ class Kind(StrEnum):
 class Subject:
     """A frozen backbone, and the run (or the data) that it is evaluated as.
 
-    `cache`: where features are kept; `details`: what a protocol leaves beside its numbers.
+    `cache`: where features are kept; `details`: what a protocol leaves beside its numbers; `side`:
+    asked for in place of a benchmark's own.
     """
 
     backbone: nn.Module
@@ -49,6 +50,7 @@ class Subject:
     device: torch.device
     cache: Path | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    side: int = 0
 
     @cached_property
     def dataset(self) -> Dataset:

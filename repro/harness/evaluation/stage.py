@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import torch
 
     from repro.dino.fast.kernels import Kernels
-    from repro.evals.weights import Weights
+    from repro.evals.weights.networks import Weights
 
 AFTER_TRAINING = ("knn",)  # protocols that every run gets; the others are asked for
 PATIENCE = 600.0  # seconds to wait for another process that evaluates the same run
@@ -143,7 +143,7 @@ def loaded(folder: RunFolder, network: str = "teacher", kernels: Kernels | None 
         UserError: no checkpoint can be read.
     """
     from repro.dino.fast.kernels import REFERENCE
-    from repro.evals.weights import our_weights
+    from repro.evals.weights.networks import our_weights
     from repro.harness.runs import checkpoint
 
     found = checkpoint.find(folder.path / "checkpoints", folder.id, frozenset({"step", network}))

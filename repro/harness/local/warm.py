@@ -38,7 +38,7 @@ NEEDED = (  # by a worker, which imports them as it goes along
     "repro.data.low_shot",
     "repro.data.photographs",
     "repro.dino.fast.choice",
-    "repro.evals.weights",
+    "repro.evals.weights.networks",
     "repro.harness.runs.checkpoint",
     "repro.harness.worker.run",
     "repro.train",

@@ -96,6 +96,7 @@ class WeightsEvaluation(Evaluation, frozen=True, kw_only=True):
 
     weights: Source
     data: Images
+    seen: dict[str, Any] = {}  # how images were shown to the network
 
 
 def read_request(path: Path) -> Request | None:

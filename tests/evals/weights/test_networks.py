@@ -17,17 +17,19 @@ from torch import Tensor, nn
 from repro.cli.parser import main
 from repro.config.schema import Family, ModelConfig
 from repro.data.datasets import open_dataset
+from repro.data.views.kinds import normalise
 from repro.dino.backbones import build_backbone
 from repro.dino.vit import DinoViT
 from repro.errors import UserError
-from repro.evals.weights import load_weights, named_weights, save_weights, timm_call
+from repro.evals.weights.export import save_weights, timm_call
+from repro.evals.weights.networks import load_weights, named_weights
 from repro.harness.runs.store import RunFolder
 from repro.train import Trainer
 from tests.conftest import MakeConfig
 from tests.fidelity import inputs
 from tests.fidelity.make_features import images
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "fidelity" / "features.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[2] / "fidelity" / "features.json").read_text())
 SMALL = ModelConfig(name="small", dim=64, depth=2, heads=1, patch_size=8, drop_path=0.0)
 
 
@@ -274,9 +276,12 @@ def test_a_model_of_timm_by_name_gives_timm_s_features(
     theirs = timm.create_model(name, num_classes=0).eval()
     torch.manual_seed(0)
     found = named_weights(name, pretrained=False)
-    batch = images(224, 224)
+    pixels, said = images(224, 224).sigmoid(), theirs.pretrained_cfg
+    mean, std = (torch.tensor(said[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     with torch.no_grad():
-        assert (found.backbone(batch) - theirs(batch)).abs().max() < 1e-4
+        expected = theirs((pixels - mean) / std)
+        assert (found.backbone(normalise(pixels)) - expected).abs().max() < 1e-4
+    assert (found.seen.mean, found.seen.resize) == (said["mean"], int(224 / said["crop_pct"]))
     assert found.image_size == 224
     assert isinstance(found.backbone, DinoViT) == (name == "vit_tiny_patch16_224")
 
