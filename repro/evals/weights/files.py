@@ -93,7 +93,8 @@ def tensors(state: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
         if not isinstance(name, str):
             raise UserError(f"{path}: has the key {name!r:.40}, which is no name of a weight")
         if not isinstance(tensor, Tensor):
-            raise UserError(f"{path}: '{name}' is a {type(tensor).__name__}, not a tensor")
+            what = "numpy's" if isinstance(tensor, Ignored) else f"a {type(tensor).__name__}"
+            raise UserError(f"{path}: '{name}' is {what}, not a tensor")
         if why := _not_plain(tensor, name):
             raise UserError(f"{path}: '{name}' {why}; weights are dense floats")
     return {name: tensor.detach() for name, tensor in state.items()}
