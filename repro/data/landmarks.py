@@ -23,8 +23,9 @@ from PIL import Image, ImageFilter
 from torch import Generator, Tensor
 
 from repro.config.schema import PHOTOGRAPHS
+from repro.data.disk.orientation import STORED, upright
 from repro.data.photographs import load_photograph
-from repro.data.pictures import Pictures, compressed, levels, picture
+from repro.data.pictures import Pictures, compressed, levels, picture, turned
 from repro.errors import UserError
 from repro.randomness import generator
 
@@ -56,10 +57,14 @@ class Landmarks:
     truths: Sequence[Truth]  # of each query
 
     def queries(self, cropped: bool) -> Iterator[Tensor]:
-        """Whole images, or cut to the box of the object that is looked for."""
+        """Whole images as stored, or cut to the box of what is looked for, and upright."""
+        held = turned(self.whole_queries) if cropped else {}
         each = zip(self.whole_queries, self.query_names, self.truths, strict=True)
-        for image, name, truth in each:
-            yield _cut(image, truth.box, name) if cropped else image
+        for place, (image, name, truth) in enumerate(each):
+            if cropped:
+                yield upright(_cut(image, truth.box, name), held.get(place, STORED))
+            else:
+                yield image
 
 
 def open_revisited(root: Path, name: str) -> Landmarks:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -26,11 +26,12 @@ from repro.data.disk.decoder import (
     printable,
 )
 from repro.data.disk.levels import to_rgb
+from repro.data.disk.orientation import STORED, orientation_of, upright
 from repro.errors import UserError
 
 
 def open_picture(path: Path) -> Tensor:
-    """uint8 [3, H, W].
+    """uint8 [3, H, W], as it is stored, whichever way the camera was held.
 
     Raises:
         UserError: a file that is missing or cannot be decoded to its end.
@@ -39,9 +40,22 @@ def open_picture(path: Path) -> Tensor:
         raise UserError(f"{printable(path)}: no such picture")
     try:
         with decoding():
-            return levels(ImageOps.exif_transpose(open_image(path)))
+            return levels(open_image(path))
     except UnreadableError as error:
         raise UserError(f"{printable(path)}: unreadable picture ({error})") from None
+
+
+def open_upright(path: Path) -> Tensor:
+    """The same, as it is looked at."""
+    return upright(open_picture(path), orientation_of(path))
+
+
+def turned(images: Sequence[Tensor]) -> dict[int, int]:
+    """By place the orientation of those that are stored otherwise than they are looked at."""
+    if not isinstance(images, Pictures):
+        return {}
+    held = {place: orientation_of(file) for place, file in enumerate(images.files)}
+    return {place: how for place, how in held.items() if how != STORED}
 
 
 @dataclass(frozen=True)

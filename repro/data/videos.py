@@ -12,9 +12,9 @@ Shapes: T frames, H x W pixels, S side of a clip.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -24,8 +24,9 @@ from torchvision.transforms.functional import affine
 from repro.config.schema import PHOTOGRAPHS
 from repro.data.composites import draw_shape
 from repro.data.disk.masks import read_marks
+from repro.data.disk.orientation import STORED, upright
 from repro.data.photographs import halves, load_photograph, random_tiles
-from repro.data.pictures import Pictures, pictures_in
+from repro.data.pictures import Pictures, open_upright, pictures_in, turned
 from repro.errors import UserError
 from repro.randomness import generator
 
@@ -36,12 +37,31 @@ DRIFT = 1  # pixels a frame of the background
 @dataclass(frozen=True)
 class Video:
     """`marks[t]`: the number of the object at every pixel of frame t, uint8 [H, W]; 0 is none, 255
-    is not labelled. Frames are uint8 [3, H, W].
+    is not labelled. Frames are uint8 [3, H, W]; those of files upright, as OpenCV reads them.
     """
 
     name: str
     frames: Sequence[Tensor]
     marks: Sequence[Tensor]
+
+    def with_marks_turned(self) -> Video:
+        """Marks turned as their frames are."""
+        held = turned(self.frames)
+        return replace(self, marks=TurnedMarks(self.marks, held)) if held else self
+
+
+@dataclass(frozen=True)
+class TurnedMarks(Sequence[Tensor]):
+    """Marks, by place as the pictures were held that they belong to."""
+
+    marks: Sequence[Tensor]
+    held: dict[int, int]
+
+    def __len__(self) -> int:
+        return len(self.marks)
+
+    def __getitem__(self, place: Any) -> Any:
+        return upright(self.marks[place], self.held.get(place, STORED))
 
 
 class Videos(Sized, Protocol):
@@ -66,7 +86,7 @@ class Davis:
             for file in files:
                 if not file.is_file():
                     raise UserError(f"{file}: no such mask")
-            yield Video(name, Pictures(frames), Pictures(files, read_marks))
+            yield Video(name, Pictures(frames, open_upright), Pictures(files, read_marks))
 
 
 @dataclass(frozen=True)

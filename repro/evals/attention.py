@@ -4,9 +4,9 @@ The [CLS] query of the last layer looks at the patches, head by head. A mask kee
 hold 60 % of a head's attention, enlarged to pixels without smoothing; per object the best head
 counts, the mean over the objects of an image, then over images (issue 54 of the authors' code).
 
-Two tiers. `official` as the authors' snippet and visualiser: images squeezed to squares, and void
-pixels, which PASCAL VOC leaves unlabelled around objects, count as background. `clean`: images keep
-their aspect, and void pixels count neither way.
+Two tiers. `official` as the authors' snippet and visualiser: images as stored, squeezed to squares
+bilinearly, and void pixels, which PASCAL VOC leaves unlabelled around objects, count as background.
+`clean`: images upright, in their aspect, bicubic, and void pixels count neither way.
 
 Fused kernels return no attention weights: they are computed for the last layer alone, and all
 layers before it run on whichever kernels the backbone has.
@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from repro.data.scenes import Scene, resized
+from repro.data.disk.masks import VOID_ALONE
+from repro.data.scenes import Scene, looked_at, resized, squeezed
 from repro.data.views.kinds import normalise
 from repro.dino.vit import DinoViT
 from repro.errors import UserError
@@ -95,17 +96,20 @@ def jaccard_protocol(
         UserError: a backbone without attention, or no object in any image.
     """
     backbone.eval()
-    official, clean = [], []
+    official, clean, void = [], [], False
     for scene in scenes:
-        square = resized(scene, (size, size)) if size else scene
+        square = squeezed(scene, size) if size else scene
         masks_AHW = _masks(backbone, square, device)
         official += _best_of_scene(masks_AHW, square, torch.zeros_like(square.void_HW))
-        kept = resized(scene, _shorter(scene, size)) if size else scene
-        if kept.void_HW.shape != square.void_HW.shape:
+        void |= bool(scene.void_HW.any())
+        seen = looked_at(scene)
+        kept = resized(seen, _shorter(seen, size)) if size else seen
+        if not torch.equal(kept.image_3HW, square.image_3HW):
             masks_AHW = _masks(backbone, kept, device)
         clean += _best_of_scene(masks_AHW, kept, kept.void_HW)
     if not official or not clean:
-        raise UserError("self-attention: none of these images has an object")
+        hint = f"; their masks hold {VOID_ALONE}" if void else ""
+        raise UserError(f"self-attention: none of these images has an object{hint}")
     means = {"jaccard": official, "jaccard_clean": clean}
     return {name: 100 * sum(values) / len(values) for name, values in means.items()}
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from repro.data.disk.decoder import ENDINGS
-from repro.data.pictures import open_picture, pictures_in, resize
+from repro.data.pictures import open_upright, pictures_in, resize
 from repro.data.views.kinds import normalise
 from repro.errors import UserError
 from repro.evals.attention import attention_maps, keep_mass, patch_of, to_image
@@ -49,7 +49,7 @@ def draw_picture(
     Raises:
         UserError: an unreadable picture, one smaller than a patch, or a backbone without attention.
     """
-    image, maps_Ahw, patch = look(backbone, open_picture(path), side, device)
+    image, maps_Ahw, patch = look(backbone, open_upright(path), side, device)
     masks_Ahw = keep_mass(maps_Ahw)
     height, width = image.shape[:2]
     folder.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ def read_frames(path: Path) -> Iterator[Tensor]:
         UserError: no such file, or one that is no video; OpenCV would take a torn picture for one.
     """
     if path.is_dir():
-        yield from map(open_picture, pictures_in(path))
+        yield from map(open_upright, pictures_in(path))
         return
     if not path.is_file():
         raise UserError(f"{path}: no such video, and no folder of frames")

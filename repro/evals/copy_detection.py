@@ -5,15 +5,15 @@ tokens, images squeezed to squares; PCA whitening learned on other pictures; cos
 average precision is the area under its precision-recall line.
 
 Two tiers. `official` as the authors' script: the covariance is of uncentred features, although the
-mean is taken off queries and database, and only the first 20 of a ranking count. `clean`: whitening
-of centred features, and whole rankings.
+mean is taken off queries and database, only the first 20 of a ranking count, and pixels are as
+stored. `clean`: whitening of centred features, whole rankings, pictures upright.
 
 Shapes: Q queries, N database images, B of a batch, S side, D width, F width of the features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from repro.data.copies import Copies
-from repro.data.pictures import levels, picture
+from repro.data.disk.orientation import upright
+from repro.data.pictures import levels, picture, turned
 from repro.data.views.kinds import normalise
 from repro.dino.vit import DinoViT
 from repro.errors import UserError
@@ -104,16 +105,23 @@ def copy_protocol(
         made = [cls_and_gem(backbone, batch.to(device)).cpu() for batch in _batches(images, side)]
         return torch.cat(made) if made else torch.empty(0)
 
-    queries_QF, database_NF = features(copies.queries), features(copies.database)
-    others_NF = features(copies.whitening)
-    if not len(others_NF):
+    def upright_too(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        stored_NF = features(images)
+        upright_NF, held = stored_NF.clone(), turned(images)
+        if held:
+            upright_NF[list(held)] = features(upright(images[p], how) for p, how in held.items())
+        return stored_NF, upright_NF
+
+    queries, database = upright_too(copies.queries), upright_too(copies.database)
+    whitening = upright_too(copies.whitening)
+    if not len(copies.whitening):
         say("copy detection: no pictures to learn whitening from, so there is none")
     scores = {}
     for name, clean in (("copy_map", False), ("copy_map_clean", True)):
-        pair = queries_QF, database_NF
-        if len(others_NF):
-            whitening = learn_whitening(others_NF, centred=clean)
-            pair = whitening.apply(queries_QF), whitening.apply(database_NF)
+        pair = queries[clean], database[clean]
+        if len(copies.whitening):
+            learned = learn_whitening(whitening[clean], centred=clean)
+            pair = learned.apply(pair[0]), learned.apply(pair[1])
         similarity_QN = normalize(pair[0], dim=1) @ normalize(pair[1], dim=1).T
         order = similarity_QN.sort(dim=1, descending=True, stable=True).indices.numpy()
         counted = order if clean else order[:, :COUNTED]

@@ -8,8 +8,9 @@ positive, easy ones count as junk. A query without positives has no part in the 
 Images are shrunk so that their longer side fits, never enlarged. Oxford: one scale at 224 pixels;
 Paris: 512 pixels at scales 1, 1/sqrt(2) and 1/2, the sum of features normalised.
 
-Two tiers. `official`: whole query images, as the authors' script has them. `clean`: queries are cut
-to the box of the object that is looked for, as the benchmark defines them.
+Two tiers. `official`: whole query images and pixels as stored, as the authors' script has them.
+`clean`: pictures upright, queries cut to the box of the object that is looked for, as the benchmark
+defines them.
 
 Shapes: Q queries, N database images, D width.
 """
@@ -27,8 +28,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
+from repro.data.disk.orientation import upright
 from repro.data.landmarks import Landmarks, Truth
-from repro.data.pictures import levels, picture
+from repro.data.pictures import levels, picture, turned
 from repro.data.views.kinds import normalise
 from repro.errors import UserError
 
@@ -135,9 +137,13 @@ def retrieval_protocol(
                 say(f"retrieval: {len(made):,} {what}")
         return torch.stack(made).cpu()  # only now: a GPU works while further images are read
 
-    database_ND = features(landmarks.database, "database images")
+    stored_ND = features(landmarks.database, "database images")
+    upright_ND = stored_ND.clone()
+    for place, held in turned(landmarks.database).items():
+        image = upright(landmarks.database[place], held)
+        upright_ND[place] = describe(backbone, image, setting, device).cpu()
     scores = {}
-    for tier, cropped in (("", False), ("_clean", True)):
+    for tier, cropped, database_ND in (("", False, stored_ND), ("_clean", True, upright_ND)):
         queries_QD = features(landmarks.queries(cropped), "queries")
         order = (queries_QD @ database_ND.T).sort(dim=1, descending=True, stable=True).indices
         for name, hard in (("map_medium", False), ("map_hard", True)):
