@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PACKAGES = "slurm-wlm slurmd slurmctld slurmdbd munge mariadb-server"
+PACKAGES = "slurm-wlm slurmd slurmctld slurmdbd munge mariadb-server bindfs"
 PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "mariadb-install-db")
 NODES = ("gpu1", "gpu2")
 PATIENCE = 60.0  # seconds for a daemon to answer

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from repro.files import whole_lines
 from repro.harness.plan.plan import plan
 from repro.harness.runs.store import create_run
-from tests.slurm.cluster import Cluster
+from tests.slurm.apart import Apart, can_mount
+from tests.slurm.cluster import NODES, Cluster
 from tests.slurm.conftest import WAIT, Lab
 from tests.slurm.people import Person, people
 
-# A file system whose locks end at a node, as far as Python sees it: `flock` excludes nobody, and
-# every process says which node it is on.
-LOCAL_LOCKS = """\
-import fcntl, os, socket
-fcntl.flock = lambda *_: None
-node = os.environ.get("SLURMD_NODENAME") or os.environ["LOGIN_NODE"]
-socket.gethostname = lambda: node
-"""
+WAYS = ["emulated", "mounted"]
+
+
+@pytest.fixture(params=WAYS)
+def apart(request: pytest.FixtureRequest, lab: Lab) -> Apart:
+    if request.param == "mounted" and not can_mount():
+        pytest.skip("mounts with locks of their own take bindfs and /dev/fuse")
+    return Apart(lab, mounted=request.param == "mounted")
 
 
 def test_two_accounts_train_each_run_once_also_where_the_queue_is_private(cluster: Cluster) -> None:
@@ -57,40 +57,46 @@ def test_two_accounts_train_each_run_once_also_where_the_queue_is_private(cluste
             assert oct(path.stat().st_mode & 0o7777) == "0o2775" or path.is_file()
 
 
-def test_two_login_nodes_without_common_locks_send_each_run_once(lab: Lab) -> None:
+def test_a_lock_of_one_mount_is_not_seen_in_the_other(lab: Lab) -> None:
+    """What the tests below rest on, where they mount."""
+    if not can_mount():
+        pytest.skip("mounts with locks of their own take bindfs and /dev/fuse")
+    lab.results.mkdir()
+    file, apart = str(lab.results / "lock"), Apart(lab, mounted=True)
+    holder = apart.start("gpu1", "flock", file, "sh", "-c", f"touch {file}ed; sleep 5")
+    lab.wait(Path(f"{file}ed").exists, "the holder")
+    other = apart.start("gpu2", "flock", "--nonblock", file, "hostname")
+    assert other.communicate(timeout=WAIT)[0] == "gpu2\n"
+    assert other.returncode == 0
+    assert holder.poll() is None
+    assert holder.wait(WAIT) == 0
+
+
+def test_two_login_nodes_without_common_locks_send_each_run_once(lab: Lab, apart: Apart) -> None:
     with closed(lab.cluster):
         words = ("submit", "F7:both,neither", "--scale", "smoke", "--cluster", lab.profile())
-        logins = [on_node(lab, f"login{i}", "-m", "repro.cli", *words, "--yes") for i in (1, 2)]
+        logins = [apart.python(f"login{i}", "-m", "repro.cli", *words, "--yes") for i in (1, 2)]
         for login in logins:
             output, _ = login.communicate(timeout=WAIT)
             assert login.returncode == 0, output
         assert len(queue(lab.cluster)) == 4
 
 
-def test_two_nodes_without_common_locks_train_a_run_once(lab: Lab) -> None:
+def test_two_nodes_without_common_locks_train_a_run_once(lab: Lab, apart: Apart) -> None:
     run = plan(["F7:both"], "smoke", 1, lab.results).runs[0]
     folder = create_run(lab.results / "runs", run.slug, run.config)
     worker = ("-m", "repro.harness.worker", str(folder.path))
-    nodes = [on_node(lab, f"gpu{i}", *worker) for i in (1, 2)]
+    there = {
+        name: ("srun", f"--nodelist={name}", "--ntasks=1", "--mem=2000M", "--quiet")
+        for name in NODES
+    }
+    nodes = [apart.python(name, *worker, inside=srun) for name, srun in there.items()]
     told = [node.communicate(timeout=WAIT)[0] for node in nodes]
     assert sorted(node.returncode for node in nodes) == [0, 3], told
     events = [line["event"] for line in whole_lines(folder.path / "events.jsonl")[0]]
     assert events.count("started") == events.count("done") == 1
     steps = [line["step"] for line in folder.metrics() if line["kind"] == "step"]
     assert steps == sorted(set(steps))
-
-
-def on_node(lab: Lab, name: str, *arguments: str) -> subprocess.Popen[str]:
-    """Python as on a node whose locks no other node sees."""
-    folder = lab.folder / "local_locks"
-    folder.mkdir(exist_ok=True)
-    (folder / "sitecustomize.py").write_text(LOCAL_LOCKS)
-    path = f"{folder}:{os.environ.get('PYTHONPATH', '')}"
-    return subprocess.Popen(
-        [sys.executable, *arguments],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=lab.environment | {"PYTHONPATH": path, "LOGIN_NODE": name},
-    )  # fmt: skip
 
 
 def queue(cluster: Cluster) -> list[str]:
