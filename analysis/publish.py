@@ -173,13 +173,14 @@ def write_from_records(scale: str, folder: Path, figures: Sequence[str] = FIGURE
     evidence = published_evidence(scale)
     written: list[Path] = []
     shown: list[tuple[Experiment, Printed]] = []
-    alone: list[tuple[Experiment, Printed]] = []  # one row, which others have, too: no comparison
+    alone: list[tuple[Experiment, Printed]] = []  # one row, of another one: no comparison
     for experiment in map(evidence.experiment, experiment_ids()):
-        run = sum(bool(row.all_runs) for row in evidence.rows(experiment))
-        if not run:
+        rows = [row for row in evidence.rows(experiment) if row.all_runs]
+        if not rows:
             continue
         printed = build(experiment, evidence)
-        if run < min(2, sum(row.trainable for row in experiment.rows)):
+        own = any(run.slug.startswith(f"{experiment.id}-") for row in rows for run in row.all_runs)
+        if not own and len(rows) < min(2, sum(row.trainable for row in experiment.rows)):
             alone.append((experiment, printed))
             continue
         shown.append((experiment, printed))
@@ -235,6 +236,6 @@ def _readme(
         parts.append("\n".join(verdicts))
         parts.append(f"[Notes and evidence]({experiment.id}.md)")
     if alone:
-        parts.append("## One row so far, which another table has, too")
+        parts.append("## One row so far, which another table has")
         parts.append("\n".join(f"- {one.id}: {one.title}" for one, _ in alone))
     return "\n\n".join(part for part in parts if part) + "\n"
