@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import subprocess
+import tempfile
 from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
@@ -24,8 +25,12 @@ def hostname() -> str:
 
 def cache_folder() -> Path:
     """Where answers that are slow to find are kept for this user; it may not exist yet."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "repro-dino"
+    if home := os.environ.get("XDG_CACHE_HOME"):
+        return Path(home) / "repro-dino"
+    try:
+        return Path.home() / ".cache" / "repro-dino"
+    except RuntimeError:  # no HOME, and a user without an entry: many containers
+        return Path(tempfile.gettempdir()) / f"repro-dino-{os.getuid()}"
 
 
 def cpu_model() -> str:

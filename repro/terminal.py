@@ -1,8 +1,13 @@
-"""What commands print: tables in a terminal, plain lines elsewhere, JSON for programs."""
+"""What commands print: tables in a terminal, plain lines elsewhere, JSON for programs.
+
+Where standard output cannot write a sign (ascii, latin-1, cp1252), another stands for it.
+"""
 
 from __future__ import annotations
 
+import codecs
 import json
+import os
 import shutil
 import sys
 import textwrap
@@ -14,6 +19,42 @@ from repro.errors import UserError
 
 GAP = 2  # spaces between columns
 WRAPPED_FROM = 24  # cells that are wider may be wrapped
+
+
+# Ticks and crosses would both become question marks.
+STAND_INS = {
+    "✓": "y", "✗": "n", "Δ": "D", "−": "-", "–": "-", "—": "-", "─": "-", "━": "-", "│": "|",
+    "×": "x", "±": "+-", "≥": ">=", "≤": "<=", "≈": "~", "·": "-", "•": "-", "…": "...", "→": "->",
+    "“": '"', "”": '"', "’": "'", "²": "2",
+}  # fmt: skip
+
+
+def ready_streams() -> None:
+    """Make the three standard streams such that nothing printed or asked can end in an error."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:  # closed: the next file opened would be taken for it
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        if hasattr(stream, "reconfigure"):
+            plain = codecs.lookup(encoding).name != "utf-8"
+            stream.reconfigure(errors=_STAND_IN if plain else "backslashreplace")
+
+
+def _stand_in(error: UnicodeError) -> tuple[str, int]:
+    """What stands for signs that an encoding lacks; for others their number, as in \\u2713."""
+    assert isinstance(error, UnicodeEncodeError)
+    signs = error.object[error.start : error.end]
+    known = (STAND_INS.get(sign) or sign.encode("ascii", "backslashreplace") for sign in signs)
+    return "".join(one if isinstance(one, str) else one.decode() for one in known), error.end
+
+
+_STAND_IN = "repro.stand_in"
+codecs.register_error(_STAND_IN, _stand_in)
 
 
 def print_json(value: Any) -> None:
@@ -132,6 +173,6 @@ def confirm(question: str, yes: bool) -> bool:
     """
     if yes:
         return True
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise UserError(f"{question} Nobody is there to answer: add --yes")
     return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")

@@ -27,6 +27,7 @@ from repro.errors import UserError
 from repro.harness.experiments.experiment import experiment_ids, select
 from repro.harness.experiments.folders import published_in, results_dir
 from repro.harness.runs.curves import Curves, curves_of
+from repro.harness.runs.failures import FailureKind
 from repro.harness.runs.records import Record
 from repro.harness.runs.store import RunFolder
 from repro.harness.status.find import ID_PREFIX, find
@@ -182,8 +183,10 @@ def of_folder(folder: RunFolder) -> ShownRun:
         raise _silent(folder)
     log_K = math.log(folder.config().head.prototypes)
     last = steps[-1]
-    result = folder.result()
-    if result is not None:
+    result, failure = folder.result(), folder.failure()
+    if failure and failure.kind is FailureKind.nan:  # raised before its step could be logged
+        state, since = "nan", failure.step
+    elif result is not None:
         state, since = result["sentinel"]["state"], result["sentinel"]["since_step"]
     else:
         state = last["sentinel"]

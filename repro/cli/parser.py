@@ -12,6 +12,11 @@ from typing import Any
 from repro.cli.commands import commands
 from repro.cli.exit_codes import FINE, INTERRUPTED, MISTAKE
 from repro.errors import UserError, nearest
+from repro.terminal import ready_streams
+
+LONGEST = 1000  # characters of a mistake's line; a value in it may be a page
+# A path that is a file where a folder should be, has too long a name, runs in a circle.
+PLACES = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOENT)
 
 EPILOGUE = """\
 the four things people do
@@ -28,6 +33,8 @@ of a run id, a state (failed) or a glob on the run's name ('F7-*-s0').
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` is the command line's by default."""
+    ready_streams()
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's cells name theirs, which does not draw files
     try:
         arguments = _parse(list(sys.argv[1:] if argv is None else argv))
         code: int = arguments.run(arguments)
@@ -44,32 +51,46 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FINE
     except OSError as error:
-        file = error.filename or "a file"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return _complain(f"{file}: no space left on this disk; free some and repeat")
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return _complain(f"{file}: {error.strerror}; change permissions or REPRO_RESULTS")
-        raise
+        return _complain(_of_disk(error))
     return code
 
 
-def _complain(line: str) -> int:
+def _of_disk(error: OSError) -> str:
+    """What the system refused, where, and what to do."""
+    file, why = error.filename or "a file", error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{file}: no space left on this disk; free some and repeat"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{file}: {why}; change permissions or REPRO_RESULTS"
+    if error.errno in PLACES:
+        return f"{file}: {why}; is REPRO_RESULTS the folder that you mean?"
+    return f"{file}: {why}"
+
+
+def _complain(message: str) -> int:
+    line = " ".join(message.split("\n"))
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
     print(f"repro: error: {line}", file=sys.stderr)
     return MISTAKE
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
+    """Options may stand before, between and after the words of a command."""
     parser, subparsers = build_parser()
-    if argv and not argv[0].startswith("-") and argv[0] not in subparsers:
+    if not argv or argv[0].startswith("-"):
+        return parser.parse_args(argv)
+    if argv[0] not in subparsers:
         close = nearest(argv[0], subparsers)
         raise UserError(f"no command '{argv[0]}'; nearest: {close} (repro --help shows all)")
-    arguments, unknown = parser.parse_known_args(argv)
+    chosen = subparsers[argv[0]]
+    # argparse keeps its usage meanwhile, and would read the %] of [--mem +N%] as a format.
+    chosen.usage = chosen.format_usage().removeprefix("usage: ").strip().replace("%", "%%")
+    arguments, unknown = chosen.parse_known_intermixed_args(argv[1:])
     if unknown:
-        options = _options(subparsers[argv[0]])
         name = unknown[0].partition("=")[0]
-        raise UserError(
-            f"repro {argv[0]}: unknown argument '{unknown[0]}'; nearest: {nearest(name, options)}"
-        )
+        close = nearest(name, _options(chosen))
+        raise UserError(f"repro {argv[0]}: unknown argument '{unknown[0]}'; nearest: {close}")
     return arguments
 
 

@@ -7,6 +7,8 @@ satisfy. Both are refused when a config is composed, before anything is planned 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
 
 import msgspec
 
@@ -28,9 +30,30 @@ def check(config: RunConfig) -> None:
     Raises:
         UserError: one line that names the keys, their values and the fix.
     """
-    problems = list(_out_of_bounds(config)) or list(_problems(config))
+    wrong = [*_unwritable(config), *_out_of_bounds(config)]
+    problems = wrong or list(_problems(config))
     if problems:
         raise UserError("; ".join(problems))
+
+
+def _unwritable(config: RunConfig) -> Iterator[str]:
+    """Text that config.yaml could not give back, or that no file can be called."""
+    for key, text in _texts(config, ""):
+        if "${" in text:
+            yield f"{key}={text}: must not contain ${{, which stands for another value"
+        elif "\0" in text or (not text.isascii() and text != text.encode(errors="ignore").decode()):
+            yield f"{key}={text!r}: is not text in UTF-8"
+
+
+def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Every text of a config, with its dotted key."""
+    if is_dataclass(value):
+        value = {item.name: getattr(value, item.name) for item in fields(value)}
+    if isinstance(value, dict):
+        for name, child in value.items():
+            yield from _texts(child, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, str):
+        yield key, value
 
 
 def _out_of_bounds(config: RunConfig) -> Iterator[str]:

@@ -7,7 +7,6 @@ big. Struct mode stays on, so a key that `repro/config/schema.py` does not decla
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -15,18 +14,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from repro.config.checks import check
 from repro.config.schema import GROUPS, RunConfig, dotted_keys
+from repro.config.typed import check_text, holds_names, parse_assignments
+from repro.decode import read_yaml
 from repro.errors import UserError, nearest
+
+__all__ = ["compose", "from_plain", "parse_assignments", "to_plain"]
 
 # Sections of the config that the files of a group hold; those of other groups name their sections.
 PACKAGES = {"data": "data.", "model": "model.", "views": "views.", "crops": "views."}
@@ -71,11 +73,12 @@ def compose(
         if key not in GROUPS:
             _set(node, key, value, where)
     _set(node, "label.scale", scale, where)
-    config = cast(RunConfig, OmegaConf.to_object(node))
+    where = where or f"scale {scale}: "
+    config = _resolved(node, where)
     try:
         check(config)
     except UserError as error:
-        raise UserError(f"{where or f'scale {scale}: '}{error}") from None
+        raise UserError(f"{where}{error}") from None
     return config
 
 
@@ -99,7 +102,7 @@ def from_plain(values: Mapping[str, Any], source: str) -> RunConfig:
             f"{source}: key '{key}': {_first_line(error)}; "
             f"nearest valid key: {nearest(key, dotted_keys())}"
         ) from None
-    return cast(RunConfig, OmegaConf.to_object(node))
+    return _resolved(node, f"{source}: key ")
 
 
 def to_plain(config: RunConfig) -> dict[str, Any]:
@@ -115,28 +118,22 @@ def to_plain(config: RunConfig) -> dict[str, Any]:
     return cast(dict[str, Any], plain(config))
 
 
-def parse_assignments(words: list[str]) -> dict[str, Any]:
-    """Command-line overrides `key=value` as a mapping; values are read as YAML.
-
-    Raises:
-        UserError: a word without `=`.
-    """
-    overrides = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise UserError(f"'{word}' is not an override: write key=value, e.g. train.epochs=10")
-        # YAML 1.1 reads 1e-3 as a string; people mean the number.
-        number = re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value)
-        overrides[key] = float(value) if number else yaml.safe_load(value)
-    return overrides
-
-
 def _set(node: DictConfig, key: str, value: Any, where: str) -> None:
+    check_text(key, value, where)
     try:
-        OmegaConf.update(node, key, value)
-    except OmegaConfBaseException as error:
+        OmegaConf.update(node, key, value, force_add=holds_names(key))
+    except (OmegaConfBaseException, OverflowError) as error:
         raise UserError(f"{where}{key}={value}: {_first_line(error)}") from None
+
+
+def _resolved(node: DictConfig | ListConfig, where: str) -> RunConfig:
+    """With the values that `${...}` stands for."""
+    try:
+        return cast(RunConfig, OmegaConf.to_object(node))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{where}{error.full_key or '?'}: {_first_line(error)}") from None
+    except RecursionError:
+        raise UserError(f"{where}a value ${{...}} stands for itself") from None
 
 
 def _check_group(experiments: Path, group: str, choice: str, where: str) -> None:
@@ -161,9 +158,9 @@ def _blame_file(experiments: Path, scale: str, error: Exception) -> str:
         files += sorted((base / group).glob("*.yaml"))
     for file in files:
         try:
-            content = yaml.safe_load(file.read_text()) or {}
-        except yaml.YAMLError as problem:
-            return f"{file}: not valid YAML: {' '.join(str(problem).split())}"
+            content = read_yaml(file) or {}
+        except UserError as problem:
+            return str(problem)
         package = PACKAGES.get(file.parent.name, "")
         for key, value in _flatten(content, known, package):
             if key not in known:

@@ -13,15 +13,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any, cast, get_type_hints
 
 from msgspec import Meta
 
-PositiveInt = Annotated[int, Meta(ge=1)]
-PositiveFloat = Annotated[float, Meta(gt=0)]
-NonNegativeInt = Annotated[int, Meta(ge=0)]
-NonNegativeFloat = Annotated[float, Meta(ge=0)]
+BILLION = 10**9  # no setting is larger; without a bound, infinity would be one
+PositiveInt = Annotated[int, Meta(ge=1, le=BILLION)]
+PositiveFloat = Annotated[float, Meta(gt=0, le=BILLION)]
+NonNegativeInt = Annotated[int, Meta(ge=0, le=BILLION)]
+NonNegativeFloat = Annotated[float, Meta(ge=0, le=BILLION)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
+Seed = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 PHOTOGRAPHS = (  # that scikit-image bundles; data made here have a class of each
@@ -184,7 +187,7 @@ class ModelConfig:
     depth: PositiveInt = 12
     heads: PositiveInt = 6
     patch_size: PositiveInt = 16
-    drop_path: Fraction = 0.1  # student only
+    drop_path: Annotated[float, Meta(ge=0, lt=1)] = 0.1  # student only
 
 
 @dataclass
@@ -198,7 +201,7 @@ class HeadConfig:
     bottleneck_dim: PositiveInt = 256
     # K, the output dimension; of one, images could not be told apart. With labels, the number of
     # classes instead.
-    prototypes: Annotated[int, Meta(ge=2)] = 65536
+    prototypes: Annotated[int, Meta(ge=2, le=BILLION)] = 65536
     norm_last_layer: bool = True  # keep the prototypes' norm frozen at 1
     freeze_last_layer_epochs: NonNegativeInt = 1
     batch_norm: bool = False
@@ -293,10 +296,19 @@ class Resources(NotIdentity):
     recompute: bool = False  # activations in the backward pass: less memory, a third more work
 
 
+def _absolute(path: str) -> str:
+    return str(Path(path).absolute()) if path else ""
+
+
 @dataclass
 class Paths(NotIdentity):
     data: str = ""  # root of a folder or torchvision data set
     benchmarks: dict[str, str] = field(default_factory=dict)  # folders by name, e.g. voc12
+
+    def absolute(self) -> Paths:
+        """The same folders, wherever whoever reads this works."""
+        benchmarks = {name: _absolute(path) for name, path in self.benchmarks.items()}
+        return Paths(_absolute(self.data), benchmarks)
 
 
 @dataclass
@@ -345,7 +357,7 @@ class RunConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     resources: Resources = field(default_factory=Resources)
     paths: Paths = field(default_factory=Paths)
     reporting: Reporting = field(default_factory=Reporting)

@@ -77,7 +77,8 @@ def knn_answers(
         UserError: features that are not finite.
     """
     similarity_Mk, neighbour_Mk = nearest(test_MD, train_ND, max(ks), kernels)
-    weight_Mk = (similarity_Mk / temperature).exp()
+    # Relative to the nearest, whose similarity is the largest: exp(1 / 0.01) is infinite in fp32.
+    weight_Mk = ((similarity_Mk - similarity_Mk[:, :1]) / temperature).exp()
     vote_Mk = train_labels_N.to(test_MD.device)[neighbour_Mk]
     classes = int(max(train_labels_N.max(), test_labels_M.max())) + 1
     truth_M, width = test_labels_M.to(test_MD.device), vote_Mk.shape[1]

@@ -69,7 +69,7 @@ class Slot:
         # Threads that wait for each other spin for milliseconds by default. Where two pools share
         # the cores, they spin for threads that cannot run, and all are 5 to 20 times slower.
         spin = {"GOMP_SPINCOUNT": "3000"}
-        return {**spin, **os.environ, **threads, **gpu}
+        return {**spin, **os.environ, **threads, **gpu, **variables.our_code()}
 
 
 @dataclass(frozen=True)

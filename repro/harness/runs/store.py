@@ -79,8 +79,6 @@ class RunFolder:
             values = read_yaml(file)
         except OSError as error:
             raise UserError(f"{file}: cannot be read: {error.strerror}") from None
-        except UnicodeDecodeError as error:
-            raise UserError(f"{file}: damaged: not UTF-8 ({error.reason})") from None
         if not isinstance(values, dict):
             raise UserError(f"{file}: damaged: it describes no run")
         config = from_plain(values, str(file))
@@ -296,7 +294,8 @@ def create_runs(runs: Path, named: Sequence[tuple[str, RunConfig]]) -> list[RunF
                 known = {folder.id: folder for folder in find_runs(runs)}
                 for identity, (slug, config) in zip(identities, named, strict=True):
                     if identity not in known:
-                        known[identity] = _make_run(runs, f"{slug}-{identity}", config)
+                        placed = replace(config, paths=config.paths.absolute())
+                        known[identity] = _make_run(runs, f"{slug}-{identity}", placed)
     except OSError as error:
         raise UserError(
             f"{runs}: cannot create a run folder: {error.strerror}; "
@@ -315,7 +314,8 @@ def refresh_resources(folder: RunFolder, config: RunConfig) -> None:
     if folder.is_locked():
         return
     old = folder.config()
-    kept = replace(old, resources=config.resources, paths=config.paths, reporting=config.reporting)
+    paths = config.paths.absolute()
+    kept = replace(old, resources=config.resources, paths=paths, reporting=config.reporting)
     if kept != old:
         text = config_text(kept)
         replace_text(folder.path / "config.yaml", text)

@@ -7,7 +7,11 @@ REPRO_RESULTS, is read in `experiments/folders.py`.
 from __future__ import annotations
 
 import os
+import sysconfig
 from dataclasses import dataclass
+from pathlib import Path
+
+import repro
 
 
 @dataclass(frozen=True)
@@ -44,3 +48,14 @@ SLURM_TASK = Number("SLURM_PROCID")
 SLURM_LOCAL_TASK = Number("SLURM_LOCALID")
 SLURM_CPUS = Number("SLURM_CPUS_PER_TASK", 1)
 SLURM_RESTARTS = Number("SLURM_RESTART_COUNT")
+
+
+def our_code() -> dict[str, str]:
+    """For a process started by `python -m`: this program's own modules, and none of the working
+    directory, where a random.py or another clone may lie.
+    """
+    ours = str(Path(repro.__file__).resolve().parents[1])
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if ours != sysconfig.get_path("purelib"):  # which must not stand before the standard library
+        paths = [ours, *paths]
+    return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))}

@@ -15,6 +15,7 @@ from typing import Any
 from repro.config.identity import run_ids
 from repro.errors import UserError, nearest
 from repro.harness.experiments.experiment import experiment_ids, row_config, run_name, select
+from repro.harness.runs.failures import FailureKind
 from repro.harness.runs.states import State
 from repro.harness.runs.store import RunFolder, find_runs
 from repro.harness.status.overview import Overview, View, overview
@@ -69,7 +70,7 @@ def describe(folder: RunFolder, view: View) -> dict[str, Any]:
         "state": view.state,
         "step": last["step"] if last else 0,
         "total_steps": run.total_steps,
-        "sentinel": last.get("sentinel") if last else None,
+        "sentinel": _sentinel(view, last),
         "cause": cause_text(view.cause),
         "kind": view.cause.kind if view.cause else None,
         "host": view.cause.host if view.cause else run.host,
@@ -79,6 +80,13 @@ def describe(folder: RunFolder, view: View) -> dict[str, Any]:
         "evaluation": view.evaluation,
         "evaluation_cause": cause_text(view.evaluation_cause),
     }
+
+
+def _sentinel(view: View, last: dict[str, Any] | None) -> str | None:
+    """What a step looked like last; the step that is not finite ends a run before it is logged."""
+    if view.cause and view.cause.kind == FailureKind.nan:
+        return "nan"
+    return last.get("sentinel") if last else None
 
 
 def cause_text(cause: Cause | None) -> str | None:
