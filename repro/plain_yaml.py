@@ -62,6 +62,18 @@ def read(text: str, where: str) -> Any:
     return builder.document
 
 
+def write(value: Any) -> str:
+    """A document that `read` gives back; keys stay in their order."""
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False))
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Puts the text 1e5 in quotes, too, which YAML 1.1 does not take for a number."""
+
+
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("+-.0123456789"))
+
+
 def _events(text: str) -> Iterator[Any]:
     return iter(yaml.parse(text, Loader=_LOADER))
 

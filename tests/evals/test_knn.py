@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from repro.evals import knn
 from repro.evals.features.layers import extract_features, pixel_features
-from repro.evals.knn import knn_accuracy, knn_answers
+from repro.evals.knn import knn_accuracies, knn_accuracy, knn_answers
 
 
 def brute_force(
@@ -92,3 +92,25 @@ def test_features_are_taken_in_evaluation_mode_and_the_mode_is_restored() -> Non
     assert backbone.training
     assert first.shape == (16, 3 * 32 * 32)
     assert torch.equal(first, pixel_features(split, 7))
+
+
+@pytest.mark.parametrize("temperature", [0.07, 0.02, 0.012, 0.01, 0.005, 0.001])
+def test_cold_votes_are_those_of_float64(temperature: float) -> None:
+    """Cosines near 1, as trained networks have: exp(1 / 0.011) is infinite in float32."""
+    random = torch.Generator().manual_seed(0)
+    centres = torch.randn(10, 64, generator=random)
+    labels, truth = (torch.arange(10).repeat_interleave(n) for n in (30, 20))
+    train, test = (
+        centres[one] + 2.5 * torch.randn(len(one), 64, generator=random) + 3.0
+        for one in (labels, truth)
+    )
+    data = labels, test, truth
+    ours = knn_accuracies(train, *data, [20, 200], temperature)
+    unit_ND, unit_MD = (torch.nn.functional.normalize(x.double(), dim=1) for x in (train, test))
+    for k, accuracy in ours.items():
+        near = (unit_MD @ unit_ND.T).topk(k, dim=1)
+        weight_Mk = ((near.values - near.values[:, :1]) / temperature).exp()
+        votes_MC = torch.zeros(len(test), 10, dtype=torch.float64)
+        votes_MC.scatter_add_(1, labels[near.indices], weight_Mk)
+        assert accuracy == 100 * float((votes_MC.argmax(dim=1) == truth).double().mean())
+    assert 50 < ours[200] < 100

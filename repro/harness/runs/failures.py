@@ -19,6 +19,8 @@ from repro.hardware import hostname
 
 # As torch's allocators, the driver, cuBLAS and cuDNN say it.
 NO_MEMORY = re.compile(r"out of memory|can't allocate memory|ALLOC(ATION)?_FAILED", re.IGNORECASE)
+# As torch says it of a process that decodes images; often the kernel, for want of memory.
+LOADER_KILLED = re.compile(r"DataLoader worker \(pid.*(killed by signal|exited unexpectedly)")
 LOG_TAIL = 20  # lines of a dead worker's log that its failure keeps
 # What a rank says whose neighbour has gone: of gloo, NCCL, and torch's own store.
 ECHO = re.compile(
@@ -267,6 +269,8 @@ def _kind(error: Exception) -> FailureKind:
         return FailureKind.nan
     if is_out_of_memory(error):
         return FailureKind.out_of_memory
+    if isinstance(error, RuntimeError) and LOADER_KILLED.search(str(error)):
+        return FailureKind.killed
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return FailureKind.disk_full
     if isinstance(error, UserError | OSError):

@@ -338,13 +338,10 @@ def find_run(runs: Path, identity: str) -> RunFolder | None:
 
 def config_text(config: RunConfig) -> str:
     """The content of a config.yaml."""
-    import yaml
-
+    from repro import plain_yaml
     from repro.config.compose import to_plain
 
-    # libyaml where there is one: thousands of runs are submitted at once.
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    return str(yaml.dump(to_plain(config), Dumper=dumper, sort_keys=False))
+    return plain_yaml.write(to_plain(config))
 
 
 def _make_run(runs: Path, name: str, config: RunConfig) -> RunFolder:

@@ -16,11 +16,15 @@ from PIL import Image
 
 from analysis.evidence.evidence import load_evidence
 from analysis.figures.draw import draw, draw_collapse, drawing_of
+from analysis.figures.runs import of_folder
 from analysis.figures.style import FORMATS
 from repro.cli.parser import main
 from repro.errors import UserError
 from repro.harness.experiments.experiment import experiment_ids, load
 from repro.harness.experiments.figure import AnyFigure, Figure
+from repro.harness.runs.failures import Failure, FailureKind
+from repro.harness.runs.store import create_run
+from tests.conftest import MakeConfig
 
 Record = dict[str, Any]
 ROWS = (
@@ -138,3 +142,15 @@ def test_an_unknown_format_names_the_nearest(
     published(records)
     with pytest.raises(UserError, match="--format sgv: no such figure format; nearest: svg"):
         list(draw(["F7"], load_evidence("laptop"), ["sgv"]))
+
+
+def test_a_diverged_run_is_nan_in_the_collapse_figure(tmp_path: Path, smoke: MakeConfig) -> None:
+    """The step that is not finite ends a run before it is logged; the one before looked healthy."""
+    folder = create_run(tmp_path / "runs", "one", smoke())
+    step = {"kind": "step", "loss": 5.0, "sentinel": "healthy"}
+    folder.append_metrics([step | {"step": n, "epoch": n / 4} for n in (1, 2, 3)])
+    assert of_folder(folder).state == "healthy"
+    folder.fail(Failure(FailureKind.nan, "Diverged: the loss is nan at step 4", step=4))
+    shown = of_folder(folder)
+    assert (shown.state, shown.onset) == ("nan", 1.0)
+    assert shown.meaning.startswith("the loss is not finite")

@@ -12,6 +12,7 @@ import pytest
 from repro.harness.runs.failures import Failure, FailureKind
 from repro.harness.runs.store import RunFolder, create_run
 from repro.harness.slurm.submissions import TRAIN, Array, submissions
+from repro.harness.status.find import describe
 from repro.harness.status.overview import overview
 from tests.conftest import MakeConfig
 from tests.harness.scripted import Scripted, scripted
@@ -285,3 +286,12 @@ def test_a_run_of_this_machine_needs_no_slurm(tmp_path: Path, smoke: MakeConfig)
     with folder.lock():
         assert overview([folder], tmp_path).views[folder.id].state == "running"
     assert isinstance(folder, RunFolder)
+
+
+def test_a_diverged_run_is_nan_in_its_status(tmp_path: Path, smoke: MakeConfig) -> None:
+    """The step that is not finite ends a run before it is logged; the one before looked healthy."""
+    folder = create_run(tmp_path / "runs", "one", smoke())
+    folder.append_metrics([{"kind": "step", "step": 3, "epoch": 0.75, "sentinel": "healthy"}])
+    folder.fail(Failure(FailureKind.nan, "Diverged: the loss is nan at step 4", step=4))
+    told = describe(folder, overview([folder], tmp_path).views[folder.id])
+    assert (told["state"], told["kind"], told["sentinel"]) == ("failed", "nan", "nan")

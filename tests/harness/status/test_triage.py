@@ -198,6 +198,26 @@ def test_causes_that_differ_in_numbers_and_paths_are_one_group_the_largest_first
     assert groups[1][1:] == (["a", "b"], ["n1"])
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "DataLoader worker (pid 4242) is killed by signal: Killed. ",
+        "DataLoader worker (pid(s) 4242, 4243) exited unexpectedly",
+    ],
+)
+def test_a_decoding_process_that_was_killed_is_no_mistake_of_the_code(
+    folder: RunFolder, line: str
+) -> None:
+    folder.fail(failure_of(RuntimeError(line), step=3))
+    cause = cause_of(folder, State.failed)
+    assert cause is not None
+    assert (cause.kind, cause.step) == ("killed", 3)
+    task = task_with_log(folder, TOO_MUCH)
+    cause = cause_of(folder, State.failed, task, EndedTask("7", "OUT_OF_MEMORY", "0:125", "n1"))
+    assert cause is not None
+    assert cause.kind == "out_of_memory"
+
+
 def test_a_lost_run_of_several_ranks_tells_of_the_one_that_failed(folder: RunFolder) -> None:
     """Its rank 0 was killed with the others before it could tell."""
     task = task_with_log(folder, "srun: error: gpu2: task 1: Exited with exit code 1\n")
