@@ -16,7 +16,7 @@ from typing import Any
 from repro.config.schema import RunConfig
 from repro.kept import Answers, digest
 
-CODE = ("config", "decode.py", "plain_yaml.py")
+CODE = ("config", "decode")
 PACKAGES = ("hydra-core", "omegaconf")
 
 

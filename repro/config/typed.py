@@ -11,8 +11,8 @@ from dataclasses import is_dataclass
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from repro import plain_yaml
 from repro.config.schema import RunConfig
+from repro.decode import plain_yaml
 from repro.errors import UserError
 
 SWITCH = {"true": True, "false": False}

@@ -13,9 +13,9 @@ from repro.config.checks import check
 from repro.config.compose import compose, from_plain, parse_assignments, to_plain
 from repro.config.schema import RunConfig, dotted_keys
 from repro.config.typed import kinds
+from repro.decode.plain_yaml import read
 from repro.errors import UserError
 from repro.harness.runs.store import config_text
-from repro.plain_yaml import read
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 # From public reports on other programs that read values as YAML; inputs.md has the sources.

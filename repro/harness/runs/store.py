@@ -338,8 +338,8 @@ def find_run(runs: Path, identity: str) -> RunFolder | None:
 
 def config_text(config: RunConfig) -> str:
     """The content of a config.yaml."""
-    from repro import plain_yaml
     from repro.config.compose import to_plain
+    from repro.decode import plain_yaml
 
     return plain_yaml.write(to_plain(config))
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
-from repro import plain_yaml
+from repro.decode import plain_yaml
 from repro.errors import UserError, nearest
 
 T = TypeVar("T")
