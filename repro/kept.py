@@ -1,8 +1,9 @@
 """Answers that take long to find and never change, kept in the user's cache folder by key.
 
-Only a cache: a file that is missing, torn, of another version or not to be written costs time and
-nothing else. Answers lie in one file for each name and digest of what they rest on (files, code,
-versions of packages), so that a change of any of it asks anew.
+Only a cache: a file that is missing, damaged, of another version or not to be written costs time
+and nothing else. Answers lie in one file for each name and digest of what they rest on (files,
+code, versions of packages), so that a change of any of it asks anew; and with a digest of
+themselves, which those of earlier versions lack. The newest `MOST` of a file are kept.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from typing import IO, Any, TypeVar
 import msgspec
 
 import repro
-from repro.files import replace_text
+from repro.files import digest_of, replace_text
 from repro.hardware import cache_folder
 
 T = TypeVar("T")
+MOST = 10_000
 KEPT = 4  # files of one name, of as many states of what they rest on
 PATIENCE = 60.0  # seconds to wait for a lock
 
@@ -109,8 +111,10 @@ class Answers:
         with suppress(OSError):
             folder = cache_folder()
             folder.mkdir(parents=True, exist_ok=True)
-            joined = msgspec.json.encode(self._read() | self._learned)
-            replace_text(self._file(), joined.decode())
+            joined = list((self._read() | self._learned).items())[-MOST:]
+            content = msgspec.json.encode(dict(joined))
+            kept = {"digest": msgspec.Raw(self._digest(content)), "answers": msgspec.Raw(content)}
+            replace_text(self._file(), msgspec.json.encode(kept).decode())
             if self.stem != self.name:
                 for old in _oldest(folder.glob(f"{self.name}-*.json")):
                     old.unlink(missing_ok=True)
@@ -122,9 +126,19 @@ class Answers:
         return self._known
 
     def _read(self) -> dict[str, msgspec.Raw]:
-        with suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError):
-            return msgspec.json.decode(self._file().read_bytes(), type=dict[str, msgspec.Raw])
+        answers = dict[str, msgspec.Raw]
+        with suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError, KeyError):
+            found = msgspec.json.decode(self._file().read_bytes(), type=answers)
+            if not {"digest", "answers"} & found.keys():
+                return found  # of an earlier version
+            content = found["answers"]
+            if bytes(found["digest"]) == self._digest(bytes(content)):
+                return msgspec.json.decode(content, type=answers)
         return {}
+
+    def _digest(self, content: bytes) -> bytes:
+        """As JSON, of its name and its answers."""
+        return msgspec.json.encode(digest_of(self.stem.encode() + content))
 
     def _file(self) -> Path:
         return cache_folder() / f"{self.stem}.json"

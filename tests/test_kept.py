@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import Any, Literal
 import pytest
 
 from repro.errors import UserError
-from repro.kept import KEPT, Answers, digest
+from repro.kept import KEPT, MOST, Answers, digest
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +39,7 @@ def test_an_answer_is_made_once_and_read_by_whoever_asks_later(folder: Path) -> 
     later = Answers("primes")
     assert "one" in later
     assert later.get("one", list[int], never) == [2, 3]
-    assert json.loads((folder / "primes.json").read_text()) == {"one": [2, 3]}
+    assert json.loads((folder / "primes.json").read_text())["answers"] == {"one": [2, 3]}
 
 
 def test_new_and_kept_answers_have_the_same_types_and_are_nobody_else_s() -> None:
@@ -70,7 +71,7 @@ def test_what_others_wrote_meanwhile_stays(folder: Path) -> None:
     theirs.get("b", int, lambda: 2)
     theirs.save()
     ours.save()
-    assert json.loads((folder / "both.json").read_text()) == {"a": 1, "b": 2}
+    assert json.loads((folder / "both.json").read_text())["answers"] == {"a": 1, "b": 2}
 
 
 def test_it_is_written_when_the_process_ends(folder: Path) -> None:
@@ -149,7 +150,7 @@ def test_a_lock_that_comes_too_late_is_given_back(
     holder.kill()
     monkeypatch.setattr("repro.kept.PATIENCE", 60.0)
     assert Answers("stuck").get_for_good("a", int, lambda _: 2) == 2
-    assert json.loads((folder / "stuck.json").read_text()) == {"a": 2}
+    assert json.loads((folder / "stuck.json").read_text())["answers"] == {"a": 2}
 
 
 def test_a_mistake_while_answering_is_raised_and_not_kept(folder: Path) -> None:
@@ -180,3 +181,33 @@ def test_only_the_latest_states_are_kept(folder: Path) -> None:
         learned("states", str(state), a=state)
     assert len(list(folder.glob("states-?.json"))) == KEPT
     assert Answers("states", str(KEPT + 1)).get("a", int, never) == KEPT + 1
+
+
+def test_no_flipped_bit_of_a_file_is_another_answer(folder: Path) -> None:
+    learned("numbers", a=12345, b=[1.5, 2.5])
+    file = folder / "numbers.json"
+    content, draw, made = file.read_bytes(), random.Random(0), 0
+    for _ in range(200):
+        damaged = bytearray(content)
+        damaged[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        file.write_bytes(damaged)
+        kept = Answers("numbers")
+        made += "a" not in kept
+        assert kept.get("a", int, lambda: 12345) == 12345
+        assert kept.get("b", list[float], lambda: [1.5, 2.5]) == [1.5, 2.5]
+    assert made > 150
+
+
+def test_answers_under_another_name_are_no_answers(folder: Path) -> None:
+    learned("ours", a=1)
+    (folder / "theirs.json").write_bytes((folder / "ours.json").read_bytes())
+    assert "a" not in Answers("theirs")
+
+
+def test_the_newest_answers_are_kept_and_a_file_does_not_grow_for_ever(folder: Path) -> None:
+    kept = Answers("many")
+    for number in range(MOST + 5):
+        kept.get(str(number), int, lambda number=number: number)
+    kept.save()
+    later = Answers("many")
+    assert [str(number) in later for number in (0, 4, 5, MOST + 4)] == [False, False, True, True]

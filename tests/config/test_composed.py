@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from repro.config.compose import compose
+from repro.config.compose import _groups, compose
 from repro.config.composed import _digest, remembered
 from repro.config.identity import canonical
 from repro.config.schema import RunConfig
@@ -86,3 +86,27 @@ def test_an_edited_file_makes_another_digest(name: str, repository: Path, tmp_pa
     file = experiments / name
     file.write_text(file.read_text() + "\n# another word\n")
     assert _digest(experiments) != before
+
+
+def test_a_variable_that_a_file_or_an_override_names_is_part_of_what_is_asked(
+    repository: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiments = tmp_path / "experiments"
+    for part in ("base", "scales"):
+        shutil.copytree(repository / "experiments" / part, experiments / part)
+    with (experiments / "scales" / "smoke.yaml").open("a") as file:
+        file.write("\npaths:\n  data: ${oc.env:MYDATA}\n")
+    overrides = {"data.name": "${oc.env:MYNAME}"}
+
+    def ask() -> tuple[str, str]:
+        _digest.cache_clear()  # as another command would
+        made = remembered(
+            experiments, "smoke", overrides, lambda: compose(experiments, "smoke", overrides)
+        )
+        return made.paths.data, made.data.name
+
+    for folder, name in (("/data/one", "one"), ("/data/two", "one"), ("/data/two", "two")):
+        monkeypatch.setenv("MYDATA", folder)
+        monkeypatch.setenv("MYNAME", name)
+        _groups.cache_clear()
+        assert ask() == (folder, name)

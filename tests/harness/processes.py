@@ -41,10 +41,12 @@ def start_command(folder: RunFolder, **options: Any) -> subprocess.Popen[str]:
 class Forked:
     """A worker in a process of its own; used as a `subprocess.Popen` is."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(
+        self, folder: RunFolder, work: Callable[..., None] | None = None, more: tuple[Any, ...] = ()
+    ) -> None:
         self._output = tempfile.NamedTemporaryFile("r")  # noqa: SIM115  read when it has ended
-        arguments = (str(folder.path), self._output.name, dict(os.environ))
-        self._process = FORKS.Process(target=_work, args=arguments, daemon=True)
+        arguments = (str(folder.path), self._output.name, dict(os.environ), *more)
+        self._process = FORKS.Process(target=work or _work, args=arguments, daemon=True)
         self._process.start()
 
     @property

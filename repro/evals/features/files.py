@@ -3,8 +3,9 @@
 They are streamed: batches go through one or several devices in turn and into a file, which is then
 mapped into memory, so that memory does not grow with the data set. The file's name is a digest of
 all that makes them: weights, heads, kernels and device, images and what is done to them, layers,
-and the code of networks and data. An extraction that was stopped goes on behind the last whole row;
-two processes that want the same features make them once.
+and the code of networks and data; it ends in a digest of that name and of its content, and what is
+damaged, or another's, is made again. An extraction that was stopped goes on behind the last whole
+row; two processes that want the same features make them once.
 
 Shapes: N images, B of a batch, F width of the features.
 """
@@ -14,11 +15,13 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
@@ -33,6 +36,8 @@ from repro.kept import digest
 from repro.locks import hold
 
 BATCH = 128
+CHECK = 16  # bytes of the digest behind the rows
+CHUNK = 2**24  # bytes that are digested at once
 SAID_EVERY = 100  # batches between two lines of progress
 CODE = ("dino", "data", "evals/features")  # of which features are made
 PACKAGES = ("numpy", "pillow", "timm", "torch", "torchvision")
@@ -62,7 +67,7 @@ def frozen_features(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{_digest(backbone, split, layers, device)}.npy"
     with hold(path.with_suffix(".lock"), "waits for as long as it takes", math.inf):
-        if not path.is_file():
+        if not _serves(path, len(split.labels_N)):
             try:
                 _write(path, backbone, split, layers, devices, say)
             except OSError as error:
@@ -118,7 +123,7 @@ def _write(
 ) -> None:
     unfinished = path.with_suffix(".unfinished")
     images = len(split.labels_N)
-    done = _whole_rows(unfinished)
+    done = _whole_rows(unfinished, images)
     if done:
         say(f"features: {done:,} of {images:,} images were done before")
     with unfinished.open("ab") as file:
@@ -133,22 +138,50 @@ def _write(
             if number % SAID_EVERY == 0:
                 say(f"features: {done:,} of {images:,} images")
     assert done == images, f"{done} features of {images} images"
+    with unfinished.open("r+b") as file:
+        check = _check_of(file, path.stem, file.seek(0, os.SEEK_END))
+        file.write(check)
+        file.flush()
+        os.fsync(file.fileno())
     unfinished.replace(path)
 
 
-def _whole_rows(unfinished: Path) -> int:
+def _serves(path: Path, images: int) -> bool:
+    """Whether a file is there that holds what was written, for so many images."""
+    with suppress(OSError, ValueError), path.open("rb") as file:
+        npy.read_magic(file)
+        (rows, width), _, kind = npy.read_array_header_1_0(file)
+        end = file.tell() + 4 * rows * width
+        if (rows, kind) == (images, np.dtype("<f4")):
+            check = _check_of(file, path.stem, end)
+            return file.read() == check
+    return False
+
+
+def _check_of(file: IO[bytes], name: str, end: int) -> bytes:
+    """The digest of the first `end` bytes of a file of this name, which is then read so far."""
+    summary = hashlib.blake2b(name.encode(), digest_size=CHECK)
+    file.seek(0)
+    while chunk := file.read(min(CHUNK, end - file.tell())):
+        summary.update(chunk)
+    return summary.digest()
+
+
+def _whole_rows(unfinished: Path, images: int) -> int:
     """How many rows an earlier attempt left; what was torn is cut off."""
     if not unfinished.is_file():
         return 0
     with unfinished.open("r+b") as file:
         try:
             npy.read_magic(file)
-            (_, width), _, _ = npy.read_array_header_1_0(file)
+            (planned, width), _, _ = npy.read_array_header_1_0(file)
         except ValueError:
+            planned = width = 0
+        if planned != images or not width:
             file.truncate(0)
             return 0
         start = file.tell()
-        rows = (file.seek(0, 2) - start) // (4 * width)
+        rows = min(images, (file.seek(0, os.SEEK_END) - start) // (4 * width))
         file.truncate(start + rows * 4 * width)
     return int(rows)
 

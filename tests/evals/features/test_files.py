@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -104,6 +106,53 @@ def test_a_file_that_is_no_beginning_of_features_is_begun_again(
     unfinished.write_bytes(b"nothing like it")
     found = frozen_features(backbone, split, Layers(), CPU, tmp_path)
     assert torch.equal(found, frozen_features(backbone, split, Layers(), CPU))
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "another", "shape", "earlier"])
+def test_a_file_that_is_not_what_was_written_is_made_again(
+    damage: str, backbone: torch.nn.Module, split: MemorySplit, tmp_path: Path
+) -> None:
+    expected = frozen_features(backbone, split, Layers(), CPU)
+    frozen_features(backbone, split, Layers(), CPU, tmp_path)
+    (file,) = tmp_path.glob("*.npy")
+    whole = file.read_bytes()
+    if damage == "flipped":
+        spoilt = bytearray(whole)
+        spoilt[len(whole) // 2] ^= 4
+        file.write_bytes(spoilt)
+    elif damage == "cut":
+        file.write_bytes(whole[:1000])
+    elif damage == "another":  # of other weights, under this name
+        with torch.no_grad():
+            next(backbone.parameters()).add_(1.0)
+        other = tmp_path / "other"
+        frozen_features(backbone, split, Layers(), CPU, other)
+        file.write_bytes(next(other.glob("*.npy")).read_bytes())
+        with torch.no_grad():
+            next(backbone.parameters()).sub_(1.0)
+        expected = frozen_features(backbone, split, Layers(), CPU)
+    elif damage == "earlier":
+        file.write_bytes(whole[:-16])
+    else:
+        np.save(file, np.zeros((3, 3), "float32"))
+    found = frozen_features(backbone, split, Layers(), CPU, tmp_path)
+    if damage != "another":
+        assert file.read_bytes() == whole
+    assert torch.equal(found, expected)
+
+
+def test_no_flipped_bit_of_a_file_is_another_feature(
+    backbone: torch.nn.Module, split: MemorySplit, tmp_path: Path
+) -> None:
+    expected = frozen_features(backbone, split, Layers(), CPU, tmp_path).clone()
+    (file,) = tmp_path.glob("*.npy")
+    whole, draw = file.read_bytes(), random.Random(0)
+    for _ in range(30):
+        spoilt = bytearray(whole)
+        spoilt[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
+        file.write_bytes(spoilt)
+        assert torch.equal(frozen_features(backbone, split, Layers(), CPU, tmp_path), expected)
+        assert file.read_bytes() == whole
 
 
 def test_several_devices_take_turns_and_the_order_stays(
