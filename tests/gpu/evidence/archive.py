@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from repro.errors import UserError
-from repro.files import read_json, read_object, with_digest, write_json
 from repro.harness.experiments.folders import results_dir
 from repro.harness.runs.records import environment_of, record
 from repro.harness.runs.store import RunFolder, find_runs
@@ -99,20 +100,18 @@ def name_the_commit(folder: RunFolder, repository: Path = ROOT) -> None:
     whole difference that the run noted is compared with that of each commit since. What the run
     was evaluated to at its end, in the same copy on the same machine, is of the same code.
     """
-    path = folder.path / "env.json"
-    noted = read_json(path) or {}
+    noted = folder.environment()
     if not noted.get("dirty") or not noted.get("diff"):
         return
     base = noted["git_sha"]
     for commit in _git(repository, "rev-list", f"{base}..HEAD").split():
         if _lines(_git(repository, "diff", base, commit, "--", "repro")) == _lines(noted["diff"]):
             named = {"git_sha": commit, "dirty": False}
-            for answer in folder.path.glob("evaluations/*.json"):
-                content = read_object(answer) or {}
-                env = content.get("env")
-                if env and _agrees(env, noted):
-                    write_json(answer, with_digest(content | {"env": env | named}))
-            write_json(path, noted | named | {"diff": ""})
+            for name, made in folder.evaluations().items():
+                if made.env and _agrees(made.env, noted):
+                    answer = folder.path / "evaluations" / f"{name}.json"
+                    replace(made, env=made.env | named).write(answer, folder.id)
+            folder.write_environment(noted | named | {"diff": ""})
             return
 
 

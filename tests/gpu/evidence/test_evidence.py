@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from repro.errors import UserError
-from repro.files import read_json, read_object, with_digest, write_json
 from repro.harness.local.display import ActiveRun
 from repro.harness.plan.plan import plan
 from repro.harness.runs import checkpoint
@@ -90,7 +90,7 @@ def test_an_unfinished_run_comes_with_its_checkpoint_while_there_is_room_and_goe
 def test_a_run_of_changes_that_are_a_commit_exactly_names_that_commit(
     done: RunFolder, tmp_path: Path
 ) -> None:
-    repository, path = tmp_path / "clone", done.path / "env.json"
+    repository = tmp_path / "clone"
     file = repository / "repro" / "module.py"
     file.parent.mkdir(parents=True)
 
@@ -107,8 +107,8 @@ def test_a_run_of_changes_that_are_a_commit_exactly_names_that_commit(
 
     git("init", "-q")
     first, second, third = (commit(f"x = {number}\n") for number in range(3))
-    noted, answer = read_json(path) or {}, done.path / "evaluations" / "knn.json"
-    content = read_object(answer) or {}
+    noted, made = done.environment(), done.evaluations()["knn"]
+    assert made.env
     for diff, named in (
         (git("diff", first, second), second),
         (git("diff", first, second).replace("index ", "index 0"), second),
@@ -116,14 +116,15 @@ def test_a_run_of_changes_that_are_a_commit_exactly_names_that_commit(
         (git("diff", first, second).replace("x = 1", "x = 7"), first),
     ):
         dirty = {"git_sha": first, "dirty": True}
-        write_json(path, noted | dirty | {"diff": diff})
-        write_json(answer, with_digest(content | {"env": content["env"] | dirty}))
+        done.write_environment(noted | dirty | {"diff": diff})
+        answer = done.path / "evaluations" / "knn.json"
+        replace(made, env=made.env | dirty).write(answer, done.id)
         archive.name_the_commit(done, repository)
-        for told in (read_json(path) or {}, (read_object(answer) or {})["env"]):
+        for told in (done.environment(), done.evaluations()["knn"].env or {}):
             assert (told["git_sha"], told["dirty"]) == (named, named == first)
-    write_json(path, noted | {"git_sha": "0" * 40, "dirty": True, "diff": "diff"})
+    done.write_environment(noted | {"git_sha": "0" * 40, "dirty": True, "diff": "diff"})
     archive.name_the_commit(done, repository)  # a commit that is not here
-    assert (read_json(path) or {})["dirty"]
+    assert done.environment()["dirty"]
 
 
 def test_an_archive_is_cut_into_parts_and_a_smaller_one_leaves_no_part_of_an_earlier_one(
@@ -155,7 +156,7 @@ def test_what_is_damaged_or_not_what_it_says_does_not_come_home(
     whole = (done.path / "metrics.jsonl").read_text().splitlines(keepends=True)
     (done.path / "metrics.jsonl").write_text("".join(whole[:4]))
     pack([done], [], out, 40 * MIB)
-    with pytest.raises(UserError, match="metrics end at step"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl: 4 lines are left of"):
         unpack(out)
     shutil.copy(begun.path / "config.yaml", done.path)
     pack([done], [], out, 40 * MIB)
