@@ -49,10 +49,15 @@ def start(
         more: what a retry asks for beyond the last job's memory and time; SLURM only.
     """
     from repro.harness.experiments.clusters import SlurmCluster
+    from repro.harness.experiments.folders import results_dir
     from repro.harness.slurm.requirements import Increase
 
     more = more or Increase()
     runs = [_reporting(run, reports) for run in runs]
+    if not all(run.config.data.made_here for run in runs):
+        from repro.harness.plan.same_data import check_data
+
+        check_data(runs, results_dir() / "runs")
     if isinstance(cluster, SlurmCluster):
         return _start_on_slurm(runs, cluster, more, wait)
     if more != Increase():
@@ -109,6 +114,7 @@ def _start_here(runs: Sequence[PlannedRun], cluster: LocalCluster, workers: int 
     from repro.harness.local.pool import dispatch
     from repro.harness.plan.plan import to_do, to_evaluate
     from repro.harness.plan.room import workers_here
+    from repro.harness.plan.same_data import done_before
 
     placed = [replace(run, config=cluster.placed(run.config)) for run in runs]
     # The longest first, so that no core waits for the last run's evaluations.
@@ -121,6 +127,8 @@ def _start_here(runs: Sequence[PlannedRun], cluster: LocalCluster, workers: int 
         cluster.threads or None,
         gpus=cluster.visible or None,
     )
+    if outcome.already_done:
+        print(done_before(outcome.already_done))
     return _exit_code(outcome)
 
 
