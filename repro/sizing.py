@@ -7,14 +7,21 @@ it); for data of your own:
 
     python -m repro.sizing --images 12000 --epochs 100 --batch 64
 
-prints the overrides for `repro train`. Other code bases interpolate between sizes that worked
-(lightly-train's automatic arguments); here each value keeps a ratio.
+prints the overrides for `repro train`, and `repro train --size-to-data` takes them. Other code
+bases interpolate between sizes that worked (lightly-train's automatic arguments); here each value
+keeps a ratio.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+from typing import TYPE_CHECKING
+
+from repro.errors import UserError
+
+if TYPE_CHECKING:
+    from repro.config.schema import RunConfig
 
 IMAGES_A_PROTOTYPE = 64  # the paper's Figure 7 has 313, its default 20
 PROTOTYPES = (16, 65536)
@@ -40,6 +47,20 @@ def size_to(images: int, epochs: int, batch: int) -> dict[str, float]:
         "target.temp_warmup_epochs": 0,
         "optim.warmup_epochs": min(WARMUP_EPOCHS, max(1, round(WARMUP_SHARE * epochs))),
     }
+
+
+def check_method(config: RunConfig) -> None:
+    """Raises: UserError: a method whose outputs are no prototypes, which the rules are about."""
+    from repro.config.schema import LossKind, Operation
+
+    if (
+        config.loss.kind is not LossKind.cross_entropy
+        or config.target.operation is Operation.labels
+    ):
+        raise UserError(
+            f"--size-to-data: loss.kind={config.loss.kind.name} with "
+            f"target.operation={config.target.operation.name} has no prototypes to size; drop it"
+        )
 
 
 def main() -> None:

@@ -153,6 +153,11 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def percent(share: float | None) -> str:
+    """A share of a hundred in words: "43.2 %", "none"."""
+    return "none" if share is None else f"{share:.1f} %"
+
+
 def duration(hours: float) -> str:
     """Hours in words: "5.0 minutes", "1,234.5 hours"."""
     return f"{hours * 60:.1f} minutes" if hours < 1 else f"{hours:,.1f} hours"

@@ -72,7 +72,10 @@ class Trainer:
         """`earlier`: the state that will be loaded, whose kernels go on."""
         if config.target.operation is Operation.labels:
             config = replace(config, head=replace(config.head, prototypes=len(dataset.classes)))
+        if config.target.operation is Operation.labels and not dataset.classes:
+            raise UserError(f"{dataset.name}: labels as targets need train/CLASS/*")
         self.config, self.dataset, self.device = config, dataset, device
+        self.judged = dataset.judged
         images = len(dataset.train.labels_N)
         self.steps_per_epoch = images // config.train.batch_size
         if self.steps_per_epoch == 0:
@@ -106,7 +109,7 @@ class Trainer:
             grace=min(slow_start * self.steps_per_epoch, self.total_steps // 5),
             patience=max(MIN_PATIENCE, self.steps_per_epoch),
         )
-        self.accuracies: dict[str, float] = {}
+        self.accuracies: dict[str, float | None] = {}
         self.test_features_MD: Tensor | None = None  # of the teacher, at the last evaluation
         self.worst_decomposition = 0.0
         self._epoch_sums: dict[str, float] = defaultdict(float)
@@ -271,14 +274,22 @@ class Trainer:
         return judge(values["loss"], *entropies, self.sentinel.log_K)
 
     def _evaluate(self, floors: bool = False) -> Event:
-        """k-NN of teacher and student; with `floors`, of raw pixels and of the initial weights."""
-        dataset, settings, device = self.dataset, self.config.eval, self.device
+        """k-NN of teacher and student; with `floors`, of raw pixels and of the initial weights.
+
+        None where no image has a class.
+        """
+        dataset, settings, device = self.judged, self.config.eval, self.device
+        if dataset is None:
+            floors_too = ("knn_pixels", "knn_random") if floors else ()
+            nothing = dict.fromkeys(("knn", "student_knn", *floors_too))
+            self.accuracies |= nothing
+            return {"kind": "eval", "step": self.step, "epoch": self.epochs_done, **nothing}
 
         def knn(network: Network) -> tuple[float, Tensor]:
             return network_knn(network.backbone, dataset, settings, device, self.kernels)
 
         accuracy, self.test_features_MD = knn(self.teacher)
-        measured = {"knn": accuracy}
+        measured: dict[str, float | None] = {"knn": accuracy}
         if floors:
             # Teacher and student are still the same random network.
             random = measured["knn"]
@@ -293,6 +304,7 @@ class Trainer:
         """Final metrics (accuracies in percent, entropies in nats), sentinel and counts."""
         assert self.step == self.total_steps, f"step {self.step} of {self.total_steps}"
         backbone, resolution = self.teacher.backbone, self.config.data.resolution
+        judged = self.judged
         metrics = {
             **self.accuracies,
             **self.epoch_means,  # of the last epoch
@@ -311,8 +323,8 @@ class Trainer:
             "sentinel": self.sentinel.report(),
             "counts": {
                 "train_images": len(self.dataset.train.labels_N),
-                "test_images": len(self.dataset.test.labels_N),
-                "classes": len(self.dataset.classes),
+                "test_images": None if judged is None else len(judged.test.labels_N),
+                "classes": 0 if judged is None else len(judged.classes),
                 "unreadable_images": self.dataset.unreadable_images,
                 "steps": self.step,
                 "images_seen": self.step * self.config.train.batch_size,

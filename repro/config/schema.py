@@ -303,6 +303,7 @@ def _absolute(path: str) -> str:
 @dataclass
 class Paths(NotIdentity):
     data: str = ""  # root of a folder or torchvision data set
+    labelled: str = ""  # root of an image tree to evaluate on instead, where data has no classes
     benchmarks: dict[str, str] = field(default_factory=dict)  # folders by name, e.g. voc12
 
     def absolute(self) -> Paths:

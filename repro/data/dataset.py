@@ -84,9 +84,17 @@ class Split(Protocol):
 
 @dataclass(frozen=True)
 class Dataset:
+    """Without classes there is nothing to test, and `train` has no labels that mean anything."""
+
     name: str
     classes: list[str]
     train: Split
     test: Split
     unreadable_images: int = 0
     notes: tuple[str, ...] = ()  # lines about what is odd in it, for people
+    labelled: Dataset | None = None  # others, on which evaluations are made
+
+    @property
+    def judged(self) -> Dataset | None:
+        """Images with classes, on which evaluations are made; None where there are none."""
+        return self.labelled or (self if self.classes else None)

@@ -18,15 +18,20 @@ from torch.utils.data import ConcatDataset
 
 from repro.config.schema import DataConfig, Resources
 from repro.data.dataset import Dataset
-from repro.data.disk.tree import ImageFiles, Tree, class_tree
+from repro.data.disk.decoder import printable
+from repro.data.disk.tree import ImageFiles, Tree, class_tree, flat_tree, has_classes
 from repro.data.from_files import FileSplit, file_split
 from repro.errors import UserError, nearest
+from repro.terminal import count
+
+UNLABELLED = "without classes: k-NN and other evaluations are left out"
 
 
 def open_folder(
     config: DataConfig, root: str, resources: Resources, device: torch.device | None = None
 ) -> Dataset:
-    """ROOT/train/CLASS/* and ROOT/val/CLASS/*.
+    """ROOT/train/CLASS/* and ROOT/val/CLASS/*, or pictures without classes: in ROOT/train, or in a
+    ROOT without train and val.
 
     Raises:
         UserError: a missing folder, an empty class, classes that differ between the two.
@@ -36,6 +41,8 @@ def open_folder(
             f"data.kind=folder ({config.name}) needs paths.data=ROOT, a folder that holds "
             "train/CLASS/* and val/CLASS/*"
         )
+    if flat := _unlabelled(Path(root)):
+        return _without_classes(flat, config, resources, device)
     trees = [_image_tree(Path(root), part) for part in ("train", "val")]
     if trees[0].classes != trees[1].classes:
         odd = sorted(set(trees[0].classes) ^ set(trees[1].classes))
@@ -51,7 +58,32 @@ def open_folder(
     if _alike(*trees) and train.digest() == test.digest():
         notes.append(f"paths.data={root}: val/ holds the images of train/: k-NN finds each itself")
     lost = lost_train + lost_test
+    notes += _said(lost)
     return Dataset(config.name, trees[0].classes, train, test, lost, tuple(notes))
+
+
+def _said(lost: int) -> list[str]:
+    return [f"left out: {count(lost, 'unreadable image')}"] if lost else []
+
+
+def _unlabelled(root: Path) -> Tree | None:
+    """The pictures of a folder that has no classes; None where it has some, or no pictures."""
+    parts = [part for part in ("train", "val") if (root / part).is_dir()]
+    if not root.is_dir() or parts == ["val"] or (parts and has_classes(root / "train")):
+        return None
+    tree = flat_tree(root / "train" if parts else root)
+    return tree if len(tree.files) else None
+
+
+def _without_classes(
+    tree: Tree, config: DataConfig, resources: Resources, device: torch.device | None
+) -> Dataset:
+    train, lost = file_split(
+        tree.files.open, tree.files.name, tree.labels, config, resources, device
+    )
+    pictures = count(len(train.labels_N), "picture")
+    notes = (*tree.notes(), *_said(lost), f"{printable(tree.root)}: {pictures} {UNLABELLED}")
+    return Dataset(config.name, [], train, train.subset([]), lost, notes)
 
 
 def _alike(train: Tree, test: Tree) -> bool:
@@ -64,9 +96,10 @@ def _alike(train: Tree, test: Tree) -> bool:
 
 def _image_tree(root: Path, part: str) -> Tree:
     if not (root / part).is_dir():
+        where = f"{root}/train" if (root / "train").is_dir() else "their folder"
         raise UserError(
             f"paths.data={root}: no folder '{part}' there; a folder data set needs "
-            "train/CLASS/* and val/CLASS/*"
+            f"train/CLASS/* and val/CLASS/*, pictures without classes paths.data={where}"
         )
     return class_tree(root / part)
 
@@ -107,7 +140,8 @@ def open_torchvision(
     test, lost_test = split(test_set, "test")
     labels = torch.cat([train.labels_N, test.labels_N])
     names = getattr(train_set, "classes", None) or [str(i) for i in range(int(labels.max()) + 1)]
-    return Dataset(config.name, list(names), train, test, lost_train + lost_test)
+    lost = lost_train + lost_test
+    return Dataset(config.name, list(names), train, test, lost, tuple(_said(lost)))
 
 
 @dataclass(frozen=True)

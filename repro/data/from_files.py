@@ -245,7 +245,7 @@ def _seeded(batches: list[Tensor], seed: int, first_step: int) -> Work:
 
 
 def _evenly(places: Sequence[int], most: int) -> Sequence[int]:
-    return places[:: -(-len(places) // most)]
+    return places[:: -(-len(places) // most) or 1]
 
 
 @dataclass(frozen=True)
@@ -313,7 +313,8 @@ class _Collate:
 def _unreadable(name: str, error: UnreadableError) -> UserError:
     return UserError(
         f"unreadable image {printable(name)} ({error}); mend or remove it, or set "
-        "data.skip_unreadable=true to leave such images out and count them"
+        "data.skip_unreadable=true to leave such images out and count them (repro eval: "
+        "--skip-unreadable)"
     )
 
 

@@ -24,6 +24,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "copydays; made here: photographs, composites, clips, crops, copies (default: the run's)"
     )
     parser.add_argument("--data", default="", metavar="NAME=PATH", help=text)
+    text = "with --data: leave unreadable images out, and count them"
+    parser.add_argument("--skip-unreadable", action="store_true", help=text)
     text = "of linear probes or finetuning (default: those of the scale; the paper's 100 and 300)"
     parser.add_argument("--epochs", type=positive, default=0, metavar="N", help=text)
     text = "attention: draw its heads' maps and masks (several may be given)"
@@ -82,7 +84,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             raise UserError(f"--weights {word}: say on which images: --data NAME=PATH")
         chosen = ChosenWeights(Path(word), arguments.network, arguments.heads)
         metrics, path = evaluate_weights(
-            chosen, data, protocol, results_dir(), epochs, arguments.side
+            chosen,
+            data,
+            protocol,
+            results_dir(),
+            epochs,
+            arguments.side,
+            arguments.skip_unreadable,
         )
         print(f"{word}: {in_words(metrics)}")
         print(path)

@@ -17,6 +17,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         "preset=vanilla, model=vit_tiny, data=folder, views=paper"
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=text)
+    text = (
+        "K, momentum, temperature and warm-ups by the number of training images (repro.sizing); "
+        "what you set yourself stays"
+    )
+    parser.add_argument("--size-to-data", action="store_true", help=text)
     options.add_scale(parser)
     options.add_cluster(parser)
     options.add_workers(parser)
@@ -32,6 +37,16 @@ def run(arguments: argparse.Namespace) -> int:
 
     overrides = parse_assignments(arguments.overrides)
     config = compose(experiments_dir(), arguments.scale, overrides, "repro train")
+    if arguments.size_to_data:
+        from repro.data.datasets import count_training_images
+        from repro.sizing import check_method, size_to
+
+        check_method(config)
+        images = count_training_images(config.data, config.paths.data)
+        sized = size_to(images, config.train.epochs, config.train.batch_size)
+        sized = {key: value for key, value in sized.items() if key not in overrides}
+        print(f"sized to {images} images:", *(f"{key}={value}" for key, value in sized.items()))
+        config = compose(experiments_dir(), arguments.scale, {**overrides, **sized}, "repro train")
     config.label.experiment = "train"
     runs = results_dir() / "runs"
     planned = planned_run(config, {folder.id: folder for folder in find_runs(runs)})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import struct
 import zlib
@@ -21,6 +22,7 @@ DECODER_ERRORS = (
     EOFError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, AssertionError,
     struct.error, zlib.error,
 )  # fmt: skip
+BUFFER = re.compile(r"<_io\.BytesIO[^>]*>")  # what PIL calls a file that has been read already
 ENDINGS = (  # of pictures that the decoder reads; small letters
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".webp", ".tif", ".tiff",
     ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".gif", ".avif", ".jp2", ".j2k", ".jpx", ".jpf", ".jpc",
@@ -38,7 +40,7 @@ def decoding() -> Iterator[None]:
     try:
         yield
     except DECODER_ERRORS as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = " ".join(BUFFER.sub("", str(error)).split())[:120]
         raise UnreadableError(f"{type(error).__name__}: {printable(reason)}") from error
 
 

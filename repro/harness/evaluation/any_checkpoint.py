@@ -96,7 +96,13 @@ def evaluate_run(folder: RunFolder, protocol: str, cluster: Cluster, epochs: int
 
 
 def evaluate_weights(
-    chosen: ChosenWeights, data: str, protocol: str, results: Path, epochs: int = 0, side: int = 0
+    chosen: ChosenWeights,
+    data: str,
+    protocol: str,
+    results: Path,
+    epochs: int = 0,
+    side: int = 0,
+    skip_unreadable: bool = False,
 ) -> tuple[dict[str, float], Path]:
     """A protocol's numbers for any checkpoint on any data, and the file they were written to.
 
@@ -107,6 +113,7 @@ def evaluate_weights(
             Throughput needs none.
         epochs: of a linear probe or of finetuning; 0 for the paper's.
         side: of the images that the network sees; 0 for its own.
+        skip_unreadable: leave out images with classes that cannot be read, and count them.
 
     Raises:
         UserError: weights or data that cannot be read.
@@ -116,6 +123,7 @@ def evaluate_weights(
     images = chosen_data(data, protocol, epochs)
     weights = open_weights(chosen)
     config, seen = seen_by(images.config, weights, side)
+    config = replace(config, data=replace(config.data, skip_unreadable=skip_unreadable))
     device = open_device(config.resources.device.value)
     cache = None if config.data.made_here else results / "features"
     subject = Subject(weights.backbone.to(device), config, device, cache, side=side)

@@ -144,6 +144,8 @@ def labelled(request: Request, subject: Subject) -> Dataset:
     if benchmark in LOW_SHOT:
         return low_shot(subject.dataset, LOW_SHOT[benchmark], request.root)
     dataset = _benchmark(request, subject) if benchmark else subject.dataset
+    if dataset.unreadable_images:
+        subject.details["unreadable_images"] = dataset.unreadable_images
     return low_shot(dataset, LOW_SHOT[suffix]) if suffix in LOW_SHOT else dataset
 
 
@@ -163,7 +165,7 @@ def _benchmark(request: Request, subject: Subject) -> Dataset:
     resize = max(side, config.eval_resize)
     data = DataConfig(
         DataKind.folder, name, resolution=side, eval_resize=resize,
-        eval_interpolation=config.eval_interpolation,
+        eval_interpolation=config.eval_interpolation, skip_unreadable=config.skip_unreadable,
     )  # fmt: skip
     resources = subject.config.resources
     if is_tree(request.root):

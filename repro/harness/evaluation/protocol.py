@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repro.errors import UserError
 from repro.harness.runs.evaluations import Request
 
 if TYPE_CHECKING:
@@ -57,10 +58,16 @@ class Subject:
         from repro.data.datasets import open_dataset
 
         config = self.config
-        dataset = open_dataset(config.data, config.paths.data, config.resources, self.device)
+        paths, resources = config.paths, config.resources
+        dataset = open_dataset(config.data, paths.data, resources, self.device, paths.labelled)
         for line in dataset.notes:
             print(line, file=sys.stderr)
-        return dataset
+        if dataset.judged is None:
+            raise UserError(
+                f"paths.data={paths.data}: pictures without classes, on which nothing can be "
+                "evaluated; repro eval --data NAME=PATH with train/CLASS/* and val/CLASS/*"
+            )
+        return dataset.judged
 
     def features(self, split: Split) -> Tensor:
         """What k-NN and logistic regression see of a split, [N, D]."""

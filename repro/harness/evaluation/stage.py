@@ -57,7 +57,9 @@ def missing(folder: RunFolder, further: Iterable[Request] = ()) -> list[str]:
 
 def requests_of(folder: RunFolder) -> dict[str, Request]:
     """What every run gets and what this one was asked for, by name."""
-    return {name: Request(name) for name in AFTER_TRAINING} | requests_in(folder)
+    counts = (folder.result() or {}).get("counts", {})
+    usual = () if counts.get("classes") == 0 else AFTER_TRAINING  # pictures without classes
+    return {name: Request(name) for name in usual} | requests_in(folder)
 
 
 def has_checkpoint(folder: RunFolder) -> bool:

@@ -24,6 +24,7 @@ from repro.errors import UserError
 from repro.harness.runs.states import State
 from repro.harness.runs.store import RunFolder
 from repro.harness.worker.journal import output_words
+from repro.terminal import percent
 
 LIVE_SECONDS = 0.5
 PLAIN_SECONDS = 15.0
@@ -242,8 +243,8 @@ def _summary(folder: RunFolder, state: State) -> str:
     if state is State.done and (result := folder.result()):
         metrics = result["metrics"]
         return (
-            f"k-NN {metrics['knn']:.1f} %  {output_words(metrics)}  {result['sentinel']['state']}  "
-            f"wall {clock(result['wall_seconds'])}"
+            f"k-NN {percent(metrics['knn'])}  {output_words(metrics)}  "
+            f"{result['sentinel']['state']}  wall {clock(result['wall_seconds'])}"
         )
     if state is State.failed and (failure := folder.failure()):
         return f"{failure.kind} at step {failure.step}: {failure.line}"

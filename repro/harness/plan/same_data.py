@@ -63,7 +63,8 @@ def _digests(config: RunConfig) -> dict[str, str]:
     from repro.data.datasets import open_dataset
     from repro.harness.worker.resume import digests
 
-    return digests(open_dataset(config.data, config.paths.data, config.resources))
+    paths = config.paths
+    return digests(open_dataset(config.data, paths.data, config.resources, None, paths.labelled))
 
 
 def _compare(

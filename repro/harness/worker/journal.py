@@ -13,6 +13,7 @@ import numpy as np
 
 from repro.harness.runs.store import RunFolder
 from repro.harness.worker.reporters import Report
+from repro.terminal import percent
 
 if TYPE_CHECKING:
     from repro.train import Trainer
@@ -63,8 +64,10 @@ class Journal:
             self.printed = now
         if evaluated:
             teacher, student = event["knn"], event["student_knn"]
-            print(f"step {event['step']}: k-NN teacher {teacher:.1f} %, student {student:.1f} %")
-            if self.trainer.config.reporting.feature_space:
+            if teacher is not None:
+                both = f"teacher {percent(teacher)}, student {percent(student)}"
+                print(f"step {event['step']}: k-NN {both}")
+            if self.trainer.config.reporting.feature_space and teacher is not None:
                 self._keep_features(event["epoch"])
 
     def _keep_features(self, epoch: float) -> None:
@@ -73,7 +76,8 @@ class Journal:
 
         features_MD = self.trainer.test_features_MD
         assert features_MD is not None, "an evaluation leaves features"
-        chosen = some(self.trainer.dataset.test.labels_N)
+        assert self.trainer.judged is not None, "what was evaluated has classes"
+        chosen = some(self.trainer.judged.test.labels_N)
         files = self.folder.path / "features"
         files.mkdir(exist_ok=True)
         np.save(files / f"epoch-{epoch:07.2f}.npy", features_MD[chosen].half().cpu().numpy())

@@ -50,7 +50,10 @@ def threads(found: checkpoint.Found, given: int) -> int:
 
 
 def digests(dataset: Dataset) -> dict[str, str]:
-    return {"train": dataset.train.digest(), "test": dataset.test.digest()}
+    judged = dataset.judged
+    test = {"test": judged.test.digest()} if judged else {}
+    bank = {"labelled": judged.train.digest()} if judged is not None and dataset.labelled else {}
+    return {"train": dataset.train.digest(), **test, **bank}
 
 
 def check_data(folder: RunFolder, found: checkpoint.Found, data: dict[str, str]) -> None:

@@ -49,6 +49,7 @@ from repro.harness.worker.presence import heartbeat, own_place, whereabouts
 from repro.harness.worker.ranks import followers, is_follower, own_rank, store
 from repro.harness.worker.reporters import reporters
 from repro.locks import Busy
+from repro.terminal import percent
 
 if TYPE_CHECKING:
     import torch
@@ -241,7 +242,8 @@ def _train(
     meeting = store(listening) if ranks > 1 else None
     device = open_device(config.resources.device.value, config.resources.deterministic)
     # Each rank by itself, for as long as it takes there.
-    dataset = open_dataset(config.data, config.paths.data, config.resources, device)
+    paths = config.paths
+    dataset = open_dataset(config.data, paths.data, config.resources, device, paths.labelled)
     data = resume.digests(dataset)
     resume.check_data(folder, found, data)
     with (
@@ -335,7 +337,8 @@ def _lead(
     result = trainer.result() | {"wall_seconds": time.monotonic() - begun, LINES: journal.written}
     folder.event("done", step=trainer.step)
     folder.finish(result)
-    print(f"done: k-NN {result['metrics']['knn']:.1f} %, {result['wall_seconds']:.0f} s")
+    accuracy = percent(result["metrics"]["knn"])
+    print(f"done: k-NN {accuracy}, {result['wall_seconds']:.0f} s")
     return DONE
 
 
