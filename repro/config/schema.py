@@ -309,7 +309,7 @@ class Paths(NotIdentity):
     def absolute(self) -> Paths:
         """The same folders, wherever whoever reads this works."""
         benchmarks = {name: _absolute(path) for name, path in self.benchmarks.items()}
-        return Paths(_absolute(self.data), benchmarks)
+        return Paths(_absolute(self.data), _absolute(self.labelled), benchmarks)
 
 
 @dataclass
