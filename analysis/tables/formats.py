@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from itertools import groupby, pairwise
@@ -23,6 +24,10 @@ from repro.errors import UserError, nearest
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 REMARKS = 2  # the last columns of a table are words: sentinel and verdict
+# What Markdown would read as more than text: code, tags, entities, links, emphasis.
+MARKUP = re.compile(
+    r"[`\\]|<(?=[A-Za-z/!?])|&(?=#?\w+;)|!?\[(?=[^\]]*\][(\[])|\*+(?=\S[^*]*\*)|(?<!\w)_+(?=\S[^_]*_)"
+)
 SIGNS = {ord("✓"): r"\ensuremath{\checkmark}", ord("✗"): r"\ensuremath{\times}"}
 
 
@@ -61,25 +66,29 @@ def groups(lines: tuple[Line, ...]) -> list[tuple[str, list[Line]]]:
 
 
 def markdown(printed: Printed) -> str:
-    notes = "\n".join(f"- {note}" for note in printed.notes)
+    notes = "\n".join(f"- {_text(note)}" for note in printed.notes)
     claims = "\n".join(
-        f"- **{c.id} ({c.portability}): {c.verdict}.** {c.statement}  \n"
-        f"  {c.detail}; rule: {c.rule}."
-        + (f" Turns: {c.flips}." if c.flips else "")
-        + "".join(f" {sentence}." for sentence in sentences(c.confounds))
+        f"- **{_text(f'{c.id} ({c.portability}): {c.verdict}.')}** {_text(c.statement)}  \n"
+        "  "
+        + _text(
+            f"{c.detail}; rule: {c.rule}."
+            + (f" Turns: {c.flips}." if c.flips else "")
+            + "".join(f" {sentence}." for sentence in sentences(c.confounds))
+        )
         for c in printed.claims
     )
-    return f"### {printed.title}\n\n{markdown_body(printed)}\n\n{notes}\n\nClaims:\n\n{claims}\n"
+    title, body = _text(printed.title), markdown_body(printed)
+    return f"### {title}\n\n{body}\n\n{notes}\n\nClaims:\n\n{claims}\n"
 
 
 def markdown_body(printed: Printed) -> str:
     """One head line (Markdown has no spans), sub-headings as rows of their own."""
-    columns = [_markdown(f"{h.over} {h.title}".strip()) for h in printed.headings]
+    columns = [_cell(f"{h.over} {h.title}".strip()) for h in printed.headings]
     rows = []
     for group, lines in groups(printed.lines):
         if group:
-            rows.append([f"*{_markdown(group)}*", *[""] * (len(columns) - 1)])
-        rows += [[_markdown(e.text, e.best) for e in line.entries] for line in lines]
+            rows.append([f"*{_cell(group)}*", *[""] * (len(columns) - 1)])
+        rows += [[_cell(e.text, e.best) for e in line.entries] for line in lines]
     frame = pd.DataFrame(rows, columns=columns)
     return str(frame.to_markdown(index=False, disable_numparse=True))
 
@@ -164,8 +173,13 @@ def described(printed: Printed) -> int:
     return measured[0] if measured else len(printed.headings) - REMARKS
 
 
-def _markdown(text: str, bold: bool = False) -> str:
-    escaped = text.replace("|", r"\|")
+def _text(text: str) -> str:
+    """For Markdown: the text as itself, on one line."""
+    return MARKUP.sub(r"\\\g<0>", " ".join(text.splitlines()))
+
+
+def _cell(text: str, bold: bool = False) -> str:
+    escaped = _text(text).replace("|", r"\|")
     return f"**{escaped}**" if bold else escaped
 
 

@@ -179,12 +179,14 @@ def _wrong_tag(value: Mapping[Any, Any], kind: Any) -> Iterator[str]:
 
 def _children(value: Any, kind: Any) -> Iterator[tuple[str | int, Any, Any]]:
     """What a value consists of: key or position, content, and the type that it should have."""
+    if get_origin(kind) in (Literal, Union, UnionType):
+        return  # one of some words or types has no parts
     if isinstance(value, Mapping):
         if is_dataclass(kind):
             kinds = get_type_hints(kind, include_extras=True)
         elif isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             kinds = {item.encode_name: item.type for item in msgspec.structs.fields(kind)}
-        elif len(get_args(kind)) == 2 and get_origin(kind) not in (Union, UnionType):
+        elif len(get_args(kind)) == 2:
             kinds = dict.fromkeys(value, get_args(kind)[1])
         else:
             kinds = {}

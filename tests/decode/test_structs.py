@@ -66,6 +66,8 @@ def test_a_file_becomes_its_struct_with_defaults_and_what_is_added() -> None:
         ({"pair": [1]}, "pair: [1] must have 2 values"),
         ({"pair": [1, "x"]}, "pair[1]: 'x' must be a number"),
         ({"kind": "figur"}, "kind: 'figur' is not one of table, figure; nearest: figure"),
+        ({"kind": ["table", None]}, "kind: ['table', None] must be text"),  # found by tests/fuzz
+        ({"kind": {"table": 1}}, "kind: {'table': 1} must be text"),
         ({"rows": 5}, "rows: 5 must be a list"),
         ({"rows": ["a"]}, "rows[0]: 'a' must be a mapping"),
         ({"rows": [{}]}, "row 1: the key 'name' is missing"),

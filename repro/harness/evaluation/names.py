@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from repro.decode import check_among
 from repro.harness.evaluation import benchmarks, classification
 from repro.harness.evaluation.protocol import Kind, Protocol
 
@@ -63,6 +64,14 @@ PROTOCOLS: Mapping[str, Protocol] = {
     ),
 }  # fmt: skip
 
+# What a training leaves itself, in result.json.
+TRAINING = (
+    "knn", "student_knn", "knn_random", "knn_pixels", "loss", "entropy", "cross_entropy", "kl",
+    "mean_entropy", "log_K", "decomposition_error", "effective_rank", "feature_spread",
+    "output_spread", "centre_norm", "grad_norm", "student_teacher_distance", "im_s", "time_h",
+    "mem_G", "params_M", "tokens",
+)  # fmt: skip
+
 
 def numbers(protocol: str) -> list[str]:
     """The metrics that a protocol leaves."""
@@ -82,6 +91,12 @@ def protocol_of(metric: str) -> str:
 def evaluations(metrics: Iterable[str]) -> tuple[str, ...]:
     """The requests that these metrics need, each once."""
     return tuple(dict.fromkeys(name for name in map(protocol_of, metrics) if name))
+
+
+def check_given(metrics: Iterable[str], where: str) -> None:
+    """Raises: UserError for a metric that neither a training nor a protocol leaves."""
+    known = [*TRAINING, *(name for protocol in PROTOCOLS for name in numbers(protocol))]
+    check_among((metric.partition("@")[0] for metric in metrics), known, where)
 
 
 def tier_of(metric: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from repro.config.identity import run_id, run_ids, slug
 from repro.config.schema import RunConfig
 from repro.errors import UserError
-from repro.harness.evaluation.names import evaluations
+from repro.harness.evaluation.names import check_given, evaluations
 from repro.harness.evaluation.requests import benchmark_of, request_for, without_data
 from repro.harness.evaluation.stage import missing
 from repro.harness.experiments.clusters import Cluster
@@ -79,7 +79,9 @@ def plan(
                 base = row_config(experiment, row, scale, 0, variant)
                 if cluster:
                     base = cluster.with_benchmarks(base)
-                needed = evaluations(experiment.sources(row, variant))
+                sources = experiment.sources(row, variant)
+                check_given(sources, f"{experiment.path}: row {row.name}: metrics")
+                needed = evaluations(sources)
                 for seed, identity in enumerate(run_ids(base, range(seeds))):
                     run = _planned(identity, replace(base, seed=seed), folders, needed)
                     if run.id in runs:

@@ -42,6 +42,7 @@ from repro.harness.slurm.visible import Destination, destination
 DEFAULT_ARRAY = 1000  # tasks, where the cluster does not tell its MaxArraySize (by default 1001)
 JOBS = {TRAIN: job.train, EVALUATE: job.evaluate}
 REFUSALS = ("limit", "temporarily unable", "try again")  # of sbatch: it would take fewer, or later
+UNANSWERED = ("timed out", "unable to contact", "communication", "zero bytes")  # taken, maybe
 FINAL = "requested time limit is invalid"  # that it will never take
 # Variables of a user's shell by which sbatch overrides a script, and the options they stand for.
 WISHES = {
@@ -193,6 +194,8 @@ class _Sender:
             submission.arrays.remove(array)
             line = complaint(str(error))
             said = line.lower()
+            if any(word in said for word in UNANSWERED):
+                line += self._withdrawn(array.name)
             refused_for_now = any(word in said for word in REFUSALS) and FINAL not in said
             submission.complete = not refused_for_now
             submission.save()
@@ -206,6 +209,22 @@ class _Sender:
             self.last[lane, array.stage] = array.job
         submission.save()
         return ""
+
+    def _withdrawn(self, name: str) -> str:
+        """What became of an array that SLURM may have taken without telling its number: its tasks
+        would not find what they are to do, so it must not stay.
+        """
+        tasks, site = slurm.queue([name]), ""
+        if tasks == {} and (site := self.submission.slurm_cluster):
+            tasks = slurm.queue([name], site) or {}
+        if tasks is None:
+            return f"; SLURM may have taken it: scancel --name={name}, then repeat the command"
+        if not tasks:
+            return "; SLURM shows no such job: repeat the command"
+        jobs = sorted({task.job.partition("_")[0] for task in tasks.values()})
+        if slurm.cancel(jobs, site):
+            return f"; SLURM had taken it as {', '.join(jobs)}, cancelled now: repeat the command"
+        return f"; SLURM has taken it: scancel {' '.join(jobs)}, then repeat the command"
 
     def _next_name(self) -> str:
         return f"repro-{self.submission.id}-{len(self.submission.arrays)}"

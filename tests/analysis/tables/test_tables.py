@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -207,6 +209,33 @@ def test_every_table_is_written_in_every_format(name: str, evidence: Evidence) -
     for row in table.lines:
         assert len(row.entries) == len(table.headings)
     assert write(table, "terminal").startswith(table.title.split(":")[0])
+
+
+HOSTILE = (
+    "<script>", "</b>", "<!-- x", "`code`", "[link](http://x.y)", "![x](y)", "[a][b]", "&lt;",
+    "*x*", "_x_", "a|b", "two\nlines", "\\",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_text_of_a_table_is_markup(text: str, evidence: Evidence) -> None:
+    table = printed(evidence)
+    entries = (replace(table.lines[0].entries[0], text=text), *table.lines[0].entries[1:])
+    hostile = replace(
+        table,
+        title=text,
+        notes=[text],
+        lines=(replace(table.lines[0], entries=entries), *table.lines[1:]),
+        claims=[replace(table.claims[0], statement=text), *table.claims[1:]],
+    )
+    lines = write(hostile, "md").splitlines()
+    shown = lines[0].removeprefix("### ")
+    assert f"- {shown}" in lines
+    assert any(line.startswith(f"| {shown.replace('|', chr(92) + '|')} ") for line in lines)
+    assert len(lines) == len(write(table, "md").splitlines()) - len(table.notes) + 1
+    assert shown != text or text == "a|b"  # which ends a cell, and nothing else
+    assert re.sub(r"\\([^\w\s]|_)", r"\1", shown) == " ".join(text.splitlines())
+    assert write(hostile, "html").count("<script>") == write(table, "html").count("<script>")
 
 
 def test_latex_compiles(evidence: Evidence, tmp_path: Path) -> None:

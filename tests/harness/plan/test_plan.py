@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from repro.config.identity import canonical
 from repro.config.schema import RunConfig
 from repro.errors import UserError
 from repro.files import write_json
+from repro.harness.evaluation.names import TRAINING
 from repro.harness.experiments.experiment import load, row_config
 from repro.harness.plan.cost import work
 from repro.harness.plan.plan import Plan, plan
@@ -228,3 +230,22 @@ def test_a_plan_refuses_what_it_does_not_know(
 ) -> None:
     with pytest.raises(UserError, match=message):
         plan(words, scale, seeds, tmp_path)
+
+
+def test_a_metric_that_nothing_gives_is_refused_before_training(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(repository / "experiments", tmp_path / "experiments")
+    file = tmp_path / "experiments" / "F6R.yaml"
+    text = file.read_text()
+    assert "{key: knn," in text
+    file.write_text(text.replace("{key: knn,", "{key: knn, of: knnn,"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"F6R\.yaml: row \w+: metrics: 'knnn' .* nearest: knn"):
+        plan(["F6R"], "smoke", 1, tmp_path)
+
+
+def test_the_metrics_that_a_training_leaves_are_those_of_the_records(repository: Path) -> None:
+    file = repository / "results" / "published" / "laptop" / "records.jsonl"
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    assert {key for record in records for key in record["metrics"]} == set(TRAINING)

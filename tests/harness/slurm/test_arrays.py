@@ -76,6 +76,28 @@ def test_a_refusal_that_waiting_does_not_mend_is_one_line_and_claims_nothing(
     assert len(plan(["F7"], "smoke", 2, tmp_path).todo) == 8
 
 
+@pytest.mark.parametrize(
+    ("state", "code", "part"),
+    [
+        ("PENDING", 0, "SLURM had taken it as 7, cancelled now: repeat the command"),
+        ("", 0, "SLURM shows no such job: repeat the command"),
+        ("", 1, "SLURM may have taken it: scancel --name=repro-"),
+    ],
+)
+def test_an_array_that_was_taken_though_sbatch_timed_out_is_not_sent_twice(
+    scripted: Scripted, tmp_path: Path, state: str, code: int, part: str
+) -> None:
+    line = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation\n"
+    scripted.refuse_arrays_of(0, line)
+    answer = f"7|0|{state}|None||0:00|repro-x-0\n" if state else ""
+    scripted.answer("squeue", answer, code=code)
+    with pytest.raises(UserError, match="Socket timed out") as raised:
+        send(tmp_path)
+    assert part in str(raised.value)
+    assert scripted.calls("scancel") == (["7"] if state else [])
+    assert arrays(tmp_path) == []
+
+
 def test_the_throttle_of_all_arrays_together_is_the_profiles(
     scripted: Scripted, tmp_path: Path
 ) -> None:
