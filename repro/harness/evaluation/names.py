@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from repro.decode import check_among
 from repro.harness.evaluation import benchmarks, classification
 from repro.harness.evaluation.protocol import Kind, Protocol
 
@@ -95,6 +94,8 @@ def evaluations(metrics: Iterable[str]) -> tuple[str, ...]:
 
 def check_given(metrics: Iterable[str], where: str) -> None:
     """Raises: UserError for a metric that neither a training nor a protocol leaves."""
+    from repro.decode import check_among  # brings yaml, which `repro --help` does without
+
     known = [*TRAINING, *(name for protocol in PROTOCOLS for name in numbers(protocol))]
     check_among((metric.partition("@")[0] for metric in metrics), known, where)
 
