@@ -253,6 +253,14 @@ def test_the_exceptions_stand_in_a_page() -> None:
     assert set(PARSED) | CONTRADICTED <= written
 
 
+def test_the_tests_that_pages_name_exist() -> None:
+    files = Path(__file__).parent.rglob("test_*.py")
+    tests = {name for file in files for name in re.findall(r"def (test_\w+)", file.read_text())}
+    named = {name for page in PAGES for name in re.findall(r"`(test_\w+)`", page.prose)}
+    assert len(named) > 50
+    assert named <= tests
+
+
 @pytest.mark.parametrize("target", ["demo", "smoke"])
 def test_what_the_makefile_runs_is_valid(target: str, capsys: pytest.CaptureFixture[str]) -> None:
     makefile = (ROOT / "Makefile").read_text()

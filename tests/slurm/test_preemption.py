@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -93,9 +94,13 @@ def test_taken_away_with_and_without_grace_files_and_decoders_end_with_the_same_
             assert folder.step < 400, "the run was over before it could be disturbed"
     finally:
         lab.cluster.run("scontrol", "update", "partition=debug", "gracetime=0")
+    tables = []
     for process in processes:
         output, _ = process.communicate(timeout=WAIT)
         assert process.returncode == 0, output + lab.told()
+        tables.append(re.findall(r"(?m)^((?!time_h|im_s|mem_G)\w+) +([\d.e+-]+)$", output))
+    assert dict(tables[0])["knn"]
+    assert tables[0] == tables[1]
     (folder,), (other,) = lab.runs, undisturbed.runs
     assert events(folder).count("interrupted") >= 2, lab.told()  # saved when told to stop
     assert "failed" not in events(folder)
@@ -196,3 +201,24 @@ def test_a_run_that_is_preempted_too_often_says_so_and_keeps_its_checkpoint(lab:
 
 def _lines(folder: RunFolder) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder.path / "events.jsonl").read_text().splitlines()]
+
+
+def test_a_job_that_people_suspend_hold_and_release_goes_on(lab: Lab) -> None:
+    process = lab.start("train", *LONG, "--cluster", lab.profile())
+    folder = lab.wait_for_step(20)
+    job = lab.job(folder)
+    lab.cluster.run("scontrol", "suspend", job)
+    lab.wait(lambda: "SUSPENDED" in lab.cluster.run("squeue", "-h", "--format=%T"), "a pause")
+    (run,) = lab.status()
+    assert (run["state"], run["job"]) == ("running", job)
+    lab.cluster.run("scontrol", "resume", job)
+    lab.wait_for_step(folder.step + 20)
+    lab.cluster.run("scontrol", "requeuehold", job)
+    run = lab.wait_for_state("queued", 60)
+    assert "JobHeldUser" in run["detail"] or "job requeued in held state" in run["detail"], run
+    lab.cluster.run("scontrol", "release", job)
+    lab.cluster.run("scontrol", "update", f"jobid={job}", "starttime=now")  # not in two minutes
+    output, _ = process.communicate(timeout=WAIT)
+    assert process.returncode == 0, output + lab.told()
+    assert folder.read_run().attempts == 2
+    assert timeless(folder.metrics())[-1]["step"] == STEPS

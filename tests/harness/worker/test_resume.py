@@ -300,3 +300,32 @@ def test_a_run_that_fails_in_its_first_epoch_keeps_floors_that_took_long(
         name: floors_of(folder)[0][name]
         for name in ("knn", "student_knn", "knn_pixels", "knn_random")
     }
+
+
+def test_a_signal_in_the_middle_of_a_checkpoint_cuts_nothing(
+    tmp_path: Path, smoke: MakeConfig, whole: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from repro.harness.worker import run
+
+    save = torch.save
+
+    def warned(state: dict[str, Any], file: Any) -> None:
+        for number in run.STOP_SIGNALS:
+            os.kill(os.getpid(), number)
+        save(state, file)
+
+    folder = create_run(tmp_path, "warned", smoke(LONG | {"reporting.checkpoint_seconds": 0}))
+    before = {number: signal.getsignal(number) for number in run.STOP_SIGNALS}
+    monkeypatch.setattr(torch, "save", warned)
+    try:
+        assert run.work(folder.path) == STOPPED
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    monkeypatch.undo()
+    assert 0 < folder.step < LONG_STEPS
+    code, output = train(folder)
+    assert code == DONE, output
+    assert "aside" not in output
+    assert timeless(folder.metrics()) == timeless(whole.metrics())
+    assert timeless_result(folder) == timeless_result(whole)
