@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -70,6 +71,16 @@ def test_a_lock_of_one_mount_is_not_seen_in_the_other(lab: Lab) -> None:
     assert other.returncode == 0
     assert holder.poll() is None
     assert holder.wait(WAIT) == 0
+
+
+def test_the_doctor_finds_out_that_a_nodes_lock_does_not_reach_this_one(lab: Lab) -> None:
+    if not can_mount():
+        pytest.skip("mounts with locks of their own take bindfs and /dev/fuse")
+    words = ("-m", "repro.cli", "doctor", "--json", "--cluster", lab.profile())
+    output, _ = Apart(lab, mounted=True).python("login1", *words).communicate(timeout=WAIT)
+    findings = json.loads(output[output.index("{") :])["findings"]
+    (locks,) = [one for one in findings if one["what"].startswith("file locks from")]
+    assert "lease" in locks["meaning"], locks
 
 
 def test_two_login_nodes_without_common_locks_send_each_run_once(lab: Lab, apart: Apart) -> None:

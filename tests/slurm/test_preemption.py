@@ -204,7 +204,8 @@ def _lines(folder: RunFolder) -> list[dict[str, Any]]:
 
 
 def test_a_job_that_people_suspend_hold_and_release_goes_on(lab: Lab) -> None:
-    process = lab.start("train", *LONG, "--cluster", lab.profile())
+    words = ("train.epochs=100", "eval.every_epochs=100", "--scale", "smoke")
+    process = lab.start("train", *words, "--cluster", lab.profile())
     folder = lab.wait_for_step(20)
     job = lab.job(folder)
     lab.cluster.run("scontrol", "suspend", job)
@@ -217,8 +218,7 @@ def test_a_job_that_people_suspend_hold_and_release_goes_on(lab: Lab) -> None:
     run = lab.wait_for_state("queued", 60)
     assert "JobHeldUser" in run["detail"] or "job requeued in held state" in run["detail"], run
     lab.cluster.run("scontrol", "release", job)
-    lab.cluster.run("scontrol", "update", f"jobid={job}", "starttime=now")  # not in two minutes
     output, _ = process.communicate(timeout=WAIT)
     assert process.returncode == 0, output + lab.told()
     assert folder.read_run().attempts == 2
-    assert timeless(folder.metrics())[-1]["step"] == STEPS
+    assert timeless(folder.metrics())[-1]["step"] == STEPS // 2
