@@ -1,9 +1,10 @@
-"""`repro gc`: what nobody needs any more: job pickles and logs of submissions, old code, and
-features of frozen networks, which can be made again.
+"""`repro gc`: what nobody needs any more: job pickles and logs of submissions, old code, features
+of frozen networks, which can be made again, and files that killed processes had begun.
 
-Run folders are never touched, nor anything of a submission that may still be needed: one that has a
-run which is not done, or was done only hours ago, or a job that waits, runs or cannot be seen from
-here. Nobody submits while something is removed.
+Nothing of a run is touched, nor of a submission that may still be needed: one that has a run which
+is not done, or was done only hours ago, or a job that waits, runs or cannot be seen from here; of a
+submission that cannot be read nobody knows, so all code stays. Nobody submits while something is
+removed. What a link leads to is not ours, but for the features.
 """
 
 from __future__ import annotations
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 HELP = "remove what finished submissions left: job scripts, pickles, old code"
 EXAMPLE = "repro gc --dry-run"
+BEGUN = 86400.0  # seconds after which nobody goes on with a file that was begun
+# Of `replace_text`, of a checkpoint, of run folders and snapshots that are being made.
+UNFINISHED = ("runs/*/.*.json.[0-9]*", "runs/*/.*.yaml.[0-9]*", "runs/*/.*.jsonl.[0-9]*",
+              "runs/*/evaluations/.*.json.[0-9]*", "runs/*/checkpoints/unfinished.pt",
+              "submissions/*/.*.json.[0-9]*", "runs/.new-*", "code/.new-*")  # fmt: skip
 SETTLED = 6 * 3600.0  # seconds after which nobody looks for the logs of a run's job
 
 
@@ -69,7 +75,8 @@ class Found:
 def look(results: Path) -> Found:
     from repro.harness.runs.store import find_runs
     from repro.harness.slurm import visible
-    from repro.harness.slurm.submissions import submissions
+    from repro.harness.slurm.submissions import damaged_submissions, submissions
+    from repro.locks import is_flocked
 
     done = {f.id: f for f in find_runs(results / "runs") if f.is_done()}
     sent = submissions(results)
@@ -83,26 +90,54 @@ def look(results: Path) -> Found:
             items.append(Rubbish(submission.folder, _size(submission.folder), why))
     going = {item.path for item in items}
     needed = {Path(one.code).name for one in sent if one.folder not in going}
-    for folder in sorted((results / "code").glob("*")):
-        if folder.name not in needed:
+    damaged = damaged_submissions(results)
+    kept |= dict.fromkeys(damaged, "it cannot be read, so all code stays")
+    for folder in sorted((results / "code").glob("[!.]*")):
+        if folder.name not in needed and not damaged:
             why = "no unfinished submission runs this code"
             items.append(Rubbish(folder, _size(folder), why))
-    idle = shown.tasks == {} and not shown.hidden
-    if (features := results / "features").is_dir() and idle:
+    features = results / "features"
+    idle = shown.tasks == {} and not shown.hidden and not any(map(is_flocked, _holds(results)))
+    there = features.is_dir() and (not features.is_symlink() or any(features.iterdir()))
+    if there and idle:
         why = "features of frozen networks; made again where they are needed"
         items.append(Rubbish(features, _size(features), why))
+    begun = [path for pattern in UNFINISHED for path in sorted(results.glob(pattern))]
+    old = [path for path in begun if time.time() - path.lstat().st_mtime > BEGUN]
+    items += [Rubbish(path, _size(path), "begun by a process that was killed") for path in old]
     return Found(items, kept)
 
 
+def _holds(results: Path) -> list[Path]:
+    """Locks of whoever trains, evaluates or makes features now."""
+    patterns = ("runs/*/lock", "runs/*/evaluations/.lock", "features/*.lock")
+    return [lock for pattern in patterns for lock in results.glob(pattern)]
+
+
 def sweep(items: Sequence[Rubbish], results: Path) -> None:
-    """Remove these, as far as that is still right."""
+    """Remove these, as far as that is still right; what cannot be removed is named."""
     from repro.harness.slurm.submissions import submitting
 
     with submitting(results, print):
         still = {item.path for item in look(results).items}
         for item in items:
             if item.path in still:
-                shutil.rmtree(item.path)
+                try:
+                    _remove(item.path)
+                except OSError as error:
+                    print(f"{item.path}: cannot be removed: {error.strerror}")
+
+
+def _remove(path: Path) -> None:
+    if path.name == "features":  # which may be a link to a larger disk
+        for inside in path.iterdir():
+            _remove(inside)
+        if not path.is_symlink():
+            path.rmdir()
+    elif path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _needed(
@@ -123,5 +158,6 @@ def _needed(
     return kept
 
 
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def _size(path: Path) -> int:
+    inside = [path] if path.is_file() else path.rglob("*")
+    return sum(one.stat().st_size for one in inside if one.is_file())

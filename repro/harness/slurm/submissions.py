@@ -24,7 +24,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from repro.files import read_json, write_json
+from repro.errors import UserError
+from repro.files import read_object, with_digest, write_json
 from repro.locks import hold
 
 TRAIN, EVALUATE = "train", "evaluate"
@@ -76,7 +77,7 @@ class Submission:
     def save(self) -> None:
         content = asdict(self)
         del content["folder"]
-        write_json(self.folder / "submission.json", content)
+        write_json(self.folder / "submission.json", with_digest(content))
 
     def cut_off(self, now: float) -> bool:
         """Whether its submitter died before it had sent everything."""
@@ -134,15 +135,34 @@ def new_submission(results: Path, cluster: str, code: Path, slurm_cluster: str =
 
 
 def submissions(results: Path) -> list[Submission]:
-    """All of them, the oldest first; what a colleague's later version wrote beside is left out."""
-    read = []
-    known = {field.name for field in fields(Submission)}
+    """Those that can be read, the oldest first."""
+    read = [one for one in _all(results) if isinstance(one, Submission)]
+    return sorted(read, key=lambda s: s.created)
+
+
+def damaged_submissions(results: Path) -> list[str]:
+    """Why others cannot be read: whose jobs they are is not known, nor what these need."""
+    return [one for one in _all(results) if isinstance(one, str)]
+
+
+def _all(results: Path) -> Iterator[Submission | str]:
     for file in sorted((results / "submissions").glob("*/submission.json")):
-        content = read_json(file) or {}
+        try:
+            yield _read(file)
+        except UserError as error:
+            yield str(error)
+
+
+def _read(file: Path) -> Submission:
+    """What a colleague's later version wrote beside is left out."""
+    known = {field.name for field in fields(Submission)}
+    content = read_object(file) or {}
+    try:
         arrays = [Array(**array) for array in content.pop("arrays")]
         content = {key: value for key, value in content.items() if key in known}
-        read.append(Submission(file.parent, arrays=arrays, **content))
-    return sorted(read, key=lambda s: s.created)
+        return Submission(file.parent, arrays=arrays, **content)
+    except (TypeError, KeyError) as error:
+        raise UserError(f"{file}: damaged: it is no submission ({error})") from None
 
 
 def latest_tasks(sent: list[Submission], stage: str) -> dict[str, Task]:

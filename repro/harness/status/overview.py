@@ -30,6 +30,7 @@ from repro.harness.slurm.submissions import (
     TRAIN,
     Submission,
     Task,
+    damaged_submissions,
     latest_tasks,
     submissions,
 )
@@ -77,12 +78,13 @@ def overview(folders: Sequence[RunFolder], results: Path) -> Overview:
     now = time.time()
     sent = submissions(results)
     by_files = {folder.id: _by_files(folder, now) for folder in folders}
+    notes = tuple(f"{why}; its jobs are not followed" for why in damaged_submissions(results))
     if not sent:
-        return Overview(by_files)
+        return Overview(by_files, notes)
     # One damaged folder is one damaged run.
     sound = [folder for folder in folders if by_files[folder.id].state is not State.damaged]
     seen = _Look(sound, by_files, sent, now).overview()
-    return Overview(by_files | seen.views, seen.notes)
+    return Overview(by_files | seen.views, notes + seen.notes)
 
 
 def _by_files(folder: RunFolder, now: float) -> View:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from repro.harness.plan.submit import submit
 from repro.harness.runs.store import RunFolder, find_runs
 from repro.harness.slurm.requirements import Increase
 from repro.harness.slurm.submissions import submissions
+from repro.locks import hold
 from tests.cli.calling import CLUSTER
 from tests.harness.scripted import Scripted, all_waiting, scripted
 
@@ -99,3 +102,76 @@ def test_nothing_goes_that_a_new_submission_needs_by_the_time_of_the_answer(
     submit(plan(["F7:neither"], "smoke", 1, results).runs, CLUSTER, results, Increase(), print)
     sweep(items, results)
     assert [Path(submission.code).is_dir() for submission in submissions(results)] == [True]
+
+
+def test_what_killed_processes_had_begun_goes_after_a_day(
+    finished: RunFolder, results: Path
+) -> None:
+    begun = [
+        finished.path / ".run.json.4711",
+        finished.path / "checkpoints" / "unfinished.pt",
+        results / "runs" / ".new-0123456789abcdef",
+        results / "code" / ".new-0123456789abcdef",
+    ]
+    for path in begun[:2]:
+        path.write_text("torn")
+    for path in begun[2:]:
+        path.mkdir()
+    assert not {item.path for item in look(results).items} & set(begun)
+    for path in begun:
+        os.utime(path, (0, 0))
+    assert main(["gc", "--yes"]) == 0
+    assert not any(path.exists() for path in begun)
+    assert finished.result() is not None
+
+
+def test_what_a_link_leads_to_stays_but_for_features(
+    finished: RunFolder, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    for name in ("code", "features"):
+        (elsewhere / name / "inside").mkdir(parents=True)
+    (results / "code" / "0123456789ab").symlink_to(elsewhere / "code")
+    (results / "features").symlink_to(elsewhere / "features")
+    assert main(["gc", "--yes"]) == 0
+    assert not (results / "code" / "0123456789ab").exists()
+    assert (elsewhere / "code" / "inside").is_dir()
+    assert (results / "features").is_dir()
+    assert list((elsewhere / "features").iterdir()) == []
+    assert main(["gc", "--yes"]) == 0
+    assert "0 items" in capsys.readouterr().out
+
+
+def test_features_stay_while_somebody_makes_or_evaluates_some(
+    finished: RunFolder, results: Path
+) -> None:
+    (results / "features").mkdir()
+    (results / "features" / "one.npy").touch()
+    for lock in (results / "features" / "one.lock", finished.path / "lock"):
+        with hold(lock, "busy"):
+            assert results / "features" not in {item.path for item in look(results).items}
+    assert results / "features" in {item.path for item in look(results).items}
+
+
+def test_of_two_at_once_each_thing_goes_once(finished: RunFolder, results: Path) -> None:
+    items = look(results).items
+    with ThreadPoolExecutor(2) as both:
+        list(both.map(lambda _: sweep(items, results), range(2)))
+    assert look(results).items == []
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[]", b'{"created": 1', b"\xff"])
+def test_a_submission_that_cannot_be_read_is_named_and_all_code_stays(
+    content: bytes, finished: RunFolder, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (submission,) = submissions(results)
+    (submission.folder / "submission.json").write_bytes(content)
+    assert main(["gc", "--yes"]) == 0
+    assert "it cannot be read, so all code stays" in capsys.readouterr().out
+    assert Path(submission.code).is_dir()
+    assert submission.folder.is_dir()
+    for command in (["status"], ["plan", "F7:both", "--scale", "smoke"], ["list"]):
+        assert main(command) == 0
+        said = capsys.readouterr()
+        if command == ["status"]:
+            assert "submission.json: " in said.out + said.err
