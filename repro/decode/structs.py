@@ -186,7 +186,7 @@ def _children(value: Any, kind: Any) -> Iterator[tuple[str | int, Any, Any]]:
             kinds = get_type_hints(kind, include_extras=True)
         elif isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             kinds = {item.encode_name: item.type for item in msgspec.structs.fields(kind)}
-        elif len(get_args(kind)) == 2:
+        elif isinstance(origin := get_origin(kind), type) and issubclass(origin, Mapping):
             kinds = dict.fromkeys(value, get_args(kind)[1])
         else:
             kinds = {}

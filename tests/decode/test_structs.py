@@ -91,6 +91,7 @@ def test_a_mistake_is_one_line_with_file_place_value_and_remedy(
             {"shape": {"kind": "sqare"}},
             "shape: unknown kind 'sqare'; nearest: square (one of circle, square)",
         ),
+        ({"curve": {"a": 1}}, "curve: {'a': 1} must be a list"),  # found by tests/fuzz
         ({"shape": {"side": 1}}, "shape: the key 'kind' is missing: one of circle, square"),
         ({"shape": {"kind": "circle"}}, "shape: the key 'radius' is missing"),
         ({"shape": {"kind": "circle", "radius": 0}}, "shape: radius: 0 must be greater than 0"),

@@ -337,10 +337,15 @@ def _check_addresses(experiment: Experiment, claim: Claim) -> None:
         [metric.key for metric in experiment.metrics],
     )
     where = f"{experiment.path}: claim {claim.id}"
-    for address in map(Address.of_row, claim.body.row_addresses()):
+    try:
+        of_rows = [Address.of_row(word) for word in claim.body.row_addresses()]
+        of_cells = [Address.of_cell(word) for word in claim.body.cell_addresses()]
+    except UserError as mistake:
+        raise UserError(f"{where}: {mistake}") from None
+    for address in of_rows:
         if address.experiment == experiment.id:
             check_among([address.row], rows, f"{where}: {address}: row")
-    for address in map(Address.of_cell, claim.body.cell_addresses()):
+    for address in of_cells:
         if address.experiment == experiment.id:
             check_among([address.row], rows, f"{where}: {address}: row")
             check_among([address.metric], metrics, f"{where}: {address}: metric")

@@ -154,6 +154,7 @@ MISTAKES: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
         r"reported_curve: kl\[0\]: 'x' must be a number",
         lambda s: s["rows"][0].update(reported_curve={"epoch": [1], "kl": ["x"]}),
     ),
+    (r"claim C.X1.1: '../..' is not a", lambda s: s["claims"][0].update(better="../..")),
     (r"C.X1.1: on_paper: 'hold' .*: holds", lambda s: s["claims"][0].update(on_paper="hold")),
     (r"C.X1.1: portability: 'X'", lambda s: s["claims"][0].update(portability="X")),
     (r"C.X1.1: unknown kind 'grater'.*: greater", lambda s: s["claims"][0].update(kind="grater")),
