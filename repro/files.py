@@ -147,6 +147,12 @@ def _digest(value: dict[str, Any], of: str = "") -> str:
     return digest_of(of.encode() + json.dumps(_finite(content), sort_keys=True).encode())
 
 
+def file_digest(path: Path) -> str:
+    """The first 12 hexadecimal digits of a file's sha256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
 def digest_of(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 

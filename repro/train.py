@@ -41,6 +41,7 @@ from repro.dino.teachers import after_update, before_update, relative_distance
 from repro.errors import UserError
 from repro.evals.knn import network_knn, pixel_knn
 from repro.evals.throughput import images_per_second, peak_memory
+from repro.evals.weights.start import start_from_weights
 from repro.randomness import derive, epoch_order
 
 MIN_PATIENCE = 20  # steps for which the sentinel must see the same state
@@ -93,7 +94,10 @@ class Trainer:
 
         self.outputs = config.head.prototypes
         self.kernels = choose_kernels(config, device, (earlier or {}).get("kernels"))
-        self.student = build_student(config, self.kernels).to(device)
+        self.student = build_student(config, self.kernels)
+        if config.model.weights and earlier is None:
+            start_from_weights(self.student.backbone, config)
+        self.student = self.student.to(device)
         self.teacher = build_teacher(config, self.student, self.kernels).to(device)
         if config.train.sync_batch_norm:
             for network in (self.student, self.teacher):

@@ -27,6 +27,7 @@ from repro.config.schema import GROUPS, RunConfig, dotted_keys
 from repro.config.typed import check_text, holds_names, parse_assignments
 from repro.decode import read_yaml
 from repro.errors import UserError, nearest
+from repro.files import file_digest
 
 __all__ = ["compose", "from_plain", "parse_assignments", "to_plain"]
 
@@ -76,10 +77,26 @@ def compose(
     where = where or f"scale {scale}: "
     config = _resolved(node, where)
     try:
+        known_by_content(config)
         check(config)
     except UserError as error:
         raise UserError(f"{where}{error}") from None
     return config
+
+
+def known_by_content(config: RunConfig) -> None:
+    """A file of weights becomes its digest, which is part of the run's identity, and its place.
+
+    Raises:
+        UserError: no such file.
+    """
+    named = config.model.weights
+    if not named or (re.fullmatch(r"[0-9a-f]{12}", named) and not Path(named).exists()):
+        return
+    path = Path(named).expanduser().resolve()
+    if not path.is_file():
+        raise UserError(f"model.weights={named}: no such file")
+    config.model.weights, config.paths.weights = file_digest(path), str(path)
 
 
 @cache

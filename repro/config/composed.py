@@ -29,6 +29,8 @@ def remembered(
     experiments: Path, scale: str, overrides: Mapping[str, Any], compose: Callable[[], RunConfig]
 ) -> RunConfig:
     """`compose()`, or what it gave before for the same scale, overrides and files."""
+    if "model.weights" in overrides:  # a file, whose content may have changed
+        return compose()
     key = json.dumps([scale, overrides], sort_keys=True, default=str)
     if named := _VARIABLE.findall(key):
         key += json.dumps({name: os.environ.get(name) for name in named})

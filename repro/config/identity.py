@@ -38,6 +38,7 @@ ADDED: Mapping[str, Any] = {
     "target.operation": Operation.softmax,
     "target.sinkhorn_iterations": 3,
     "loss.kind": LossKind.cross_entropy,
+    "model.weights": "",
     "optim.name": OptimiserName.adamw,
     "train.sync_batch_norm": True,
 }

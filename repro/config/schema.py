@@ -188,6 +188,8 @@ class ModelConfig:
     heads: PositiveInt = 6
     patch_size: PositiveInt = 16
     drop_path: Annotated[float, Meta(ge=0, lt=1)] = 0.1  # student only
+    # A file of weights with which the backbone begins; kept as its sha256, 12 digits.
+    weights: str = ""
 
 
 @dataclass
@@ -304,12 +306,13 @@ def _absolute(path: str) -> str:
 class Paths(NotIdentity):
     data: str = ""  # root of a folder or torchvision data set
     labelled: str = ""  # root of an image tree to evaluate on instead, where data has no classes
+    weights: str = ""  # the file of model.weights
     benchmarks: dict[str, str] = field(default_factory=dict)  # folders by name, e.g. voc12
 
     def absolute(self) -> Paths:
         """The same folders, wherever whoever reads this works."""
         benchmarks = {name: _absolute(path) for name, path in self.benchmarks.items()}
-        return Paths(_absolute(self.data), _absolute(self.labelled), benchmarks)
+        return Paths(_absolute(self.data), _absolute(self.labelled), self.weights, benchmarks)
 
 
 @dataclass

@@ -36,6 +36,7 @@ from repro.evals.weights.preprocessing import (
     take_imagenet_s,
     usual,
 )
+from repro.files import file_digest
 
 HEAD_WIDTH = 64
 CONVNET_SIDE = 224  # which has no grid of positions to tell
@@ -75,7 +76,7 @@ def load_weights(path: Path, network: str = "", heads: int = 0) -> Weights:
     model, image_size = architecture(state, heads, path)
     backbone = _filled(model, image_size, state, path)
     seen = usual(image_size)
-    return Weights(backbone.eval(), model, image_size, path, network, digest(path), seen)
+    return Weights(backbone.eval(), model, image_size, path, network, file_digest(path), seen)
 
 
 def our_weights(
@@ -107,7 +108,7 @@ def our_weights(
     own = usual(data.resolution)
     seen = own if data.made_here else replace(own, resize=data.eval_resize)
     step = int(state["step"])
-    return Weights(backbone.eval(), shown, size, source, network, digest(source), seen, step)
+    return Weights(backbone.eval(), shown, size, source, network, file_digest(source), seen, step)
 
 
 def named_weights(name: str, pretrained: bool = True) -> Weights:
@@ -147,12 +148,6 @@ def named_weights(name: str, pretrained: bool = True) -> Weights:
     return Weights(backbone.eval(), config, side, source, "", summary.hexdigest()[:12], seen)
 
 
-def digest(path: Path) -> str:
-    """The first 12 hexadecimal digits of the file's sha256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
-
-
 def architecture(state: Mapping[str, Tensor], heads: int, path: Path) -> tuple[ModelConfig, int]:
     """The network that has these tensors, and the image side of its position grid.
 
@@ -185,7 +180,7 @@ def architecture(state: Mapping[str, Tensor], heads: int, path: Path) -> tuple[M
     )  # fmt: skip
     if model.heads < 0 or dim % model.heads:
         raise UserError(f"{path}: --heads {heads} does not divide the width {dim}")
-    return model, patch * _grid_side(state["pos_embed"], path)
+    return model, patch * grid_side(state["pos_embed"], path)
 
 
 def _of_timm(name: str, pretrained: bool) -> Any:
@@ -198,7 +193,7 @@ def _of_timm(name: str, pretrained: bool) -> Any:
         return timm.create_model(name, pretrained, num_classes=0)
 
 
-def _grid_side(positions_1ND: Tensor, path: Path) -> int:
+def grid_side(positions_1ND: Tensor, path: Path) -> int:
     """Patches at a side of the square for which positions are stored.
 
     A count tells nothing of the shape: 7 x 28 are 14 x 14. But positions of neighbours are alike,
@@ -248,18 +243,18 @@ def _resnet(state: Mapping[str, Tensor], path: Path) -> ModelConfig:
 def _filled(model: ModelConfig, side: int, state: Mapping[str, Tensor], path: Path) -> nn.Module:
     """The network with these weights; held to their shapes before it takes any memory."""
     with torch.device("meta"):
-        _hold(build_backbone(model, side), state, path)
+        hold_to(build_backbone(model, side), state, path)
     backbone = build_backbone(model, side)
     backbone.load_state_dict(dict(state))
     return backbone
 
 
 def _fill(backbone: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    _hold(backbone, state, path)
+    hold_to(backbone, state, path)
     backbone.load_state_dict(dict(state))
 
 
-def _hold(backbone: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+def hold_to(backbone: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Raises: UserError, where names or shapes are not the network's."""
     expected = backbone.state_dict()
     other = [
