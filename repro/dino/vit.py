@@ -19,7 +19,8 @@ resolutions, D width, P pixels of a patch and its channels, A heads, W width of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, cast
 
@@ -59,12 +60,10 @@ class DinoViT(VisionTransformer):
         )
         assert self.cls_token is not None
         nn.init.trunc_normal_(self.cls_token, std=0.02)
-        self.kernels = kernels
+        self._compute_by(kernels, kernels.fast)
         self.drop_rates = [drop_path * i / max(1, config.depth - 1) for i in range(config.depth)]
         # On the device from the start: made anew it would have to wait for it.
         self.register_buffer("rates_L", torch.tensor(self.drop_rates), persistent=False)
-        for block in self.blocks:
-            block.attn.fused_attn = kernels.fast  # type: ignore[union-attr]
         self._block: Callable[..., Tensor] = run_block
         if kernels.compiled:
             self._block = torch.compile(run_block, dynamic=False)
@@ -127,6 +126,23 @@ class DinoViT(VisionTransformer):
         q_MAW, k_MNAW = qkv[:, 0, 0], qkv[:, :, 1]
         logits_MAN: Tensor = torch.einsum("maw,mnaw->man", q_MAW, k_MNAW) * last.attn.scale
         return logits_MAN.float().softmax(dim=-1)
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Within it every token goes through every block, one after the other; attention is fused,
+        which takes no memory for its weights.
+        """
+        kernels = self.kernels
+        self._compute_by(REFERENCE, fused=True)
+        try:
+            yield
+        finally:
+            self._compute_by(kernels, kernels.fast)
+
+    def _compute_by(self, kernels: Kernels, fused: bool) -> None:
+        self.kernels = kernels
+        for block in self.blocks:
+            block.attn.fused_attn = fused  # type: ignore[union-attr]
 
     def hold_to_patches(self, images: Tensor) -> None:
         """Raises: UserError, where images are no whole patches."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import math
 import os
 from collections import deque
@@ -200,7 +201,7 @@ def _computation(backbone: nn.Module) -> str:
     """What no tensor tells of how a network computes."""
     if isinstance(backbone, DinoViT):
         heads = [block.attn.num_heads for block in cast(Any, backbone.blocks)]
-        return f"{heads}/{backbone.kernels}"
+        return json.dumps([heads, backbone.kernels.words()], sort_keys=True)
     return repr(backbone)
 
 

@@ -27,7 +27,8 @@ MEASURED: Mapping[tuple[str, ...], str] = {
     ("effective_rank",): "exponential of the entropy of the centred features' singular values",
     ("student_teacher_distance",): "|student - teacher| / |teacher| over all weights",
     ("decomposition_error",): "largest |H - (h + KL)| / max(1, H) over all steps",
-    ("im_s",): "images/s of the backbone in inference, 128 a forward, on `env.hardware`",
+    ("im_s",): "images/s of the backbone in inference, 128 a forward, the fastest pass, on "
+    "`env.hardware`; of what: `env.im_s`",
     ("params_M",): "parameters of the backbone, millions",
     ("tokens",): "tokens that enter the ViT at evaluation: patches and [CLS]; absent for ResNets",
     ("time_h",): "hours of training steps on `env.hardware`, without evaluations",

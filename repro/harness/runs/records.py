@@ -109,6 +109,13 @@ class Environment(Struct, frozen=True, kw_only=True, omit_defaults=True):
             "attention; missing before it existed: all of it torch's"
         ),
     ] = None
+    im_s: Annotated[
+        str | None,
+        holds(
+            "what `im_s` is the speed of; missing where it was that of the path that ran, whose "
+            "last block may have computed [CLS] alone"
+        ),
+    ] = None
     numpy: Annotated[str | None, holds("version")] = None
     platform: Annotated[str | None, holds("operating system")] = None
     python: Annotated[str | None, holds("version")] = None

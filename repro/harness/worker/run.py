@@ -263,6 +263,7 @@ def _train_on(
     begun: float,
     found: Found,
 ) -> int:
+    from repro.evals import throughput
     from repro.harness.worker import resume
     from repro.train import Trainer
 
@@ -276,6 +277,7 @@ def _train_on(
     env = environment(device.type)
     env["hardware"]["ranks"] = config.resources.ranks
     env["kernels"] = trainer.kernels.words()
+    env["im_s"] = throughput.DEFINITION
     env["data"] = data
     folder.write_environment(env)
     lines = resume.take_up(folder, found, trainer.evaluation_due)

@@ -155,7 +155,7 @@ def test_paper_scale_has_the_published_arguments(cell: str) -> None:
         ("paper_300", {"epochs": 300, "batch_size": 1024}),
         ("paper_800", {"epochs": 800, "batch_size": 1024}),
         ("no_multicrop", {"epochs": 300, "batch_size": 1024}),
-        ("resnet50", {"epochs": 100, "batch_size": 1024}),
+        ("resnet50", {"epochs": 100, "batch_size": 512}),
     ],
 )
 def test_presets_compose_on_their_own(preset: str, expected: dict[str, int]) -> None:
