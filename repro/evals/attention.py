@@ -42,7 +42,7 @@ def attention_maps(backbone: nn.Module, images: Tensor) -> Tensor:
         UserError: a backbone without attention, or images smaller than a patch.
     """
     if not isinstance(backbone, DinoViT):
-        raise UserError("self-attention: this backbone is no ViT and has none")
+        raise UserError("self-attention: this backbone is no plain ViT and has none")
     patch = patch_of(backbone)
     rows, columns = images.shape[-2] // patch, images.shape[-1] // patch
     if not rows or not columns:

@@ -87,7 +87,7 @@ def follow(
             mask of other sizes than the first mask.
     """
     if not isinstance(backbone, DinoViT):
-        raise UserError("video segmentation: this backbone is no ViT and has no patch tokens")
+        raise UserError("video segmentation: this backbone is no plain ViT and has no patch tokens")
     first = video.marks[0]
     height, width = first.shape
     patch = patch_of(backbone)

@@ -25,6 +25,7 @@ HEADS = "heads"  # under which our files say how many
 SHOWN = 3  # keys that an error names
 # torch stores tensors as they are; whoever packed its file anew gained a little.
 LARGEST_RATIO, SMALL = 8, 1 << 20
+POINTER = b"version https://git-lfs"
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of torch's messages
 NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
 NUMBERS = ("bool", "int32", "int64", "uint8", "float16", "float32", "float64")
@@ -59,6 +60,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
+    with path.open("rb") as file:
+        if file.read(len(POINTER)) == POINTER:
+            raise UserError(f"{path}: a pointer of Git LFS, not the file itself; git lfs pull")
     try:
         if path.suffix == ".safetensors":
             content: Any = _read_safetensors(path)

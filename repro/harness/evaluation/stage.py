@@ -174,7 +174,7 @@ def measure(request: Request, subject: Subject) -> dict[str, float]:
     """
     if not all(bool(tensor.isfinite().all()) for tensor in subject.backbone.state_dict().values()):
         raise UserError(f"{request.protocol}: weights that are not finite: the training diverged")
-    with telling_of_memory(subject.device):
+    with telling_of_memory(subject.device), _telling_of_sizes(subject):
         metrics = PROTOCOLS[request.protocol].measure(request, subject)
     ending = f"@{request.data}" if request.data else ""
     return {f"{key}{ending}": value for key, value in metrics.items()}
@@ -191,6 +191,21 @@ def telling_of_memory(device: torch.device) -> Iterator[None]:
         from repro.gpu import memory_words
 
         raise GpuMemoryError(f"out of memory: {memory_words(error, device)}") from error
+
+
+@contextmanager
+def _telling_of_sizes(subject: Subject) -> Iterator[None]:
+    """Networks of timm's assert that images have the size that they were made for."""
+    try:
+        yield
+    except AssertionError as error:
+        from repro.config.schema import Family
+
+        model = subject.config.model
+        if model.family is not Family.timm:
+            raise
+        line = (str(error).splitlines() or ["images of another size"])[0]
+        raise UserError(f"{model.name} does not take these images: {line} (--side)") from error
 
 
 def in_words(metrics: Mapping[str, float]) -> str:

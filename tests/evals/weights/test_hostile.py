@@ -69,6 +69,14 @@ def test_a_small_file_that_unpacks_to_gigabytes_is_refused_before_it_is_unpacked
         load_weights(path)
 
 
+def test_a_pointer_in_place_of_a_file_is_named(tmp_path: Path) -> None:
+    """Reported as mahmoodlab/HIPT#36, which reads `invalid load key, 'v'`."""
+    path = tmp_path / "vit.pth"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n")
+    with pytest.raises(UserError, match=r"vit\.pth: a pointer of Git LFS"):
+        load_weights(path)
+
+
 KEYS = [*TEACHER, "head.weight", "module.cls_token", "teacher", "state_dict", "heads", "step"]
 SHAPES = st.lists(st.sampled_from([0, 1, 2, 3, 8, 17, 64, 192]), max_size=4)
 
