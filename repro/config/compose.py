@@ -7,6 +7,7 @@ big. Struct mode stays on, so a key that `repro/config/schema.py` does not decla
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
