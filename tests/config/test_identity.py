@@ -139,6 +139,15 @@ def test_a_slug_tells_experiment_row_scale_and_seed() -> None:
     config.label.scale = "laptop"
     assert slug(config, "F7", "both") == "F7-both-laptop-s2"
     assert slug(config, "train", "") == "train-laptop-s2"
+    assert slug(config, "F7", "no centre/ï 2") == "F7-no_centre_2-laptop-s2"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_has_no_id(value: float) -> None:
+    config = RunConfig()
+    config.optim.lr = value
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        run_id(config)
 
 
 def test_a_model_of_timms_is_stored_under_the_word_of_earlier_configs() -> None:

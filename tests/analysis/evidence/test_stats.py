@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm, t
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
 from analysis.evidence.stats import (
+    Interval,
+    Spread,
+    equivalent_from,
     estimate,
+    format_p,
     holm,
     mean_interval,
+    p_above,
     p_equivalent,
     paired,
     pooled,
@@ -195,3 +202,107 @@ def test_constant_values_and_shifts_of_estimates(values: list[float]) -> None:
     e = estimate(values)
     assert e.shifted(3.0).p_above(3.0) == pytest.approx(e.p_above(0.0), abs=1e-9)
     assert e.negative().p_below(0.0) == pytest.approx(e.p_above(0.0), abs=1e-12)
+
+
+FLOORS = st.sampled_from([0.0, 0.3, 1.0, 5.0, 80.0])
+
+
+@given(samples, numbers, FLOORS)
+def test_what_is_shown_is_shown_against_seeds_and_test_images(
+    values: list[float], bound: float, floor: float
+) -> None:
+    """Two tests done plainly, and the worse of them taken."""
+    constant = max(values) == min(values)
+    gap = (values[0] if constant else float(np.mean(values))) - bound
+    error = 0.0 if constant else float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    by_seeds = float(gap <= 0) if constant else t.sf(gap / error, len(values) - 1)
+    by_images = norm.sf(gap / (floor / math.sqrt(len(values)))) if floor else 0.0
+    e = estimate(values, floor=floor)
+    assert e.p_above(bound) == pytest.approx(max(by_seeds, by_images), abs=1e-9)
+    assert e.p_below(bound) == pytest.approx(
+        max(float(gap >= 0) if constant else t.cdf(gap / error, len(values) - 1),
+            norm.cdf(gap / (floor / math.sqrt(len(values)))) if floor else 0.0),
+        abs=1e-9,
+    )  # fmt: skip
+
+
+@given(samples, FLOORS, st.sampled_from([0.001, 0.05, 0.4, 0.5, 0.6, 0.95, 0.999]))
+def test_a_bound_is_the_farther_of_that_of_seeds_and_that_of_test_images(
+    values: list[float], floor: float, p: float
+) -> None:
+    e = estimate(values, floor=floor)
+    by_seeds = t.ppf(p, e.df) * e.error if e.error else 0.0
+    by_images = norm.ppf(p) * floor / math.sqrt(len(values))
+    farther = max(by_seeds, by_images, key=abs)
+    assert e.bound(p) == pytest.approx(e.mean + farther, abs=1e-9)
+    if abs(p - 0.5) > 0.01 and (e.error or floor):
+        beyond = e.p_above(e.bound(p)) if p < 0.5 else e.p_below(e.bound(p))
+        assert beyond == pytest.approx(min(p, 1 - p), abs=1e-7)
+
+
+@given(samples, FLOORS)
+def test_intervals_are_no_narrower_than_test_images_allow(
+    values: list[float], floor: float
+) -> None:
+    n = len(values)
+    alone, within = mean_interval(values), mean_interval(values, floor=floor)
+    least = 1.959964 * floor / math.sqrt(n)
+    assert within.half_width == pytest.approx(max(alone.half_width, least), rel=1e-6, abs=1e-9)
+    wider = prediction_interval(values, floor=floor).half_width
+    assert wider == pytest.approx(within.half_width * math.sqrt(n + 1), rel=1e-6, abs=1e-9)
+    assert equivalent_from(values, 1.0, 0.05, floor) == pytest.approx(
+        max(abs(b - 1.0) for b in bounds_of(mean_interval(values, 0.90, floor=floor))), abs=1e-9
+    )
+    assert p_equivalent(values, 0.0, 1.0, floor) >= p_equivalent(values, 0.0, 1.0) - 1e-12
+    if floor == 80.0:
+        assert p_equivalent(values, 0.0, 1.0, floor) > 0.4
+
+
+def bounds_of(interval: Interval) -> tuple[float, float]:
+    return interval.low, interval.high
+
+
+def test_a_single_value_is_told_with_a_borrowed_spread_in_every_interval() -> None:
+    spread = Spread(2.0, math.inf, "of others")
+    assert mean_interval([5.0], spread=spread).half_width == pytest.approx(2 * 1.959964)
+    further = prediction_interval([5.0], spread=spread)
+    assert further.half_width == pytest.approx(2 * 1.959964 * math.sqrt(2))
+    assert further.source == "of others"
+
+
+def test_many_p_values_at_once_are_those_of_one_after_the_other() -> None:
+    gaps, errors = np.array([1.0, -1.0, 0.0, 2.0, 1.0]), np.array([0.5, 0.5, 0.0, 0.0, math.nan])
+    floors = np.array([0.0, 0.2, 0.0, 3.0, 1.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        together = p_above(gaps, errors, 2.0, floors)
+        apart = [
+            p_above(float(g), float(e), 2.0, float(f))
+            for g, e, f in zip(gaps, errors, floors, strict=True)
+        ]
+    assert list(np.asarray(together)) == apart
+    assert apart[2] == apart[4] == 1.0
+    assert apart[3] == pytest.approx(norm.sf(2 / 3))
+
+
+def test_words_of_a_pooled_spread() -> None:
+    one = pooled([[1.0, 3.0]])
+    assert one is not None
+    assert one.source == "pooled over 1 row (s = 1.4, 1 degrees of freedom)"
+    same = pooled([[1.0, 3.0]], math.sqrt(2))
+    assert same == one  # not below the floor
+
+
+def test_an_accuracy_beyond_its_range_has_no_sampling_error() -> None:
+    assert sampling_floor(100.4, 100) == sampling_floor(-0.2, 100) == 0.0
+
+
+def test_a_margin_of_nothing_is_no_margin() -> None:
+    with pytest.raises(AssertionError, match="must be positive, got 0"):
+        p_equivalent([1.0, 2.0], 0.0, 0.0)
+
+
+def test_small_p_values_are_told_as_such() -> None:
+    assert format_p(0.01234) == "p = 0.012"
+    assert format_p(1e-4) == "p = 0.0001"
+    assert format_p(9.9e-5) == "p < 0.0001"
