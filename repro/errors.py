@@ -17,10 +17,14 @@ def nearest(word: str, valid: Iterable[str]) -> str:
     finds `teacher.kind` and `momentum` finds `teacher.momentum`.
     """
     candidates = list(valid)
-    whole = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
-    if whole:
-        return whole[0]
+    if whole := near(word, candidates):
+        return whole
     last = word.rsplit(".", 1)[-1]
     by_last = {key.rsplit(".", 1)[-1]: key for key in candidates}
     part = difflib.get_close_matches(last, by_last, n=1, cutoff=0.0)
     return by_last[part[0]] if part else ""
+
+
+def near(word: str, valid: Iterable[str]) -> str:
+    """The valid word that `word` may be a slip of; empty where none is like it."""
+    return next(iter(difflib.get_close_matches(word, list(valid), n=1, cutoff=0.6)), "")

@@ -11,7 +11,7 @@ from typing import Any
 
 from repro.cli.commands import commands
 from repro.cli.exit_codes import FINE, INTERRUPTED, MISTAKE
-from repro.errors import UserError, nearest
+from repro.errors import UserError, near, nearest
 from repro.terminal import ready_streams
 
 LONGEST = 1000  # characters of a mistake's line; a value in it may be a page
@@ -79,10 +79,11 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     """Options may stand before, between and after the words of a command."""
     parser, subparsers = build_parser()
     if not argv or argv[0].startswith("-"):
-        return parser.parse_args(argv)
+        return parser.parse_args(argv or ["--help"])
     if argv[0] not in subparsers:
-        close = nearest(argv[0], subparsers)
-        raise UserError(f"no command '{argv[0]}'; nearest: {close} (repro --help shows all)")
+        close = near(argv[0], subparsers)
+        hint = f"nearest: {close} (repro --help shows all)" if close else "repro --help shows all"
+        raise UserError(f"no command '{argv[0]}'; {hint}")
     chosen = subparsers[argv[0]]
     # argparse keeps its usage meanwhile, and would read the %] of [--mem +N%] as a format.
     chosen.usage = chosen.format_usage().removeprefix("usage: ").strip().replace("%", "%%")

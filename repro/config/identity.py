@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 from repro.config.schema import (
     Activation,
@@ -44,6 +44,14 @@ ADDED: Mapping[str, Any] = {
 }
 
 
+# Sections that are no part of a run's identity.
+_BESIDE = frozenset(
+    name
+    for name, kind in get_type_hints(RunConfig).items()
+    if isinstance(kind, type) and issubclass(kind, NotIdentity)
+)
+
+
 def canonical(config: RunConfig) -> dict[str, Any]:
     """The part of the config that makes a run, as nested dicts of plain JSON values.
 
@@ -67,10 +75,15 @@ def run_ids(config: RunConfig, seeds: Iterable[int]) -> list[str]:
     ]
 
 
+def is_identity(key: str) -> bool:
+    """Whether a dotted key is of a section that makes a run, not one that says where or how."""
+    return key.partition(".")[0] not in _BESIDE
+
+
 def slug(config: RunConfig, experiment: str, row: str) -> str:
     """A name for people, safe in a path, e.g. "F7-both-laptop-s0"; never used to find a run."""
     parts = [part for part in (experiment, row, config.label.scale) if part]
-    safe = [re.sub(r"[^A-Za-z0-9_.]+", "_", part) for part in parts]
+    safe = [re.sub(r"[^A-Za-z0-9_.=]+", "_", part) for part in parts]
     return "-".join([*safe, f"s{config.seed}"])
 
 

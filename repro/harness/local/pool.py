@@ -38,7 +38,7 @@ from repro.harness.runs import variables
 from repro.harness.runs.failures import failure_of_the_dead
 from repro.harness.runs.planned import PlannedRun
 from repro.harness.runs.states import State
-from repro.harness.runs.store import RunFolder, create_runs
+from repro.harness.runs.store import RunFolder, add_tags, create_runs, refresh_resources
 from repro.harness.worker.run import BUSY, STOPPED, trains_only
 
 POLL_SECONDS = 0.1
@@ -109,8 +109,11 @@ def dispatch(
     for run, folder in zip(planned, folders, strict=True):
         try:
             folder.check_config()
+            add_tags(folder, run.tags)
             ask(folder, run.requests, run.config)
             settled = is_settled(folder)
+            if not settled:
+                refresh_resources(folder, run.config)
             running = folder.state(time.time()) is State.running
         except UserError as error:
             print(f"damaged, and left as it is: {error}", file=sys.stderr)

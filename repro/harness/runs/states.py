@@ -59,12 +59,14 @@ class RunInfo(msgspec.Struct, frozen=True):
     job: str | None = None  # of SLURM, "12" or "12_3"
     config: str = ""  # digest of config.yaml as it was last written
     check: str = ""  # digest of the fields above, and of none that joins later
+    tags: tuple[str, ...] = ()  # words of people's own; missing where there are none
 
     def checked(self) -> dict[str, Any]:
         """As it is written."""
         fields = msgspec.to_builtins(self)
-        del fields["check"]
-        return {**fields, "check": digest_of(json.dumps(fields).encode())}
+        del fields["check"], fields["tags"]
+        check = digest_of(json.dumps(fields).encode())
+        return {**fields, "check": check, **({"tags": list(self.tags)} if self.tags else {})}
 
 
 def read_run(file: Path) -> RunInfo:

@@ -322,6 +322,17 @@ def refresh_resources(folder: RunFolder, config: RunConfig) -> None:
         folder.update_run(config=digest_of(text.encode()))
 
 
+def add_tags(folder: RunFolder, tags: Sequence[str]) -> None:
+    """To those that it has.
+
+    Raises:
+        UserError: run.json is damaged.
+    """
+    known = folder.read_run().tags if tags else ()
+    if not set(tags) <= set(known):
+        folder.update_run(tags=tuple(dict.fromkeys((*known, *tags))))
+
+
 def find_runs(runs: Path) -> list[RunFolder]:
     """All run folders, by name; what else lies there is nobody's business."""
     if not runs.is_dir():

@@ -25,7 +25,7 @@ from repro.files import write_json
 from repro.harness.evaluation.requests import ask
 from repro.harness.experiments.clusters import SlurmCluster
 from repro.harness.runs.planned import PlannedRun
-from repro.harness.runs.store import RunFolder, create_runs, refresh_resources
+from repro.harness.runs.store import RunFolder, add_tags, create_runs, refresh_resources
 from repro.harness.slurm import client as slurm
 from repro.harness.slurm import job
 from repro.harness.slurm.arrays import Part, Tasks, divided
@@ -311,6 +311,7 @@ def _folders(
     folders = create_runs((results / "runs").resolve(), placed)
     for run, folder, (_, config) in zip(runs, folders, placed, strict=True):
         ask(folder, run.requests, config)
+        add_tags(folder, run.tags)
         if run.state is not None:
             refresh_resources(folder, config)
             folder.clear_cancel()
