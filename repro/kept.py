@@ -180,7 +180,10 @@ def _lock(file: IO[str], patience: float) -> bool:
                 file.close()
 
     thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # from Python 3.12 on, a process that ends starts none
+        return True  # whatever another writes at this very moment is only found again
     thread.join(patience)
     with deciding:
         if not answers:

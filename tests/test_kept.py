@@ -6,6 +6,7 @@ import json
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,8 +77,23 @@ def test_what_others_wrote_meanwhile_stays(folder: Path) -> None:
 
 def test_it_is_written_when_the_process_ends(folder: Path) -> None:
     program = "from repro.kept import Answers; Answers('ends').get('a', int, lambda: 7)"
-    subprocess.run([sys.executable, "-c", program], check=True)
+    ended = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert not ended.stderr
     assert Answers("ends").get("a", int, never) == 7
+
+
+@pytest.mark.usefixtures("holder")
+def test_a_process_that_ends_and_may_start_no_thread_writes_and_waits_for_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def ending(_: threading.Thread) -> None:  # as Python 3.12 and newer
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    kept = Answers("stuck")
+    assert kept.get("a", int, lambda: 7) == 7
+    monkeypatch.setattr(threading.Thread, "start", ending)
+    kept.save()
+    assert Answers("stuck").get("a", int, never) == 7
 
 
 @pytest.mark.parametrize("ask", [Answers.get, Answers.get_for_good])
