@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test test-fast test-slurm test-browser test-crate smoke calibrate lint bench bench-gpu gpu gpu-wheels gpu-unpack install clean
+TOOLS := .venv/tools/bin
+
+.PHONY: help demo test test-fast test-slurm test-browser test-crate test-versions lock audit smoke calibrate lint bench bench-gpu gpu gpu-wheels gpu-unpack install clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,11 +76,36 @@ gpu-unpack: $(READY)  ## the runs that a session on a GPU left in GPU_OUT=, into
 
 install: $(READY)  ## the virtual environment .venv with all that is needed
 
-$(READY): pyproject.toml constraints.txt
+# Nothing comes from elsewhere than it did here: what has another digest than requirements.txt says
+# is refused, what builds packages that come as source included, which is therefore there first.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+$(READY): pyproject.toml requirements.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12"'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	sed -n '/^setuptools==/,/[^\\]$$/p' requirements.txt > .venv/builder.txt
+	$(INSTALL) --require-hashes --no-deps --requirement .venv/builder.txt
+	$(INSTALL) --require-hashes --no-build-isolation --requirement requirements.txt
+	$(INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@
+
+# Tools of their own, which nothing that is tested sees.
+$(TOOLS)/.ready:
+	test -x $(TOOLS)/python || $(PYTHON) -m venv .venv/tools
+	$(TOOLS)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9 pip-audit==2.10.1
+	touch $@
+
+lock: $(TOOLS)/.ready  ## requirements.txt from pyproject.toml; UPGRADE="torch timm" raises these, UPGRADE=all everything
+	$(TOOLS)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
+		--custom-compile-command 'make lock' --output-file requirements.txt pyproject.toml \
+		$(if $(filter all,$(UPGRADE)),--upgrade,$(addprefix --upgrade-package ,$(UPGRADE)))
+
+audit: $(TOOLS)/.ready  ## are vulnerabilities known of the versions in requirements.txt? fails where nobody can be asked
+	$(TOOLS)/pip-audit --strict --require-hashes --disable-pip --requirement requirements.txt
+
+# PYTHON:PACKAGES, which are locked, lowest-direct or highest; an environment each, outside of here.
+VERSIONS ?= 3.11:lowest-direct 3.12:locked 3.13:locked 3.13:highest
+test-versions: $(READY) $(TOOLS)/.ready  ## the method, data and configs on other Pythons, oldest and newest packages
+	$(BIN)/python -m tests.versions $(TOOLS)/uv $(VERSIONS)
 
 clean:  ## remove the virtual environment and all caches, never results
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -52,7 +52,7 @@ Script = list[tuple[str, float, str]]
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """The files of this project as they travel: no git, no results, nothing ignored."""
-    return make_copy(tmp_path / "copy", "repro", "tests", "pyproject.toml", "constraints.txt")
+    return make_copy(tmp_path / "copy", "repro", "tests", "pyproject.toml", "requirements.txt")
 
 
 def make_copy(folder: Path, *parts: str) -> Path:
@@ -258,7 +258,7 @@ def test_a_torch_that_is_too_old_is_not_replaced(copy: Path) -> None:
 def full_wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that has all wheels already, and what `make gpu-wheels` adds to it."""
     monkeypatch.setattr(wheels, "fetch", lambda *a: pytest.fail(f"{a} would be fetched"))
-    folder, versions = tmp_path / "wheels", wheels.constraints()
+    folder, versions = tmp_path / "wheels", wheels.locked()
     folder.mkdir()
     for name in wheels.PACKAGES:
         (folder / f"{name.replace('-', '_')}-{versions[name]}-py3-none-any.whl").touch()
@@ -292,7 +292,7 @@ def test_a_wheel_that_is_not_there_is_fetched_in_the_tested_version(
     fetched: list[tuple[Any, ...]] = []
     monkeypatch.setattr(wheels, "fetch", lambda *a: fetched.append(a))
     wheels.make(full_wheels, ["Hydra_core", "rich"], "3.13")
-    assert fetched == [(full_wheels, f"rich=={wheels.constraints()['rich']}", "3.13")]
+    assert fetched == [(full_wheels, f"rich=={wheels.locked()['rich']}", "3.13")]
     with pytest.raises(UserError, match="no-such-pack"):
         wheels.make(full_wheels, ["no_such_pack"], "3.13")
 

@@ -1,13 +1,14 @@
 """A folder to carry to a machine without an index: `make gpu-wheels WHEELS=folder`.
 
 The wheels of what a machine for deep learning usually lacks (GPU_PACKAGES names others), in the
-versions of constraints.txt, for x86-64 and GPU_PYTHON; and code.json, the version of this code,
+versions of requirements.txt, for x86-64 and GPU_PYTHON; and code.json, the version of this code,
 since a copy of the files has no git. What is there already is not fetched again.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -42,19 +43,19 @@ def main() -> int:
 
 def make(folder: Path, names: list[str], python: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    versions = constraints()
+    versions = locked()
     for name in map(canonical, names):
         if name not in versions:
-            raise UserError(f"{name}: constraints.txt names no such package")
+            raise UserError(f"{name}: requirements.txt names no such package")
         if not any(fits(wheel, name, versions[name], python) for wheel in folder.glob("*.whl")):
             fetch(folder, f"{name}=={versions[name]}", python)
     write_json(folder / CODE, code_version() | {"digest": digest_of(package_contents())})
 
 
-def constraints() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pairs = (line.split("==") for line in lines if "==" in line and not line.startswith("#"))
-    return {canonical(name): version for name, version in pairs}
+def locked() -> dict[str, str]:
+    """The tested version of every package."""
+    text = (ROOT / "requirements.txt").read_text()
+    return dict(re.findall(r"(?m)^([a-z0-9-]+)==([^\s;]+)", text))
 
 
 def fits(wheel: Path, name: str, version: str, python: str) -> bool:
