@@ -6,17 +6,22 @@ import re
 import subprocess
 import tomllib
 from datetime import date
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import repro
+from tests.gpu.wheels import locked
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text())
 AUTHORS = ("Caron", "Touvron", "Misra", "Jégou", "Mairal", "Bojanowski", "Joulin")
+LOCK = (ROOT / "requirements.txt").read_text()
 # Required by the schema of the Citation File Format 1.2.0.
 REQUIRED = {"authors", "cff-version", "message", "title"}
 REQUIRED_OF_A_REFERENCE = {"authors", "title", "type"}
@@ -88,3 +93,60 @@ def test_every_test_that_a_page_names_exists() -> None:
     tests = "".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
     assert len(named) > 10
     assert named - set(re.findall(r"(?m)^def (test_\w+)", tests)) == set()
+
+
+ASKED = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+BUILDERS = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+
+
+@pytest.mark.parametrize("asked", [*ASKED, *BUILDERS])
+def test_the_lock_has_what_the_package_asks_for_in_a_version_that_it_admits(asked: str) -> None:
+    requirement = Requirement(asked)
+    assert locked()[canonicalize_name(requirement.name)] in requirement.specifier
+
+
+def test_every_line_of_the_lock_is_a_version_a_digest_or_who_needs_it() -> None:
+    """No index, no address and no option stands there, and nothing without a digest."""
+    digest = r" \\\n    --hash=sha256:[0-9a-f]{64}"
+    package = rf"(?m)^[a-z0-9-]+==[\w.]+( ; [^\\\n]+)?({digest})+\n(    #.*\n)+"
+    assert re.match("# This file .* by uv .*:\n#    make lock\n", LOCK)
+    assert len(re.findall(package, LOCK)) == len(locked()) > 100
+    rest = re.sub(package, "", LOCK).splitlines()
+    assert all(line.startswith("#") for line in rest), rest
+
+
+def test_what_a_locked_package_needs_here_is_locked_in_a_version_that_serves_it() -> None:
+    here = {name for name, fixed in locked().items() if installed(name) == fixed}
+    for name in here:
+        for needed in map(Requirement, requires(name) or ()):
+            if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+                fixed = locked().get(canonicalize_name(needed.name))
+                assert fixed, f"{name} needs {needed}"
+                assert needed.specifier.contains(fixed, prereleases=True), f"{name} needs {needed}"
+
+
+def installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def test_nothing_is_installed_whose_digest_is_not_locked() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    recipe = re.search(r"^\$\(READY\):.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    assert recipe
+    *from_index, of_here = re.findall(r"\$\(INSTALL\) (.+)", recipe[1])
+    assert len(from_index) == 2
+    assert all("--require-hashes" in options for options in from_index)
+    assert of_here == "--no-deps --no-build-isolation --editable ."
+
+
+def test_what_builds_is_installed_first_from_its_lines_of_the_lock(tmp_path: Path) -> None:
+    (script,) = re.findall(r"sed -n '(/\^setuptools.+)' requ", (ROOT / "Makefile").read_text())
+    command = ["sed", "-n", script.replace("$$", "$"), str(ROOT / "requirements.txt")]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert lines[0].startswith(f"setuptools=={locked()['setuptools']} ")
+    assert lines[0] in LOCK.splitlines()
+    assert len(lines) > 1
+    assert all(line.strip().startswith("--hash=sha256:") for line in lines[1:])
