@@ -79,7 +79,7 @@ def append(ids: Sequence[str], scale: str) -> Publication:
     that are there are never changed.
 
     Raises:
-        UserError: smoke scale, or no finished run of these experiments.
+        UserError: smoke scale, no finished run of these experiments, or published lines are lost.
     """
     if scale == "smoke":
         raise UserError("--scale smoke: smoke runs are never evidence and are not published")
@@ -104,6 +104,8 @@ def append(ids: Sequence[str], scale: str) -> Publication:
     folder.mkdir(parents=True, exist_ok=True)
     file, later = (folder / name for name in LINES)
     with _held(file):
+        for one in (file, later):
+            seal.check_end(one)
         for one in (file, later):
             _drop_torn_line(one)
         there = {run.id for run in read_records(file)}
@@ -192,7 +194,7 @@ def write_from_records(scale: str, folder: Path, figures: Sequence[str] = FIGURE
         drawn = [partial(save, experiment, evidence, figures, folder) for experiment, _ in shown]
         drawn.append(partial(save_scorecard, evidence, figures, folder))
         written += [path for paths in side_by_side(drawn) for path in paths]
-    readme = folder / "README.md"
+    readme = folder / seal.PAGE
     replace_text(readme, _readme(shown, alone, evidence))
     return [*written, readme]
 
@@ -220,11 +222,7 @@ def _readme(
         "![Scorecard of all claims](scorecard.png)",
     ]
     folder = published_dir(evidence.scale)
-    if ends := [
-        f"{file} `{digest}`"
-        for file in LINES
-        if (digest := seal.last_digest(seal.lines_of(folder / file)))
-    ]:
+    if ends := [end for file in LINES if (end := seal.end_of(folder / file))]:
         parts.insert(2, f"The last digests: {', '.join(ends)}.")
     if (folder / "NOTES.md").is_file():
         parts.insert(2, "How these runs were made, and what was tried: [NOTES.md](NOTES.md).")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from analysis.publish import LINES, rebuild
+from analysis.publish import LINES, rebuild, write_from_records
 from analysis.verify import REPLICATIONS, verify
 from repro.cli.parser import main
 from repro.errors import UserError
 from repro.harness.runs.records import as_line, read_records
-from repro.harness.runs.seal import append, lines_of, sealed
+from repro.harness.runs.seal import append, end_of, lines_of, lost, sealed
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published" / "laptop"
 
@@ -69,15 +69,64 @@ def test_a_chain_that_was_made_anew_is_not_the_one_that_the_page_names(copied: P
     plain = [{k: v for k, v in c.items() if k not in ("previous", "digest")} for c in contents]
     plain[3]["wall_seconds"] += 1
     file.write_text("".join(sealed(plain, "")))
-    (only,) = wrong()
-    assert only.startswith(f"{copied / 'README.md'}: not what the records give, first in line")
+    lost, page = wrong()
+    assert lost.startswith(f"{file}: lines are lost: none has the digest ")
+    assert page.startswith(f"{copied / 'README.md'}: not what the records give, first in line")
 
 
 def test_lines_at_the_end_are_missed(copied: Path) -> None:
     file = copied / "records.jsonl"
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
-    (only,) = wrong()  # a pilot's: no table misses it
-    assert "README.md: not what the records give" in only
+    lost, page = wrong()  # a pilot's: no table misses it
+    assert lost.startswith(f"{file}: lines are lost: none has the digest ")
+    assert "README.md: not what the records give" in page
+
+
+@pytest.mark.slow
+def test_every_command_that_shows_published_records_names_a_file_that_was_cut(
+    copied: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    at = ["--scale", "laptop"]
+    commands = (
+        ["table", "F7", *at], ["check", "F7", *at], ["check", "F7", *at, "--json"],
+        ["report", *at, "--out", str(tmp_path / "page.html")],
+        ["figure", "F7", *at], ["publish", "F7", *at],
+    )  # fmt: skip
+    for name, asked in (("records.jsonl", commands), ("evaluations.jsonl", commands[:1])):
+        file = copied / name
+        content = file.read_bytes()
+        file.write_bytes(content[: len(content) * 2 // 3])
+        for command in asked:
+            refused = 2 if command[0] == "publish" else 0
+            assert main(command) == refused, command
+            told = capfd.readouterr()
+            where = f'"{file}",' if "--json" in command else f"{file}: "
+            assert where in told.out + told.err, command
+            assert "lines are lost: none has the digest" in told.out + told.err, command
+        assert file.read_bytes() == content[: len(content) * 2 // 3]
+        file.write_bytes(content)
+
+
+def test_a_list_names_published_records_that_are_lost(
+    copied: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = copied / "records.jsonl"
+    file.write_bytes(b"")
+    assert main(["list", "--json"]) == 0
+    told = capfd.readouterr()
+    assert f"{file}: lines are lost" in told.err
+    assert json.loads(told.out)
+
+
+def test_lines_that_joined_after_the_page_was_written_are_no_loss(copied: Path) -> None:
+    file = copied / "evaluations.jsonl"
+    contents = [json.loads(line) for line in lines_of(file)]
+    again = {k: v for k, v in contents[0].items() if k not in ("previous", "digest")}
+    append(file, [again])
+    assert not lost(file, lines_of(file))
+    write_from_records("laptop", copied, ())
+    assert end_of(file) in (copied / "README.md").read_text()
+    assert not lost(file, lines_of(file))
 
 
 def test_a_table_that_was_typed_in_is_named_with_its_line(copied: Path) -> None:

@@ -1,7 +1,8 @@
 """A store of results in which bits are flipped and files are cut, one at a time: is any number that
 a command prints another one, without the damaged thing being named?
 
-Real runs with their evaluations, a submission, kept answers, and the published laptop records.
+Real runs with their evaluations, an interrupted one, a submission, kept answers, and the published
+laptop records with the page that tells where they end.
 
     python -m tests.cli.damaged_store FLIPS CUTS
 """
@@ -29,7 +30,7 @@ from repro.harness.runs.store import create_run
 from repro.harness.slurm.submissions import Array, new_submission
 from tests.harness.processes import train
 
-PUBLISHED = ("records.jsonl", "evaluations.jsonl")  # of the rest tables and figures are made
+PUBLISHED = ("records.jsonl", "evaluations.jsonl", "README.md")  # the rest is made of them
 ASKED = (
     ["status", "--runs"], ["status", "--json"], ["list", "--json"],
     ["table", "F7", "--scale", "smoke"],

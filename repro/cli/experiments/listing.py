@@ -16,7 +16,8 @@ from repro.harness.experiments.experiment import (
     row_config,
 )
 from repro.harness.experiments.folders import published_in
-from repro.harness.runs.published import readable
+from repro.harness.runs.published import read, readable
+from repro.harness.runs.records import Record
 from repro.harness.runs.store import find_runs
 from repro.terminal import print_table
 
@@ -51,6 +52,12 @@ def print_listing(entries: Sequence[dict[str, Any]]) -> None:
             [entry["id"], entry["kind"], entry["title"], counts, str(entry["claims"]), done or "-"]
         )
     print_table("", ["id", "kind", "title", "rows trainable", "claims", "rows done"], rows)
+
+
+def published_faults(results: Path) -> list[str]:
+    """What is wrong with the published records, of which the others are counted."""
+    files = sorted(published_in(results).glob("*/records.jsonl"))
+    return [str(refusal) for file in files for refusal in read(file, Record).refused]
 
 
 def _finished(results: Path) -> list[tuple[str, dict[str, int]]]:

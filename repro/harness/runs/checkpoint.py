@@ -20,9 +20,11 @@ import os
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
+from types import MappingProxyType
 from typing import IO, Any, cast
 
 import torch
@@ -32,6 +34,7 @@ from repro.harness.runs.failures import is_out_of_memory
 
 LAST, PREVIOUS = "last.pt", "previous.pt"
 SCHEMA = 1
+NONE_UNFIT: Mapping[Path, str] = MappingProxyType({})
 OWNER = "owner"  # the key of what says whose a checkpoint is: {schema, run, data}
 
 
@@ -95,12 +98,18 @@ def load(folder: Path) -> dict[str, Any] | None:
     return found.state
 
 
-def find(folder: Path, run: str | None = None, needed: frozenset[str] = frozenset()) -> Found:
+def find(
+    folder: Path,
+    run: str | None = None,
+    needed: frozenset[str] = frozenset(),
+    unfit: Mapping[Path, str] = NONE_UNFIT,
+) -> Found:
     """The newest checkpoint that serves, if any; changes nothing.
 
     Args:
         run: whose it has to be, where it says so.
         needed: keys without which it is of no use.
+        unfit: which were tried and do not serve, and why.
 
     Raises:
         UserError: one cannot be read, which says nothing about its content.
@@ -108,6 +117,9 @@ def find(folder: Path, run: str | None = None, needed: frozenset[str] = frozense
     """
     damaged: dict[Path, str] = {}
     for path in (folder / LAST, folder / PREVIOUS):
+        if path in unfit:
+            damaged[path] = unfit[path]
+            continue
         try:
             with path.open("rb") as file:
                 state = _read(file)

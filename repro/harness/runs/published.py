@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from repro.harness.runs.records import PublishedEvaluation, Record, Replication, decoded
-from repro.harness.runs.seal import broken, lines_of
+from repro.harness.runs.seal import broken, lines_of, lost
 
 Line = TypeVar("Line", Record, PublishedEvaluation, Replication)
 
@@ -52,6 +52,8 @@ def read(path: Path, kind: type[Line]) -> Read[Line]:
     lines = lines_of(path)
     seals = broken(lines)
     found: Read[Line] = Read([], [])
+    if why := lost(path, lines):
+        found.refused.append(Refusal(str(path), "", why))
     for number, line in enumerate(decoded(lines, kind), 1):
         where = f"{path}: line {number}"
         if isinstance(line, str):

@@ -3,8 +3,9 @@
 A sealed line ends in `"previous": DIGEST, "digest": DIGEST}`: the digest of the line before (empty
 in the first), and the SHA-256 of the line's own bytes before `, "digest"`. Who edits a line breaks
 its digest; who makes the digest anew, moves or removes a line breaks the link to the line after.
-The last digest stands in the folder's README.md, so that a chain made anew from some line on shows,
-too. Files of earlier versions have no seals; publishing seals them, and so does
+The last digest stands in the folder's README.md, so that lines that are missing at the end, or a
+chain made anew from some line on, show, too. Files of earlier versions have no seals; publishing
+seals them, and so does
 
     python -m repro.harness.runs.seal FILE...
 """
@@ -25,6 +26,7 @@ from repro.files import append_text, json_line, replace_text
 _SEAL = re.compile(
     rb', "previous": "(?P<previous>[0-9a-f]{64}|)", "digest": "(?P<digest>[0-9a-f]{64})"\}$'
 )
+PAGE = "README.md"  # of a published folder; it names the last digest of each file
 _LENGTH = 200  # bytes at a line's end in which its seal lies
 
 
@@ -40,6 +42,35 @@ def last_digest(lines: Sequence[bytes]) -> str:
     """Of the last line; empty where there is none, or it has no seal."""
     seal = _seal_of(lines[-1]) if lines else None
     return seal["digest"].decode() if seal else ""
+
+
+def end_of(path: Path) -> str:
+    """How the folder's page names the end of a file; empty where the file has no seals."""
+    digest = last_digest(lines_of(path))
+    return f"{path.name} `{digest}`" if digest else ""
+
+
+def lost(path: Path, lines: Sequence[bytes]) -> str:
+    """Why a file is not the one that the folder's page tells of; empty where it is, also with lines
+    that joined later, and where no page names an end.
+    """
+    page = b""
+    with suppress(OSError):
+        page = path.with_name(PAGE).read_bytes()
+    named = re.search(re.escape(path.name).encode() + rb" `([0-9a-f]{64})`", page)
+    seals = map(_seal_of, lines)
+    if named is None or any(seal and seal["digest"] == named[1] for seal in seals):
+        return ""
+    return (
+        f"lines are lost: none has the digest {named[1].decode()[:12]}..., with which {PAGE} says "
+        "that it ended; put back what was there"
+    )
+
+
+def check_end(path: Path) -> None:
+    """Raises: UserError: lines of a file are lost."""
+    if why := lost(path, lines_of(path)):
+        raise UserError(f"{path}: {why}")
 
 
 def is_sealed(lines: Sequence[bytes]) -> bool:
@@ -89,8 +120,9 @@ def append(path: Path, contents: Sequence[Mapping[str, Any]]) -> None:
     """Append lines with their seals; what stands in the file without seals gets them first.
 
     Raises:
-        UserError: lines there have broken seals; nothing can be told to follow them.
+        UserError: lines there have broken seals or are lost; nothing can be told to follow them.
     """
+    check_end(path)
     if not contents:
         return
     seal_file(path)

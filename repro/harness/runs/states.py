@@ -38,6 +38,8 @@ class EvaluationState(StrEnum):
 
 
 LIVE = (State.queued, State.running)
+LATER = ("tags", "last_step")  # fields that runs of earlier versions lack
+NOTHING = (None, (), [])
 ENDED = (State.failed, State.cancelled, State.interrupted)  # by themselves, without a result
 
 
@@ -60,13 +62,14 @@ class RunInfo(msgspec.Struct, frozen=True):
     config: str = ""  # digest of config.yaml as it was last written
     check: str = ""  # digest of the fields above, and of none that joins later
     tags: tuple[str, ...] = ()  # words of people's own; missing where there are none
+    last_step: int | None = None  # of metrics.jsonl when the run ended without a result
 
     def checked(self) -> dict[str, Any]:
         """As it is written."""
         fields = msgspec.to_builtins(self)
-        del fields["check"], fields["tags"]
-        check = digest_of(json.dumps(fields).encode())
-        return {**fields, "check": check, **({"tags": list(self.tags)} if self.tags else {})}
+        later = {name: value for name in LATER if (value := fields.pop(name)) not in NOTHING}
+        del fields["check"]
+        return {**fields, "check": digest_of(json.dumps(fields).encode()), **later}
 
 
 def read_run(file: Path) -> RunInfo:

@@ -52,6 +52,7 @@ class View:
         sent: whether a live SLURM job has it.
         starting: whether it runs only as SLURM says; its worker does not train yet.
         evaluation_cause: why its evaluation failed.
+        damage: what is wrong with a file of a run that goes on all the same.
     """
 
     state: State
@@ -63,6 +64,7 @@ class View:
     sent: bool = False
     starting: bool = False
     evaluation_cause: Cause | None = None
+    damage: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ def overview(folders: Sequence[RunFolder], results: Path) -> Overview:
     sent = submissions(results)
     by_files = {folder.id: _by_files(folder, now) for folder in folders}
     notes = tuple(f"{why}; its jobs are not followed" for why in damaged_submissions(results))
+    notes += tuple(
+        f"{folder.path.name}/{damage}"
+        for folder in folders
+        if (damage := by_files[folder.id].damage)
+    )
     if not sent:
         return Overview(by_files, notes)
     # One damaged folder is one damaged run.
@@ -103,8 +110,15 @@ def _by_sound_files(folder: RunFolder, now: float) -> View:
     why = cause_of_evaluation(folder) if evaluated is EvaluationState.failed else None
     cause = cause_of(folder, state)
     detail = _stands(folder, now) if state is State.running else ""
-    detail = detail or folder.damaged_metrics()
-    return View(state, detail, cause, evaluation=evaluated, evaluation_cause=why)
+    damage = folder.damaged_metrics()
+    return View(
+        state,
+        detail or damage,
+        cause,
+        evaluation=evaluated,
+        evaluation_cause=why,
+        damage=damage,
+    )
 
 
 def _stands(folder: RunFolder, now: float) -> str:

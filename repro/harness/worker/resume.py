@@ -6,14 +6,16 @@ attempts before; where they cannot be, the run is not continued, or its log and 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.errors import UserError
 from repro.harness.runs import checkpoint
+from repro.harness.runs.failures import is_out_of_memory
 from repro.harness.runs.store import LINES, RunFolder
 from repro.terminal import count
-from repro.train import STATE
+from repro.train import STATE, Trainer
 
 if TYPE_CHECKING:
     from repro.data.dataset import Dataset
@@ -21,13 +23,18 @@ if TYPE_CHECKING:
 NEEDED = STATE | {"wall_seconds"}
 
 
-def newest(folder: RunFolder) -> checkpoint.Found:
+def newest(
+    folder: RunFolder, unfit: Mapping[Path, str] = checkpoint.NONE_UNFIT
+) -> checkpoint.Found:
     """The checkpoint to go on from; without one the run begins.
+
+    Args:
+        unfit: which were tried and do not serve, and why.
 
     Raises:
         UserError: there are checkpoints, and none that serves.
     """
-    found = checkpoint.find(_checkpoints(folder), folder.id, NEEDED)
+    found = checkpoint.find(_checkpoints(folder), folder.id, NEEDED, unfit)
     if found.state is None and found.damaged:
         raise UserError(
             f"{_checkpoints(folder)}: no checkpoint serves ({found.faults}); put one back, or "
@@ -47,6 +54,39 @@ def threads(found: checkpoint.Found, given: int) -> int:
         began_with = count(before, "thread")
         print(f"goes on with {began_with}, as it began, not {given}: for the same numbers")
     return before or given
+
+
+def fill(
+    folder: RunFolder, found: checkpoint.Found, make: Callable[[dict[str, Any] | None], Trainer]
+) -> tuple[Trainer, checkpoint.Found]:
+    """A trainer that stands where the newest checkpoint does that fits it, and that checkpoint.
+
+    Whole and of this run, one may still hold tensors of another shape, of other code or edited.
+
+    Args:
+        make: a new trainer, given the state that it will be filled with.
+
+    Raises:
+        UserError: there are checkpoints, and none that serves.
+    """
+    while True:
+        trainer = make(found.state)
+        if found.state is None or found.path is None:
+            return trainer, found
+        try:
+            trainer.load_state_dict(found.state)
+        except (RuntimeError, ValueError, TypeError, LookupError) as error:
+            if is_out_of_memory(error) or "CUDA" in str(error):
+                raise
+            why = f"does not fit this run ({_last_line(error)})"
+            found = newest(folder, {**found.damaged, found.path: why})
+        else:
+            return trainer, found
+
+
+def _last_line(error: Exception) -> str:
+    """Of torch's list of what does not fit."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:200]
 
 
 def digests(dataset: Dataset) -> dict[str, str]:

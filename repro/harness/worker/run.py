@@ -27,6 +27,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -267,11 +268,10 @@ def _train_on(
     from repro.harness.worker import resume
     from repro.train import Trainer
 
-    trainer = Trainer(config, dataset, device, found.state)
-    earlier_seconds = 0.0
-    if found.state is not None:
-        earlier_seconds = found.state["wall_seconds"]
-        trainer.load_state_dict(found.state)
+    make = partial(Trainer, config, dataset, device)
+    trainer, found = resume.fill(folder, found, make)
+    resume.check_data(folder, found, data)
+    earlier_seconds = found.state["wall_seconds"] if found.state is not None else 0.0
     if is_follower():
         return _follow(trainer, stop)
     env = environment(device.type)

@@ -225,6 +225,30 @@ def test_a_damaged_line_near_the_end_is_said_where_the_step_is_told(
     shown = {run["id"]: run for run in json.loads(capsys.readouterr().out)["runs"]}[runs[0].id]
     assert shown["step"] == 1
     assert "metrics.jsonl: a line near its end is damaged" in shown["detail"]
+    assert main(["status"]) == 0
+    said = f"{runs[0].path.name}/metrics.jsonl: a line near its end is damaged"
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("state", ["interrupted", "cancelled", "failed"])
+def test_metric_lines_that_a_run_has_lost_since_it_ended_are_said(
+    state: str, runs: list[RunFolder], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = runs[0]
+    folder.append_metrics([{"kind": "step", "step": step} for step in (1, 2, 3)])
+    folder.update_run(state=state)
+    assert main(["status"]) == 0
+    assert "metrics.jsonl" not in capsys.readouterr().out
+    file = folder.path / "metrics.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:2]))
+    said = f"{folder.path.name}/metrics.jsonl ends at step 2; by run.json the run was at 3"
+    for command in (["status"], ["status", "--json"]):
+        assert main(command) == 0
+        assert said in capsys.readouterr().out
+    folder.update_run(state="running")  # it goes on, and is killed at an earlier step
+    folder.update_run(state=state)
+    assert main(["status"]) == 0
+    assert "metrics.jsonl" not in capsys.readouterr().out
 
 
 def test_an_event_after_a_torn_one_is_a_line_of_its_own(runs: list[RunFolder]) -> None:

@@ -249,16 +249,36 @@ def test_metric_lines_that_a_resumed_run_lacks_are_noticed(damage: str, copy: Ru
     assert (copy.path / "metrics.jsonl.aside").exists() == (damage == "garbage")
 
 
-def test_tensors_of_another_shape_fail_the_run_and_its_files_stay(copy: RunFolder) -> None:
-    """A state whose tensors are of another shape: the files stay, whatever is made of it."""
-    last = copy.path / "checkpoints" / "last.pt"
-    state = torch.load(last, weights_only=True)
+def of_other_shapes(file: Path) -> None:
+    state = torch.load(file, weights_only=True)
     name = next(iter(state["teacher"]))
     state["teacher"][name] = state["teacher"][name][..., :1].clone()
-    torch.save(state, last)
+    torch.save(state, file)
+
+
+def test_where_tensors_are_of_another_shape_the_checkpoint_before_is_taken(
+    copy: RunFolder, whole: RunFolder
+) -> None:
+    last = copy.path / "checkpoints" / "last.pt"
+    of_other_shapes(last)
+    damaged = last.read_bytes()
+    code, output = train(copy)
+    assert code == DONE, output
+    assert "last.pt does not fit this run (size mismatch for" in output
+    assert "it is now last.pt.aside1, previous.pt is taken" in output
+    assert last.with_name("last.pt.aside1").read_bytes() == damaged
+    assert timeless(copy.metrics()) == timeless(whole.metrics())
+    assert timeless_result(copy) == timeless_result(whole)
+
+
+def test_where_no_tensors_fit_the_run_fails_and_its_files_stay(copy: RunFolder) -> None:
+    for name in ("last.pt", "previous.pt"):
+        of_other_shapes(copy.path / "checkpoints" / name)
     before = kept(copy)
     code, output = train(copy)
-    assert code == FAILED, output
+    assert code == USER_MISTAKE, output
+    assert "no checkpoint serves (last.pt: does not fit this run (size mismatch for" in output
+    assert f"repro retry --from-start {copy.id} begins at step 0" in output
     assert kept(copy) == before
 
 
