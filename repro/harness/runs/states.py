@@ -39,7 +39,7 @@ class EvaluationState(StrEnum):
 
 LIVE = (State.queued, State.running)
 LATER = ("tags", "last_step")  # fields that runs of earlier versions lack
-NOTHING = (None, (), [])
+NOTHING: tuple[object, ...] = (None, (), [])  # values with which such a field is not written
 ENDED = (State.failed, State.cancelled, State.interrupted)  # by themselves, without a result
 
 
