@@ -25,7 +25,7 @@ from analysis.figures.scorecard import draw_scorecard
 from analysis.figures.style import styled, write
 from analysis.verdicts.claims import judge_ours
 from repro.errors import UserError, nearest
-from repro.harness.experiments.experiment import Experiment, experiment_ids, select
+from repro.harness.experiments.experiment import Experiment, experiment_ids, known_ids, select
 from repro.harness.experiments.folders import results_dir
 
 SCORECARD, COLLAPSE = "scorecard", "collapse"
@@ -64,7 +64,7 @@ def asked_for(names: Sequence[str]) -> list[str]:
     Raises:
         UserError: an unknown name.
     """
-    valid = [*experiment_ids(), "all", SCORECARD, COLLAPSE]
+    valid = [*known_ids(), "all", SCORECARD, COLLAPSE]
     if unknown := [name for name in names if name.partition(":")[0] not in valid[:-1]]:
         raise UserError(f"no figure '{unknown[0]}'; nearest: {nearest(unknown[0], valid)}")
     chosen = select([name for name in names if name != SCORECARD])

@@ -24,7 +24,7 @@ from analysis.evidence.sources import Source
 from analysis.figures.style import GREY, ONSETS, Look, looks, panels, say
 from repro.dino.sentinel import Sentinel
 from repro.errors import UserError
-from repro.harness.experiments.experiment import experiment_ids, select
+from repro.harness.experiments.experiment import known_ids, select
 from repro.harness.experiments.folders import published_in, results_dir
 from repro.harness.runs.curves import Curves, curves_of
 from repro.harness.runs.failures import FailureKind
@@ -141,7 +141,7 @@ def _meant(word: str, source: Source | None) -> Iterator[ShownRun]:
 
 def _published(word: str) -> Iterator[Record]:
     """Published records of all scales: by experiment or rows, start of an id, glob on the slug."""
-    is_row = word.partition(":")[0] in experiment_ids()
+    is_row = word.partition(":")[0] in known_ids()
     for file in sorted(published_in(results_dir()).glob("*/records.jsonl")):
         scale = file.parent.name
         evidence = published_evidence(scale)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from repro.harness.experiments.experiment import experiment_ids
+from repro.harness.experiments.experiment import known_ids
 from repro.harness.plan.cost import hours_left
 from repro.harness.runs.states import LIVE, State
 from repro.harness.runs.store import RunFolder
@@ -45,7 +45,7 @@ def look(patterns: Sequence[str], results: Path) -> Look:
     asked_as: dict[str, list[tuple[str, str]]] = {}
     for pattern in patterns:
         name = pattern.partition(":")[0]
-        if name in experiment_ids():
+        if name in known_ids():
             for run, row in rows_of(pattern, folders).items():
                 asked_as.setdefault(run, []).append((name, row))
     return Look(folders, _entries(folders, seen), seen, results, asked_as)

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from repro.cli.runs.look import Look, look, summary
-from repro.harness.experiments.experiment import Experiment, experiment_ids, load, run_name
+from repro.harness.experiments.experiment import Experiment, known_ids, load, run_name
 from repro.harness.runs.states import LIVE
 from repro.harness.status.triage import Cause, grouped
 from repro.terminal import print_table, tick
@@ -119,7 +119,7 @@ def _run_line(entry: dict[str, Any]) -> list[str]:
 
 def _table(name: str, scale: str, entries: list[dict[str, Any]]) -> Table:
     """One experiment at one scale, in the paper's columns where it is one of the paper's."""
-    experiment = load(name) if name in experiment_ids() else None
+    experiment = load(name) if name in known_ids() else None
     columns = [c.title for c in experiment.layout] if experiment else []
     title = f"{name}, {scale}" + (f": {experiment.title}" if experiment else "")
     table = Table("row", *columns, "seeds", "done", "", title=title, title_justify="left",

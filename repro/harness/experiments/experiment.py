@@ -1,4 +1,5 @@
-"""Reads `experiments/*.yaml`: one file for each table or figure of the paper.
+"""Reads `experiments/*.yaml`: one file for each table or figure of the paper; people's own lie in
+`experiments/own`.
 
 A file is checked when it is read: its keys and types are those of the structs here, names are used
 once, cells and claims address rows and metrics that the file has. The overrides themselves are
@@ -22,15 +23,19 @@ from repro.harness.experiments.about import Topic, check_topics
 from repro.harness.experiments.address import Address
 from repro.harness.experiments.claims import Claim, read_claim
 from repro.harness.experiments.figure import AblationFigure, Figure, RowsFigure
-from repro.harness.experiments.folders import experiments_dir, scales_of
+from repro.harness.experiments.folders import (
+    composed_from,
+    experiments_dir,
+    own_dir,
+    scales_of,
+)
+from repro.harness.experiments.grid import Grid, Overrides, with_rows
 from repro.harness.experiments.missing import Missing, Reason
 
 if TYPE_CHECKING:
     from repro.config.schema import RunConfig
 
 T = TypeVar("T")
-# Dotted keys of the config, or a group, to values.
-Overrides = Annotated[Mapping[str, Any], Meta(extra_json_schema={"$ref": "#/$defs/Overrides"})]
 
 
 class Column(Strict, frozen=True, kw_only=True):
@@ -113,7 +118,8 @@ class Experiment(Strict, frozen=True, kw_only=True):
     """One table or figure. `baseline` and `at[scale]` apply to every row, before its overrides.
 
     `variants` are empty where every row is one run; `figure` says how it is drawn. `about` is what
-    rows differ in on purpose where a claim compares them and does not say so itself.
+    rows differ in on purpose where a claim compares them and does not say so itself. The rows and
+    columns that a `grid` stands for are among `rows` and `layout`.
     """
 
     id: str
@@ -130,6 +136,7 @@ class Experiment(Strict, frozen=True, kw_only=True):
     metrics: tuple[Metric, ...]
     curves: tuple[str, ...] = ()
     figure: Figure = RowsFigure()
+    grid: Grid | None = None
     rows: tuple[Row, ...]
     about: tuple[Topic, ...] = ()
     claims: tuple[Claim, ...] = ()
@@ -166,8 +173,19 @@ class Experiment(Strict, frozen=True, kw_only=True):
 
 
 def experiment_ids() -> list[str]:
-    """Ids of all experiments, i.e. the names of their files."""
+    """Ids of all experiments of the paper, i.e. the names of their files."""
     return sorted(path.stem for path in experiments_dir().glob("*.yaml"))
+
+
+def own_ids() -> list[str]:
+    """Ids of people's own experiments; those of the paper keep their names."""
+    paper = experiment_ids()
+    return sorted(p.stem for p in own_dir().glob("*.yaml") if p.stem not in paper)
+
+
+def known_ids() -> list[str]:
+    """All that `load` knows."""
+    return [*experiment_ids(), *own_ids()]
 
 
 def load(reference: str | Path) -> Experiment:
@@ -178,11 +196,13 @@ def load(reference: str | Path) -> Experiment:
     """
     if isinstance(reference, Path):
         return _parse(reference)
-    known = experiment_ids()
-    if reference not in known:
+    if reference in own_ids():
+        return _parse(own_dir() / f"{reference}.yaml")
+    if reference not in experiment_ids():
+        known = {name.upper(): name for name in known_ids()}
         raise UserError(
             f"no experiment '{reference}' in {experiments_dir()}; nearest: "
-            f"{nearest(reference.upper(), known)} (repro list shows all)"
+            f"{known[nearest(reference.upper(), known)]} (repro list shows all)"
         )
     return _parse(experiments_dir() / f"{reference}.yaml")
 
@@ -229,7 +249,7 @@ def row_config(
     overrides["seed"] = seed
     name = run_name(row, variant)
     source = f"{experiment.path}: row {name}"
-    experiments = experiment.path.parent
+    experiments = composed_from(experiment.path)
 
     def compose() -> RunConfig:
         from repro.config.compose import compose as ask_hydra
@@ -251,7 +271,17 @@ def _own_variant(row: Row, variant: str) -> list[Variant]:
 
 
 def _parse(path: Path) -> Experiment:
-    content, where = read_yaml(path), str(path)
+    return parse(read_yaml(path), path)
+
+
+def parse(content: Any, path: Path) -> Experiment:
+    """An experiment from the content of its file.
+
+    Raises:
+        UserError: a mistake; names the file and the key.
+    """
+    where = str(path)
+    content = with_rows(content, where)
     claims = content.pop("claims", []) if isinstance(content, dict) else []
     experiment = decode(content, Experiment, where, path=path)
     of_key = {metric.key: metric for metric in experiment.metrics}
@@ -290,7 +320,7 @@ def _check(experiment: Experiment) -> None:
     check_unique([row.name for row in experiment.rows], f"{path}: rows")
     check_unique(keys, f"{path}: metrics")
     check_among(experiment.curves, keys, f"{path}: curves")
-    check_among(experiment.at_scale, scales_of(path.parent), f"{path}: at")
+    check_among(experiment.at_scale, scales_of(composed_from(path)), f"{path}: at")
     for metric in metrics:
         where = f"{path}: metric {metric.key}"
         check_among(metric.difference, keys, f"{where}: minus")
@@ -308,7 +338,8 @@ def _check(experiment: Experiment) -> None:
 
 
 def _check_row(experiment: Experiment, row: Row) -> None:
-    where, scales = f"{experiment.path}: row {row.name}", scales_of(experiment.path.parent)
+    where = f"{experiment.path}: row {row.name}"
+    scales = scales_of(composed_from(experiment.path))
     keys = [metric.key for metric in experiment.metrics]
     check_among(row.described, [c.key for c in experiment.layout], f"{where}: cells")
     check_among([*row.scales, *row.at_scale], scales, f"{where}: scales and at")

@@ -23,6 +23,23 @@ def experiments_dir() -> Path:
     return installed
 
 
+def own_dir() -> Path:
+    """`experiments/own`, for people's own files, of the nearest folder that has experiments; else
+    of the working directory."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        experiments = folder / "experiments"
+        if (experiments / "own").is_dir() or (experiments / "base" / "run.yaml").is_file():
+            return experiments / "own"
+    return here / "experiments" / "own"
+
+
+def composed_from(path: Path) -> Path:
+    """Of an experiment's file: the folder whose base/ and scales/ its runs are composed from."""
+    beside = path.parent
+    return beside if (beside / "base" / "run.yaml").is_file() else experiments_dir()
+
+
 def results_dir() -> Path:
     """`results/` beside `experiments/`, unless REPRO_RESULTS points elsewhere."""
     elsewhere = os.environ.get("REPRO_RESULTS")

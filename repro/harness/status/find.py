@@ -14,7 +14,7 @@ from typing import Any
 
 from repro.config.identity import run_ids
 from repro.errors import UserError, nearest
-from repro.harness.experiments.experiment import experiment_ids, row_config, run_name, select
+from repro.harness.experiments.experiment import known_ids, row_config, run_name, select
 from repro.harness.runs.failures import FailureKind
 from repro.harness.runs.states import State
 from repro.harness.runs.store import RunFolder, find_runs
@@ -96,7 +96,7 @@ def cause_text(cause: Cause | None) -> str | None:
 
 def _matching(pattern: str, folders: list[RunFolder], runs: Path) -> list[RunFolder]:
     name = pattern.partition(":")[0]
-    if name in experiment_ids():
+    if name in known_ids():
         served = rows_of(pattern, folders)
         return [f for f in folders if f.id in served]
     matched = [
@@ -108,7 +108,7 @@ def _matching(pattern: str, folders: list[RunFolder], runs: Path) -> list[RunFol
         or folder.told().experiment == pattern
     ]
     if not matched:
-        known = [*experiment_ids(), *STATES, *(f.id for f in folders), *(f.slug for f in folders)]
+        known = [*known_ids(), *STATES, *(f.id for f in folders), *(f.slug for f in folders)]
         raise UserError(f"no run in {runs} matches '{pattern}'; nearest: {nearest(pattern, known)}")
     return matched
 
