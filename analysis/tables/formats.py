@@ -77,8 +77,26 @@ def markdown(printed: Printed) -> str:
         )
         for c in printed.claims
     )
-    title, body = _text(printed.title), markdown_body(printed)
+    title, body = _text(printed.title), markdown_body(printed) + _markdown_grid(printed)
     return f"### {title}\n\n{body}\n\n{notes}\n\nClaims:\n\n{claims}\n"
+
+
+def _markdown_grid(printed: Printed) -> str:
+    """Behind the table of a grid: its numbers by its axes, and what these change."""
+    parts = [
+        f"{_text(table.title)}:\n\n"
+        + str(
+            pd.DataFrame(
+                [[_cell(text) for text in line] for line in table.lines],
+                columns=[_cell(head) for head in table.heads],
+            ).to_markdown(index=False, disable_numparse=True)
+        )
+        for table in printed.crossed
+    ]
+    if printed.effects:
+        lines = "\n".join(f"- {_text(effect)}" for effect in printed.effects)
+        parts.append(f"Effects, with intervals that hold together (95 %):\n\n{lines}")
+    return "".join(f"\n\n{part}" for part in parts)
 
 
 def markdown_body(printed: Printed) -> str:

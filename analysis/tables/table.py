@@ -18,6 +18,8 @@ import pandas as pd
 from analysis.evidence.evidence import Evidence
 from analysis.evidence.rows import Cell, MeasuredRow
 from analysis.evidence.stats import Spread, mean_interval
+from analysis.tables.crossed import Crossed, crossed
+from analysis.tables.effects import effects
 from analysis.tables.notes import notes_of
 from analysis.tables.tidy import is_compared, tidy
 from analysis.verdicts.cells import CellVerdict, column_spread, judge_cells
@@ -30,7 +32,7 @@ from repro.harness.experiments.missing import Reason
 from repro.harness.experiments.paper import read_paper
 from repro.terminal import tick
 
-BLANK = "-"
+BLANK, OURS = "-", "ours"
 BORROWED = "†"  # behind an interval whose spread is not the row's own
 GROUP = "group"  # the layout column that the paper prints as sub-headings
 SILENT = (Outcome.NOT_HERE, Outcome.NOT_RUN, Outcome.NOT_MEASURED, Outcome.NOTHING_PRINTED)
@@ -66,7 +68,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Printed:
-    """A table ready to be written, in the order of the page."""
+    """A table ready to be written, in the order of the page; of a grid laid out by its axes, too."""
 
     title: str
     headings: tuple[Heading, ...]
@@ -74,6 +76,8 @@ class Printed:
     notes: list[str]
     claims: list[ClaimVerdict]
     tidy: pd.DataFrame  # the cells as numbers, for csv
+    crossed: tuple[Crossed, ...] = ()
+    effects: Sequence[str] = ()
 
 
 def build(experiment: Experiment, evidence: Evidence) -> Printed:
@@ -106,7 +110,16 @@ def build(experiment: Experiment, evidence: Evidence) -> Printed:
         ),
         claims=claims,
         tidy=tidy(experiment, evidence, verdicts),
+        crossed=crossed(experiment, {key: _texts_of_ours(block) for key, block in blocks.items()}),
+        effects=effects(experiment, evidence),
     )
+
+
+def _texts_of_ours(block: Mapping[str, Mapping[str, Entry]]) -> dict[str, str]:
+    return {
+        row: next(entry.text for title, entry in entries.items() if title.startswith(OURS))
+        for row, entries in block.items()
+    }
 
 
 def _block(
@@ -135,10 +148,12 @@ def _block(
         reported = BLANK if c.reported is None else f"{c.reported:.{metric.decimals}f}{shown.paper}"
         entries = {
             "paper": Entry(reported, best=row.name in best_reported),
-            f"ours ({tier})" if tier else "ours": Entry(
+            f"{OURS} ({tier})" if tier else OURS: Entry(
                 _ours(c, row, shown, spread), address, best=row.name in best_mean
             ),
         }
+        if experiment.grid and not any(c.reported is not None for c in column.values()):
+            del entries["paper"]
         if compared:
             both = row.name in means and c.reported is not None
             entries["Δ"] = Entry(

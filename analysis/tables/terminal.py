@@ -20,7 +20,7 @@ from rich.text import Text
 from analysis.tables.table import Entry, Heading, Line, Printed
 from analysis.verdicts.checklist import claim_table, verdict_table
 from analysis.verdicts.verdict import Outcome
-from repro.terminal import wrapped
+from repro.terminal import table_lines, wrapped
 
 WIDTH_ELSEWHERE = 220  # in files and pipes
 # What a narrow terminal does without, in this order; the last as the claims say more.
@@ -43,6 +43,7 @@ def terminal(
     with console.capture() as capture:
         for part in _fitted(printed, console):
             console.print(part)
+        _print_grid(console, printed)
         if verbose:
             for note in printed.notes:
                 console.print(Text(note, style="dim"))
@@ -158,6 +159,19 @@ def _grid(rows: Sequence[Sequence[str | Entry]], sizes: Sequence[int]) -> Table:
 
 def _styled(entry: Entry) -> Text:
     return Text(entry.text, style="bold" if entry.best else "")
+
+
+def _print_grid(console: Console, printed: Printed) -> None:
+    """Its numbers by its axes, and what these change."""
+    width = console.width if console.width < WIDTH_ELSEWHERE else None
+    for table in printed.crossed:
+        console.print(Text(f"\n{table.title}", style="italic"))
+        for line in table_lines(table.heads, table.lines, width):
+            console.print(Text(line))
+    if printed.effects:
+        console.print(Text("\nEffects, with intervals that hold together (95 %)", style="italic"))
+        for effect in printed.effects:
+            console.print(Text(effect))
 
 
 def _print_claims(console: Console, printed: Printed, verbose: bool) -> None:

@@ -23,6 +23,8 @@ TABLE = (
     "runs.cancel",
     "runs.retry",
     "runs.train",
+    "own.sweep",
+    "own.new",
     "checkpoints.eval",
     "checkpoints.export",
     "results.table",

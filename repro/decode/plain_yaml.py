@@ -67,6 +67,13 @@ def write(value: Any) -> str:
     return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False))
 
 
+def write_inline(value: list[Any] | dict[str, Any]) -> str:
+    """The same on one line: {key: teacher.momentum, values: [0.9, 0.99]}."""
+    wide = 2**31 - 1
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=wide, sort_keys=False)
+    return str(text).rstrip("\n")
+
+
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
     """Puts the text 1e5 in quotes, too, which YAML 1.1 does not take for a number."""
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from repro.config.identity import run_id
+from repro.errors import UserError
 from repro.harness.experiments.experiment import (
     Experiment,
     Row,
     experiment_ids,
     load,
+    own_ids,
     row_config,
 )
 from repro.harness.experiments.folders import published_in
@@ -23,10 +26,11 @@ from repro.terminal import print_table
 
 
 def listing(results: Path) -> list[dict[str, Any]]:
-    """One dict an experiment: {id, title, kind, rows, claims, trainable, done}.
+    """One dict an experiment: {id, title, kind, rows, claims, trainable, done, own}.
 
     `rows`, `claims` and `trainable` are counts; `done` counts, by scale, the rows with at least one
-    finished run, here or published.
+    finished run, here or published. `own` ones come last; one that cannot be read is left out, with
+    a line on standard error.
     """
     finished = _finished(results)
     return [
@@ -38,12 +42,30 @@ def listing(results: Path) -> list[dict[str, Any]]:
             "claims": len(experiment.claims),
             "trainable": sum(row.trainable for row in experiment.rows),
             "done": {scale: _rows_done(experiment, scale, runs) for scale, runs in finished},
+            "own": own,
         }
-        for experiment in map(load, experiment_ids())
+        for experiment, own in _experiments()
     ]
 
 
+def _experiments() -> Iterator[tuple[Experiment, bool]]:
+    """Each with whether it is somebody's own."""
+    for name in experiment_ids():
+        yield load(name), False
+    for name in own_ids():
+        try:
+            yield load(name), True
+        except UserError as mistake:
+            print(f"left out: {mistake}", file=sys.stderr)
+
+
 def print_listing(entries: Sequence[dict[str, Any]]) -> None:
+    _print("", [entry for entry in entries if not entry["own"]])
+    if own := [entry for entry in entries if entry["own"]]:
+        _print("\nYour own (experiments/own)", own)
+
+
+def _print(title: str, entries: Sequence[dict[str, Any]]) -> None:
     rows = []
     for entry in entries:
         done = ", ".join(f"{n} at {scale}" for scale, n in entry["done"].items() if n)
@@ -51,7 +73,7 @@ def print_listing(entries: Sequence[dict[str, Any]]) -> None:
         rows.append(
             [entry["id"], entry["kind"], entry["title"], counts, str(entry["claims"]), done or "-"]
         )
-    print_table("", ["id", "kind", "title", "rows trainable", "claims", "rows done"], rows)
+    print_table(title, ["id", "kind", "title", "rows trainable", "claims", "rows done"], rows)
 
 
 def published_faults(results: Path) -> list[str]:

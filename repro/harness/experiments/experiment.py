@@ -22,7 +22,7 @@ from repro.errors import UserError, nearest
 from repro.harness.experiments.about import Topic, check_topics
 from repro.harness.experiments.address import Address
 from repro.harness.experiments.claims import Claim, read_claim
-from repro.harness.experiments.figure import AblationFigure, Figure, RowsFigure
+from repro.harness.experiments.figure import AblationFigure, Figure, HeatmapFigure, RowsFigure
 from repro.harness.experiments.folders import (
     composed_from,
     experiments_dir,
@@ -335,6 +335,10 @@ def _check(experiment: Experiment) -> None:
         check_among([figure.over], columns, f"{where}: over")
         check_among(figure.curves, columns, f"{where}: curves")
         check_among([figure.key] if figure.key else [], dotted_keys(), f"{where}: key")
+    if isinstance(experiment.figure, HeatmapFigure):
+        heatmap, where = experiment.figure, f"{path}: figure"
+        check_among([heatmap.down], columns, f"{where}: down")
+        check_among([heatmap.across], columns, f"{where}: across")
 
 
 def _check_row(experiment: Experiment, row: Row) -> None:

@@ -38,6 +38,14 @@ class AblationFigure(AnyFigure, frozen=True, kw_only=True):
     curves: tuple[str, ...] = ()
 
 
+class HeatmapFigure(AnyFigure, frozen=True, kw_only=True):
+    """A field a row, of two descriptive columns: a grid's axes `down` and `across`; a panel for
+    every combination of the other columns."""
+
+    down: str
+    across: str
+
+
 class CurvesFigure(AnyFigure, frozen=True):
     """What a metric does during training: Figure 6 left, and figures of App. D and E."""
 
@@ -61,6 +69,7 @@ class CostFigure(AnyFigure, frozen=True):
 Figure = (
     RowsFigure
     | AblationFigure
+    | HeatmapFigure
     | CurvesFigure
     | CollapseFigure
     | ColumnsFigure

@@ -1,4 +1,4 @@
-"""A grid in an experiment file: rows made of axes, each the values of one key or some named choices.
+"""A grid in an experiment file: rows made of axes, each some values of a key or named choices.
 
     grid:
       axes:
@@ -16,7 +16,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from itertools import product
-from typing import Annotated, Any, cast
+from math import prod
+from typing import Annotated, Any
 
 from msgspec import Meta, field
 
@@ -26,6 +27,7 @@ from repro.errors import UserError
 # Dotted keys of the config, or a group, to values.
 Overrides = Annotated[Mapping[str, Any], Meta(extra_json_schema={"$ref": "#/$defs/Overrides"})]
 Point = Mapping[str, Any]  # of every axis its value, or the name of its choice
+MOST = 5000  # rows
 Values = Annotated[tuple[Any, ...], Meta(min_length=1)]
 
 
@@ -115,7 +117,7 @@ def with_rows(content: Any, where: str) -> Any:
     return content | {"rows": [*rows, *made], "layout": [*layout, *columns]}
 
 
-def row_name(grid: Grid, point: Point) -> str:
+def row_name(point: Point) -> str:
     """What a row is called: numbers and switches with the name of their axis, words alone."""
     return "-".join(_word(name, value) for name, value in point.items())
 
@@ -138,7 +140,7 @@ def _row(grid: Grid, point: Point) -> dict[str, Any]:
     )
     cells = {n: text_of(v) if isinstance(v, list | dict) else v for n, v in point.items()}
     return {
-        "name": row_name(grid, point),
+        "name": row_name(point),
         "label": label,
         "cells": cells,
         "overrides": grid.overrides(point),
@@ -175,6 +177,8 @@ def _check(grid: Grid, where: str) -> None:
         if len(set(lengths.values())) > 1:
             said = ", ".join(f"{name} has {length}" for name, length in lengths.items())
             raise UserError(f"{where}: zip: as many values each: {said}")
+    if (count := prod(len(step) for step in grid._steps())) > MOST:
+        raise UserError(f"{where}: {count:,} rows, more than {MOST:,}; split it")
     for pattern in grid.exclude:
         check_among(pattern, names, f"{where}: exclude")
         for name, value in pattern.items():
@@ -187,10 +191,3 @@ def _check(grid: Grid, where: str) -> None:
         for name, value in one.items():
             if choices := grid.axes[name].choices:
                 check_among([value], list(choices), f"{where}: include: {name}")
-
-
-def crossed(grid: Grid | None) -> tuple[str, str] | None:
-    """The two axes that a two-way table or a heat map lays out, down and across: the last two."""
-    if grid is None or len(grid.axes) < 2:
-        return None
-    return cast(tuple[str, str], tuple(grid.axes)[-2:])

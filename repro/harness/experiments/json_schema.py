@@ -44,6 +44,7 @@ def schemas(experiments: Path) -> dict[str, Schema]:
     config = msgspec.json.schema(RunConfig)["$defs"]
     experiment = _schema_of(Experiment)
     _without(experiment["$defs"]["Experiment"], "path")
+    _grid_makes_rows(experiment["$defs"])
     _flatten_claims(experiment["$defs"])
     groups = {group: _files(experiments / "base" / group) for group in GROUPS}
     experiment["$defs"] |= {"Overrides": _object(groups | _dotted(config["RunConfig"], config))}
@@ -72,6 +73,16 @@ def _object(properties: Mapping[str, Any]) -> Schema:
 def _without(struct: Schema, key: str) -> None:
     del struct["properties"][key]
     struct["required"] = [name for name in struct["required"] if name != key]
+
+
+def _grid_makes_rows(definitions: Schema) -> None:
+    """Where there is a grid a file needs neither rows nor columns of its own."""
+    experiment, axis = definitions["Experiment"], definitions["Axis"]
+    made = ["layout", "rows"]
+    experiment["required"] = [name for name in experiment["required"] if name not in made]
+    experiment["anyOf"] = [{"required": made}, {"required": ["grid"]}]
+    axis["anyOf"] = [{"required": ["key", "values"]}, {"required": ["choices"]}]
+    axis["properties"]["values"] = axis["properties"]["values"]["anyOf"][0]
 
 
 def _may_begin_from_another(profile: Schema) -> None:

@@ -17,7 +17,7 @@ from repro.harness.evaluation.names import check_given, evaluations
 from repro.harness.evaluation.requests import benchmark_of, request_for, without_data
 from repro.harness.evaluation.stage import missing
 from repro.harness.experiments.clusters import Cluster
-from repro.harness.experiments.experiment import row_config, select
+from repro.harness.experiments.experiment import Experiment, Row, row_config, select
 from repro.harness.plan.cost import Cost, estimate
 from repro.harness.runs.planned import PlannedRun
 from repro.harness.runs.states import EvaluationState, State
@@ -65,12 +65,23 @@ def plan(
     Raises:
         UserError: unknown experiment, row or scale; a mistake in a file; no seeds.
     """
+    return plan_rows(select(references), scale, seeds, results, cluster)
+
+
+def plan_rows(
+    selection: Sequence[tuple[Experiment, Sequence[Row]]],
+    scale: str,
+    seeds: int,
+    results: Path,
+    cluster: Cluster | None = None,
+) -> Plan:
+    """The same of experiments that are at hand, with some of their rows."""
     if seeds < 1:
         raise UserError(f"--seeds {seeds}: at least 1")
     folders = {folder.id: folder for folder in find_runs(results / "runs")}
     runs: dict[str, PlannedRun] = {}
     skipped = []
-    for experiment, rows in select(references):
+    for experiment, rows in selection:
         for row in rows:
             if why := row.why_not(scale):
                 skipped.append((experiment.id, row.name, str(why)))

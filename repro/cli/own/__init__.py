@@ -1,0 +1,1 @@
+"""Experiments of your own: one line that makes a grid, and a page to begin from."""
