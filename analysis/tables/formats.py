@@ -95,7 +95,7 @@ def _markdown_grid(printed: Printed) -> str:
     ]
     if printed.effects:
         lines = "\n".join(f"- {_text(effect)}" for effect in printed.effects)
-        parts.append(f"Effects, with intervals that hold together (95 %):\n\n{lines}")
+        parts.append(f"Effects; the intervals of a metric hold together (95 %):\n\n{lines}")
     return "".join(f"\n\n{part}" for part in parts)
 
 

@@ -68,7 +68,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Printed:
-    """A table ready to be written, in the order of the page; of a grid laid out by its axes, too."""
+    """A table ready to be written, in the order of the page; a grid also laid out by its axes."""
 
     title: str
     headings: tuple[Heading, ...]

@@ -169,7 +169,8 @@ def _print_grid(console: Console, printed: Printed) -> None:
         for line in table_lines(table.heads, table.lines, width):
             console.print(Text(line))
     if printed.effects:
-        console.print(Text("\nEffects, with intervals that hold together (95 %)", style="italic"))
+        title = "\nEffects; the intervals of a metric hold together (95 %)"
+        console.print(Text(title, style="italic"))
         for effect in printed.effects:
             console.print(Text(effect))
 
