@@ -28,9 +28,12 @@ import yaml
 from PIL import Image
 
 from repro.cli import build_parser, main
+from repro.decode import decode
+from repro.harness.experiments.claims import SHAPES, read_claim
 from repro.harness.experiments.clusters import load_cluster
+from repro.harness.experiments.grid import Grid
 from repro.harness.local import pool
-from repro.harness.runs.store import RunFolder
+from repro.harness.runs.store import RunFolder, find_runs
 from repro.harness.status import overview
 from tests.harness.scripted import scripted
 from tests.pages import PAGES, ROOT, SHELL, YAML, Page
@@ -52,6 +55,7 @@ NOT_TRAINED = (  # exit code 1 where no run is trained in the pool's place
     "repro replicate F7 --seeds 0",
     "repro replicate T7 --seeds 0,1,2 --publish",
 )
+TRAINS = "docs/own-grids.md"  # runs of seconds: its commands are about what has been trained
 # Those on the pages, T6 for its overclaim, T8 for its times.
 EXPERIMENTS = ("F6L", "F6R", "F7", "T3", "T6", "T7", "T8")
 MODULES = (
@@ -149,7 +153,8 @@ def checkout(
     made = Checkout(tmp_path / "checkout", run)
     monkeypatch.chdir(made.folder)
     monkeypatch.delenv("REPRO_RESULTS", raising=False)
-    monkeypatch.setattr(pool, "dispatch", made.dispatch)
+    if page.name != TRAINS:
+        monkeypatch.setattr(pool, "dispatch", made.dispatch)
     monkeypatch.setattr(overview, "JUST_SENT", 0.0)  # the scripted queue forgets its jobs at once
     monkeypatch.setattr(sys, "stdin", Reader())
     return made
@@ -208,11 +213,21 @@ def assert_targets(words: Sequence[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=ids)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != TRAINS], ids=ids)
 @pytest.mark.usefixtures("scripted")
 def test_the_commands_of_a_page_run(page: Page, checkout: Checkout) -> None:
     for words in page.commands:
         run_here(words, checkout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name == TRAINS], ids=ids)
+@pytest.mark.usefixtures("scripted")
+def test_the_commands_of_a_page_train(page: Page, checkout: Checkout) -> None:
+    for words in page.commands:
+        run_here(words, checkout)
+    runs = find_runs(checkout.folder / "results" / "runs")
+    assert sum(folder.is_done() for folder in runs) == 12  # 8 of the first line, 4 of a value added
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
@@ -273,13 +288,26 @@ def test_what_the_makefile_runs_is_valid(target: str, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
-def test_the_keys_of_a_profile_that_a_page_shows_are_known(page: Page, tmp_path: Path) -> None:
+def test_the_keys_of_a_profile_or_a_grid_that_a_page_shows_are_known(
+    page: Page, tmp_path: Path
+) -> None:
     complete = yaml.safe_load((ROOT / "experiments/clusters/slurm.yaml").read_text())
     for block in page.blocks(YAML):
         content = yaml.safe_load(block)
-        if isinstance(content, dict):
+        if isinstance(content, dict) and "grid" in content:
+            assert decode(content["grid"], Grid, page.name).points()
+        elif isinstance(content, dict):
             (tmp_path / "mine.yaml").write_text(yaml.safe_dump(complete | content))
             load_cluster(str(tmp_path / "mine.yaml"))
+
+
+def test_the_page_on_grids_has_an_example_of_every_kind_of_claim() -> None:
+    (page,) = (page for page in PAGES if page.name == TRAINS)
+    head = {"id": "C", "statement": "so", "portability": "M"}
+    examples = [yaml.safe_load(span) for span in page.spans if span.startswith("{kind: ")]
+    claims = [read_claim(head | one, "here", page.name) for one in examples]
+    assert [claim.kind for claim in claims if claim.kind not in SHAPES] == []
+    assert {claim.kind for claim in claims} == set(SHAPES)
 
 
 @pytest.mark.parametrize(

@@ -132,12 +132,15 @@ def _united(old: Sequence[Any], new: Sequence[Any]) -> list[Any]:
 def _with_values(text: str, axis: str, values: list[Any]) -> str:
     """The text with the values of one axis replaced where they stand."""
     node: Any = yaml.compose(text, Loader=yaml.SafeLoader)
-    for key in ("grid", "axes", axis, "values"):
-        node = next(value for name, value in node.value if name.value == key)
+    for word in ("grid", "axes", axis, "values"):
+        key, node = next(pair for pair in node.value if pair[0].value == word)
     begin, end = node.start_mark.index, node.end_mark.index
-    kept = text[begin:end]
-    tail = kept[len(kept.rstrip()) :]  # a list of lines ends where the next key begins
-    return f"{text[:begin]}{write_inline(values)}{tail}{text[end:]}"
+    made, tail = write_inline(values), ""
+    if not node.flow_style:  # a list of lines, which ends where the next key begins
+        lines = text[begin:end]
+        made, tail = f": {made}", lines[len(lines.rstrip()) :]
+        begin = key.end_mark.index
+    return f"{text[:begin]}{made}{tail}{text[end:]}"
 
 
 def _figure_line(names: Sequence[tuple[str, str]], swept: Swept) -> str:
