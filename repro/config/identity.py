@@ -83,7 +83,7 @@ def is_identity(key: str) -> bool:
 def slug(config: RunConfig, experiment: str, row: str) -> str:
     """A name for people, safe in a path, e.g. "F7-both-laptop-s0"; never used to find a run."""
     parts = [part for part in (experiment, row, config.label.scale) if part]
-    safe = [re.sub(r"[^A-Za-z0-9_.=]+", "_", part) for part in parts]
+    safe = [re.sub(r"[^A-Za-z0-9_.]+", "_", part) for part in parts]
     return "-".join([*safe, f"s{config.seed}"])
 
 

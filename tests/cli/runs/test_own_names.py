@@ -49,7 +49,7 @@ def test_a_dry_run_names_the_run_and_how_it_is_and_starts_nothing(
     assert main(argv) == 0
     config = compose(experiments_dir(), "smoke", {"teacher.momentum": 0.9})
     first = capsys.readouterr().out.splitlines()[0]
-    assert first == f"train-momentum=0.9-smoke-s0-{run_id(config)}: new; nothing was started"
+    assert first == f"train-momentum_0.9-smoke-s0-{run_id(config)}: new; nothing was started"
     assert not results.exists()
     create_run(results / "runs", "mine", config)
     assert main([*argv, "--name", "other"]) == 0

@@ -96,7 +96,7 @@ def test_train_makes_one_run_from_overrides_and_prints_its_metrics(
     assert main(argv) == 0
     out = capfd.readouterr().out
     (folder,) = find_runs(results / "runs")
-    assert folder.slug == "train-epochs=1_momentum=0.5-smoke-s0"
+    assert folder.slug == "train-epochs_1_momentum_0.5-smoke-s0"
     assert folder.config().teacher.momentum == 0.5
     assert any(line.startswith("knn ") for line in out.splitlines())
     assert str(folder.path) in out
