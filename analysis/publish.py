@@ -34,6 +34,7 @@ from repro.files import replace_text
 from repro.harness.experiments.experiment import Experiment, experiment_ids
 from repro.harness.experiments.folders import results_dir
 from repro.harness.runs import seal
+from repro.harness.runs.planned import OWN
 from repro.harness.runs.records import (
     PublishedEvaluation,
     Record,
@@ -100,7 +101,8 @@ def append(ids: Sequence[str], scale: str) -> Publication:
         )
     in_order = sorted(finished.values(), key=lambda run: (run.slug, run.seed))
     ordered = [run.id for run in in_order]
-    folders = {one.id: one for one in find_runs(results_dir() / "runs")}
+    here = find_runs(results_dir() / "runs")
+    folders = {one.id: one for one in here if one.told().experiment != OWN}
     folder.mkdir(parents=True, exist_ok=True)
     file, later = (folder / name for name in LINES)
     with _held(file):

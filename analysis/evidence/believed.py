@@ -28,6 +28,7 @@ from repro.harness.runs.contradictions import (
     of_identity,
     of_metrics,
 )
+from repro.harness.runs.planned import OWN
 from repro.harness.runs.published import Candidate, Read, Refusal, read
 from repro.harness.runs.records import (
     PublishedEvaluation,
@@ -39,6 +40,7 @@ from repro.harness.runs.records import (
 from repro.harness.runs.store import RunFolder, find_runs
 
 FIRST_PILOT = 100  # runs of this seed and later ones choose settings; they are no evidence
+ALSO_THERE = "made by repro train, and asked for by no submission: it is no evidence"
 PILOT = f"a pilot: seeds from {FIRST_PILOT} on are no evidence"
 # What two seeds of a config share only where one is a copy, or where a seed does nothing.
 OF_THE_SEED = ("loss", "grad_norm", "feature_spread", "knn", "student_knn", "knn_random")
@@ -55,11 +57,20 @@ class Believed:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """A finished run of one's own that no submission asked for: it is there and does not count."""
+
+    slug: str
+    seed: int
+
+
+@dataclass(frozen=True)
 class Found:
     """What a source has, before it is believed."""
 
     runs: Read[Record] = field(default_factory=lambda: Read([], []))
     evaluations: Read[PublishedEvaluation] = field(default_factory=lambda: Read([], []))
+    beside: dict[str, Beside] = field(default_factory=dict)
 
 
 def found_in_files(folder: Path) -> Found:
@@ -82,7 +93,11 @@ def found_in_runs(runs: Path, scale: str) -> Found:
 
 
 def _add(found: Found, folder: RunFolder, scale: str) -> None:
-    if folder.read_run().scale not in (scale, "") or folder.result() is None:
+    told = folder.read_run()
+    if told.scale not in (scale, "") or folder.result() is None:
+        return
+    if told.experiment == OWN:
+        found.beside[folder.id] = Beside(folder.slug, told.seed)
         return
     run = record(folder)
     if run.scale == scale:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from analysis.evidence.believed import Found, believe, found_in_files, found_in_runs
+from analysis.evidence.believed import Beside, Found, believe, found_in_files, found_in_runs
 from analysis.evidence.rows import Cell, MeasuredRow, once
 from analysis.evidence.sources import WORDS, Source, same_training
+from repro.config.identity import run_ids
 from repro.errors import UserError, nearest
 from repro.harness.experiments.address import Address
 from repro.harness.experiments.experiment import (
@@ -42,6 +43,7 @@ class Evidence:
     refused: tuple[Refusal, ...] = field(default=(), kw_only=True)
     places: Mapping[str, str] = field(default_factory=dict, kw_only=True)  # where a record lies
     twice: tuple[str, ...] = field(default=(), kw_only=True)  # own runs that are published too
+    beside: Mapping[str, Beside] = field(default_factory=dict, kw_only=True)  # by run id
 
     def __str__(self) -> str:
         """Which evidence this is, in words."""
@@ -100,6 +102,21 @@ class Evidence:
             runs = count(uncommitted, "run")
             lines.append(f"{runs} of uncommitted code: no claim rests on them")
         return lines
+
+    def also_there(self, names: Sequence[str]) -> list[str]:
+        """Runs of one's own that have the settings of rows of these experiments and do not count:
+        a submission declares its seeds, and these were none of them.
+        """
+        seeds = sorted({one.seed for one in self.beside.values()})
+        found = {
+            identity: self.beside[identity].slug
+            for row in (row for name in names for row in self.rows(self.experiment(name)))
+            if seeds and not row.missing
+            for variant in row.experiment.runs_a_row
+            for identity in run_ids(row.config(variant), seeds)
+            if identity in self.beside
+        }
+        return list(found.values())
 
     @cached_property
     def _rows(self) -> dict[tuple[Path, str], MeasuredRow]:
@@ -201,7 +218,9 @@ def load_evidence(scale: str, source: Source | None = None, asked: Sequence[str]
     if source is Source.own or (source is None and _has_runs(own, asked)):
         return own
     published = published_evidence(scale)
-    return published.knowing(own) if source is None else _together(own, published)
+    if source is None:
+        return replace(published, beside=own.beside).knowing(own)
+    return _together(own, published)
 
 
 def published_evidence(scale: str) -> Evidence:
@@ -218,7 +237,14 @@ def _own_evidence(scale: str) -> Evidence:
 def _evidence(scale: str, source: Source, found: Found) -> Evidence:
     believed = believe(found, scale)
     places = {one.line.id: one.where for one in found.runs.candidates}
-    return Evidence(scale, believed.records, source=source, refused=believed.refused, places=places)
+    return Evidence(
+        scale,
+        believed.records,
+        source=source,
+        refused=believed.refused,
+        places=places,
+        beside=found.beside,
+    )
 
 
 def _has_runs(evidence: Evidence, asked: Sequence[str]) -> bool:
@@ -247,4 +273,5 @@ def _together(own: Evidence, published: Evidence) -> Evidence:
         refused=(*own.refused, *published.refused),
         places={**own.places, **published.places},
         twice=tuple(sorted(twice)),
+        beside=own.beside,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.evidence.differences import Flat, flat_identity, in_words, set_apart
 from analysis.evidence.evidence import published_evidence
 from analysis.evidence.sources import Source
 from analysis.figures.style import GREY, ONSETS, Look, looks, panels, say
+from repro.decode import read_yaml
 from repro.dino.sentinel import Sentinel
 from repro.errors import UserError
 from repro.harness.experiments.experiment import known_ids, select
@@ -56,6 +58,8 @@ class ShownRun:
     state: str
     onset: float
     meaning: str
+    config: Flat = field(default_factory=dict, repr=False)
+    record: Record | None = field(default=None, repr=False)  # of a published run
 
     @property
     def name(self) -> str:
@@ -168,6 +172,8 @@ def of_record(record: Record) -> ShownRun:
         state=record.sentinel.state,
         onset=since / steps * epochs if steps else 0.0,
         meaning=record.sentinel.meaning,
+        config=flat_identity(record.config),
+        record=record,
     )
 
 
@@ -181,7 +187,8 @@ def of_folder(folder: RunFolder) -> ShownRun:
     steps = [event for event in events if event["kind"] == "step"]
     if not steps:
         raise _silent(folder)
-    log_K = math.log(folder.config().head.prototypes)
+    config = flat_identity(read_yaml(folder.path / "config.yaml"))
+    log_K = math.log(config["head.prototypes"])
     last = steps[-1]
     result, failure = folder.result(), folder.failure()
     if failure and failure.kind is FailureKind.nan:  # raised before its step could be logged
@@ -200,6 +207,7 @@ def of_folder(folder: RunFolder) -> ShownRun:
         state=state,
         onset=since * last["epoch"] / last["step"],
         meaning=Sentinel(log_K, grace=0, patience=0, state=state).meaning(),
+        config=config,
     )
 
 
@@ -215,10 +223,12 @@ def _mark(axes: Axes, run: ShownRun, x: list[float], y: list[float], look: Look)
 
 def _legend(runs: Sequence[ShownRun], styles: dict[str, Look]) -> list[Line2D]:
     handles = []
-    for run in runs:
+    for run, apart in zip(runs, set_apart([run.config for run in runs]), strict=True):
         look = styles[run.name]
         marker = "" if run.state == "healthy" else ONSETS[run.state]
-        label = f"{run.name}: {run.state.replace('_', ' ')}"
+        # What `repro train` made before runs had names are all called alike.
+        name = run.name if run.record or not apart else f"{run.name} {in_words(apart, 2)}"
+        label = f"{name}: {run.state.replace('_', ' ')}"
         style = {"color": look.colour, "ls": look.dashes, "lw": 1.5}
         handles.append(
             Line2D([], [], marker=marker, mec="black", mew=0.8, ms=7, label=label, **style)

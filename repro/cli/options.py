@@ -46,11 +46,17 @@ def evidence_of(arguments: argparse.Namespace, asked: Sequence[str]) -> Evidence
     return load_evidence(arguments.scale, chosen, asked)
 
 
-def say_which(evidence: Evidence, arguments: argparse.Namespace, remarks: bool = True) -> None:
+def say_which(
+    evidence: Evidence,
+    arguments: argparse.Namespace,
+    remarks: bool = True,
+    asked: Sequence[str] = (),
+) -> None:
     """Whose runs were shown, on standard error: below what was printed, beside any JSON.
 
     Args:
         remarks: whether to say also what was refused or absent.
+        asked: the experiments whose runs of one's own are named, which do not count.
     """
     hint = ""
     if arguments.evidence is None and evidence.source == "own":
@@ -59,6 +65,10 @@ def say_which(evidence: Evidence, arguments: argparse.Namespace, remarks: bool =
     if remarks and (evidence.faults or evidence.absent):
         for line in evidence.remarks():
             print(line, file=sys.stderr)
+    if also := evidence.also_there(asked):
+        named = ", ".join(also[:3]) + (f" and {len(also) - 3} more" if len(also) > 3 else "")
+        why = "a submission declares its seeds (repro submit ID --seeds N), and these were none"
+        print(f"also there, not counted: {named}; {why}", file=sys.stderr)
 
 
 def add_grid(parser: argparse.ArgumentParser) -> None:

@@ -57,5 +57,5 @@ def run(arguments: argparse.Namespace) -> int:
         for line in evidence.remarks(arguments.verbose) if evidence else []:
             print(line)
     if evidence is not None:
-        say_which(evidence, arguments, remarks=False)
+        say_which(evidence, arguments, remarks=False, asked=names)
     return NEGATIVE if any(verdict.holds is False for verdict in verdicts) else FINE

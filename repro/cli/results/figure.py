@@ -35,9 +35,10 @@ def run(arguments: argparse.Namespace) -> int:
         for line in draw_collapse(arguments.ids[1:], source, formats):
             print(line)
         return FINE
-    evidence = evidence_of(arguments, asked_for(arguments.ids))
+    names = asked_for(arguments.ids)
+    evidence = evidence_of(arguments, names)
     draw_figures(arguments.ids, evidence, formats)
-    say_which(evidence, arguments)
+    say_which(evidence, arguments, asked=names)
     return FINE
 
 

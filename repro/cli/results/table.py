@@ -37,5 +37,5 @@ def run(arguments: argparse.Namespace) -> int:
     evidence = evidence_of(arguments, names)
     for text in render_tables(names, evidence, arguments.format, arguments.verbose):
         print(text.rstrip("\n"))
-    say_which(evidence, arguments)
+    say_which(evidence, arguments, asked=names)
     return FINE

@@ -54,6 +54,7 @@ def start(
 
     more = more or Increase()
     runs = [_reporting(run, reports) for run in runs]
+    declare(runs)
     if not all(run.config.data.made_here for run in runs):
         from repro.harness.plan.same_data import check_data
 
@@ -63,6 +64,19 @@ def start(
     if more != Increase():
         raise UserError("--mem, --time: this machine's pool has no such limits; drop them")
     return _start_here(runs, cluster, workers)
+
+
+def declare(runs: Sequence[PlannedRun]) -> None:
+    """These runs are asked for as evidence: one that `repro train` made before joins its row."""
+    from repro.harness.experiments.folders import results_dir
+    from repro.harness.runs.planned import OWN
+    from repro.harness.runs.store import find_runs
+
+    rows = {run.id: run for run in runs if run.experiment != OWN}
+    for folder in find_runs(results_dir() / "runs"):
+        if folder.id in rows and folder.told().experiment == OWN:
+            run = rows[folder.id]
+            folder.update_run(experiment=run.experiment, row=run.row)
 
 
 def _start_on_slurm(

@@ -7,7 +7,7 @@ import argparse
 from repro.cli import options
 from repro.cli.exit_codes import FINE
 from repro.cli.experiments.plan import batch_script, plan_of
-from repro.cli.runs.start import check_budget, start
+from repro.cli.runs.start import check_budget, declare, start
 
 HELP = "plan, confirm, train and evaluate what is missing; safe to repeat"
 EXAMPLE = "repro submit T7 --scale laptop --seeds 3 --yes"
@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         return FINE
     print_plan(planned, forecast(planned, cluster, results_dir(), arguments.workers))
     if not planned.todo and not planned.to_evaluate:
+        declare(planned.runs)
         return FINE
     check_budget(planned, cluster, arguments.budget)
     parts = [count(len(planned.todo), "run")] if planned.todo else []

@@ -1,11 +1,13 @@
 """Which runs a person means, and how one of them is.
 
-A pattern is an experiment (`T7`), rows (`T7:r2`), the beginning of a run id, a state, or a glob on
-the slug (`F7-*-s0`). A run that two tables share answers to both.
+A pattern is an experiment (`T7`), rows (`T7:r2`), the beginning of a run id, a state, a glob on the
+slug (`F7-*-s0`), a folder, or the name or a tag of a run of one's own. A run that two tables share
+answers to both.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -16,7 +18,8 @@ from repro.config.identity import run_ids
 from repro.errors import UserError, nearest
 from repro.harness.experiments.experiment import known_ids, row_config, run_name, select
 from repro.harness.runs.failures import FailureKind
-from repro.harness.runs.states import State
+from repro.harness.runs.planned import OWN
+from repro.harness.runs.states import RunInfo, State
 from repro.harness.runs.store import RunFolder, find_runs
 from repro.harness.status.overview import Overview, View, overview
 from repro.harness.status.triage import Cause
@@ -105,12 +108,17 @@ def _matching(pattern: str, folders: list[RunFolder], runs: Path) -> list[RunFol
         if fnmatchcase(folder.slug, pattern)
         or fnmatchcase(folder.path.name, pattern)
         or (ID_PREFIX.fullmatch(pattern) and folder.id.startswith(pattern))
-        or folder.told().experiment == pattern
+        or (os.sep in pattern and folder.path.resolve() == Path(pattern).resolve())
+        or _called(pattern, folder.told())
     ]
     if not matched:
         known = [*known_ids(), *STATES, *(f.id for f in folders), *(f.slug for f in folders)]
         raise UserError(f"no run in {runs} matches '{pattern}'; nearest: {nearest(pattern, known)}")
     return matched
+
+
+def _called(word: str, run: RunInfo) -> bool:
+    return word in (run.experiment, *run.tags) or (run.experiment == OWN and run.row == word)
 
 
 def rows_of(reference: str, folders: list[RunFolder]) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""Commands that set runs beside each other."""
