@@ -67,7 +67,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if path.suffix == ".safetensors":
             content: Any = _read_safetensors(path)
         else:
-            _refuse_bombs(path)
+            _check_packed(path)
             inert = torch.serialization.safe_globals([(Ignored, name) for name in IGNORED])
             with inert, warnings.catch_warnings(action="ignore"):
                 content = torch.load(path, map_location="cpu", weights_only=True)
@@ -124,15 +124,19 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     return {**content, HEADS: int(heads)} if heads.isdecimal() else content
 
 
-def _refuse_bombs(path: Path) -> None:
-    """A file of kilobytes may declare gigabytes, which torch would unpack before it looks."""
+def _check_packed(path: Path) -> None:
+    """A file of kilobytes may declare gigabytes, which torch would unpack before it looks; and it
+    does not look at the checksums, so a flipped bit would be another weight.
+    """
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as packed:
         declared = sum(entry.file_size for entry in packed.infolist())
-    size = path.stat().st_size
-    if declared > LARGEST_RATIO * size + SMALL:
-        raise UserError(f"{path}: not read, its {size:,} bytes unpack to {declared:,}")
+        size = path.stat().st_size
+        if declared > LARGEST_RATIO * size + SMALL:
+            raise UserError(f"{path}: not read, its {size:,} bytes unpack to {declared:,}")
+        if damaged := packed.testzip():
+            raise UserError(f"{path}: damaged: {damaged} is not what was written, by its checksum")
 
 
 def _not_plain(tensor: Tensor, name: str) -> str:
