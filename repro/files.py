@@ -23,16 +23,24 @@ DIGEST = "digest"
 
 
 def expanded(path: str) -> str:
-    """A path with this machine's variables in it: $SLURM_TMPDIR/imagenet.
+    """A path with this machine's variables in it: $SLURM_TMPDIR/imagenet, ~/imagenet.
 
     Raises:
         UserError: a variable is not set here.
     """
-    full = os.path.expandvars(path)
+    full = os.path.expandvars(of_home(path))
     if "$" in full:
         name = full.partition("$")[2].partition("/")[0].strip("{}")
         raise UserError(f"{path}: {name} is not set on {socket.gethostname()}")
     return full
+
+
+def of_home(path: str) -> str:
+    """~/birds in the user's own home, which a shell leaves as it is behind NAME= and key=."""
+    if path == "~" or path.startswith("~/"):
+        with suppress(RuntimeError):  # nobody's
+            return str(Path(path).expanduser())
+    return path
 
 
 def folder_fault(folder: str) -> str:

@@ -25,6 +25,7 @@ from analysis.figures.scorecard import draw_scorecard
 from analysis.figures.style import styled, write
 from analysis.verdicts.claims import judge_ours
 from repro.errors import UserError, nearest
+from repro.files import digest_of
 from repro.harness.experiments.experiment import Experiment, experiment_ids, known_ids, select
 from repro.harness.experiments.folders import results_dir
 
@@ -109,7 +110,8 @@ def draw_collapse(
         raise UserError(f"figure {COLLAPSE}: name runs; repro figure {COLLAPSE} 'F7-*-s0'")
     runs = find_shown(patterns, source)
     with styled():
-        paths = write(draw_runs(runs), COLLAPSE, formats, results_dir() / "figures")
+        name = f"{COLLAPSE}-{digest_of(repr([(run.name, run.place) for run in runs]).encode())[:6]}"
+        paths = write(draw_runs(runs), name, formats, results_dir() / "figures")
     yield from map(str, paths)
     yield from (run.sentence() for run in runs)
 

@@ -60,6 +60,7 @@ class ShownRun:
     meaning: str
     config: Flat = field(default_factory=dict, repr=False)
     record: Record | None = field(default=None, repr=False)  # of a published run
+    place: str = ""  # the folder it lies in, if it lies in one
 
     @property
     def name(self) -> str:
@@ -85,7 +86,10 @@ def find_shown(patterns: Sequence[str], source: Source | None = None) -> list[Sh
     shown: dict[str, ShownRun] = {}
     for pattern in patterns:
         for run in _meant(pattern, source):
-            shown.setdefault(run.name, run)
+            other = shown.setdefault(run.name, run)
+            if other.place != run.place:  # of one name, in another folder
+                apart = replace(run, label=f"{run.label}, {run.place}")
+                shown.setdefault(apart.name, apart)
     if len(shown) > MOST:
         raise UserError(f"{len(shown)} runs are too many for one picture; at most {MOST}")
     return list(shown.values())
@@ -208,6 +212,7 @@ def of_folder(folder: RunFolder) -> ShownRun:
         onset=since * last["epoch"] / last["step"],
         meaning=Sentinel(log_K, grace=0, patience=0, state=state).meaning(),
         config=config,
+        place=str(folder.path.resolve().parent),
     )
 
 

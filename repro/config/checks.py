@@ -6,6 +6,7 @@ satisfy. Both are refused when a config is composed, before anything is planned 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -22,6 +23,8 @@ from repro.config.schema import (
 )
 from repro.decode import mistakes
 from repro.errors import UserError
+
+RESNET = re.compile("res(net|next|nest)|res2ne")  # timm, which knows them, takes a second
 
 
 def check(config: RunConfig) -> None:
@@ -95,6 +98,11 @@ def _problems(c: RunConfig) -> Iterator[str]:
         yield (
             f"data.eval_resize={c.data.eval_resize} is smaller than "
             f"data.resolution={c.data.resolution}: the evaluation crop would not fit"
+        )
+    if c.model.family is Family.timm and not RESNET.search(c.model.name):
+        yield (
+            f"model.name={c.model.name} is no ResNet of timm's, e.g. resnet50; a ViT has "
+            "model.family=vit, and its shape is model.dim, depth, heads and patch_size"
         )
     if c.optim.warmup_epochs > c.train.epochs:
         yield (

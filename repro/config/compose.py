@@ -28,7 +28,7 @@ from repro.config.schema import GROUPS, RunConfig, dotted_keys
 from repro.config.typed import check_text, holds_names, parse_assignments
 from repro.decode import read_yaml
 from repro.errors import UserError, nearest
-from repro.files import file_digest
+from repro.files import file_digest, of_home
 
 __all__ = ["compose", "from_plain", "parse_assignments", "to_plain"]
 
@@ -94,7 +94,7 @@ def known_by_content(config: RunConfig) -> None:
     named = config.model.weights
     if not named or (re.fullmatch(r"[0-9a-f]{12}", named) and not Path(named).exists()):
         return
-    path = Path(named).expanduser().resolve()
+    path = Path(of_home(named)).resolve()
     if not path.is_file():
         raise UserError(f"model.weights={named}: no such file")
     config.model.weights, config.paths.weights = file_digest(path), str(path)

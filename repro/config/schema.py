@@ -18,6 +18,8 @@ from typing import Annotated, Any, cast, get_type_hints
 
 from msgspec import Meta
 
+from repro.files import of_home
+
 BILLION = 10**9  # no setting is larger; without a bound, infinity would be one
 PositiveInt = Annotated[int, Meta(ge=1, le=BILLION)]
 PositiveFloat = Annotated[float, Meta(gt=0, le=BILLION)]
@@ -299,7 +301,8 @@ class Resources(NotIdentity):
 
 
 def _absolute(path: str) -> str:
-    return str(Path(path).absolute()) if path else ""
+    """What begins with a variable, $SLURM_TMPDIR/imagenet, is complete where it is read."""
+    return path if not path or path[0] == "$" else str(Path(of_home(path)).absolute())
 
 
 @dataclass

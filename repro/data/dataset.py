@@ -98,3 +98,10 @@ class Dataset:
     def judged(self) -> Dataset | None:
         """Images with classes, on which evaluations are made; None where there are none."""
         return self.labelled or (self if self.classes else None)
+
+    def digests(self) -> dict[str, str]:
+        """By part, as a run notes of which images it was made."""
+        judged = self.judged
+        test = {"test": judged.test.digest()} if judged else {}
+        bank = {"labelled": judged.train.digest()} if judged and self.labelled else {}
+        return {"train": self.train.digest(), **test, **bank}

@@ -292,6 +292,21 @@ def test_images_without_files_are_known_by_their_pixels() -> None:
     assert split(7).fingerprint() == split(7).fingerprint() != split(8).fingerprint()
 
 
+def test_of_a_small_set_without_files_every_image_is_looked_at() -> None:
+    """A replaced picture among hundreds, which a sample of 64 would miss."""
+
+    def split(other: int) -> from_files.FileSplit:
+        def open_(place: int) -> Image.Image:
+            return Image.new("L", (8, 8), 7 * (place == other))
+
+        labels = [place % 2 for place in range(300)]
+        name = "Set train image {}".format
+        return file_split(open_, name, labels, CONFIG, Resources())[0]
+
+    prints = {split(other).fingerprint() for other in range(100, 120)}
+    assert len(prints) == 20
+
+
 def test_a_torchvision_data_set_is_opened_by_name(tmp_path: Path) -> None:
     write_tree(tmp_path / "country211", parts=("train", "test", "valid"))
     config = DataConfig(kind=DataKind.torchvision, name="Country211", resolution=32, eval_resize=36)

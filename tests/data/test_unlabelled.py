@@ -11,7 +11,6 @@ import torch
 from repro.config.schema import DataConfig, DataKind, LossKind, Operation, RunConfig
 from repro.data.datasets import count_training_images, open_dataset
 from repro.errors import UserError
-from repro.harness.worker.resume import digests
 from repro.sizing import check_method
 from repro.train import Trainer
 from tests.data.test_folders import CONFIG, views_of, write_tree
@@ -41,7 +40,7 @@ def test_a_folder_of_pictures_trains(flat: Path, tmp_path: Path, layout: str) ->
     assert len(data.train.labels_N) == 6
     assert len(data.test.labels_N) == 0
     assert views_of(data)[0][0].shape == (6, 3, 32, 32)
-    assert set(digests(data)) == {"train"}
+    assert set(data.digests()) == {"train"}
     assert data.notes[-1].endswith(
         "6 pictures without classes: k-NN and other evaluations are left out"
     )
@@ -55,7 +54,7 @@ def test_evaluations_are_made_on_another_folder(flat: Path, tmp_path: Path) -> N
     assert data.labelled is not None
     assert data.labelled.classes == ["camera", "rocket"]
     assert len(data.train.labels_N) == 6
-    assert set(digests(data)) == {"train", "test", "labelled"}
+    assert set(data.digests()) == {"train", "test", "labelled"}
     assert not any("left out" in line for line in data.notes)
     with pytest.raises(UserError, match=r"paths\.labelled=.*needs train/CLASS"):
         open_dataset(CONFIG, str(flat), labelled=str(flat))

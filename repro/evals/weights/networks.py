@@ -33,6 +33,7 @@ from repro.evals.weights.layouts import NETWORKS, backbone_state, heads_said
 from repro.evals.weights.preprocessing import (
     Preprocessing,
     of_timm,
+    of_timm_beside,
     take_imagenet_s,
     usual,
 )
@@ -75,7 +76,8 @@ def load_weights(path: Path, network: str = "", heads: int = 0) -> Weights:
     state, network = backbone_state(content, network, path)
     model, image_size = architecture(state, heads, path)
     backbone = _filled(model, image_size, state, path)
-    seen = usual(image_size)
+    seen = of_timm_beside(path) or usual(image_size)
+    backbone = take_imagenet_s(backbone, seen)
     return Weights(backbone.eval(), model, image_size, path, network, file_digest(path), seen)
 
 

@@ -7,8 +7,10 @@ nothing is padded; other networks rescale their images first.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,8 +19,12 @@ from torch import Tensor, nn
 from repro.config.schema import Interpolation
 from repro.data.views.kinds import IMAGENET_MEAN, IMAGENET_STD
 from repro.dino.vit import DinoViT
+from repro.errors import UserError
+from repro.files import read_json
 
 RESIZE_RATIO = 256 / 224  # of the shorter side to the crop (App. F.1)
+OF_HUB = ("model.safetensors", "pytorch_model.bin")  # timm's names, with config.json beside them
+CHANNELS = 3
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,30 @@ def of_timm(said: Mapping[str, Any]) -> Preprocessing:
         tuple(said.get("mean", IMAGENET_MEAN)),
         tuple(said.get("std", IMAGENET_STD)),
     )
+
+
+def of_timm_beside(path: Path) -> Preprocessing | None:
+    """What config.json says beside a file of timm's as its hub keeps it.
+
+    Raises:
+        UserError: it is damaged, or no preprocessing.
+    """
+    file = path.with_name("config.json")
+    content = read_json(file) if path.name in OF_HUB else None
+    if not isinstance(content, dict) or "architecture" not in content:
+        return None
+    said = content.get("pretrained_cfg", content)  # flat, as it was before timm 0.9
+    try:
+        seen = of_timm(said)
+        numbers = [*seen.mean, *seen.std]
+        plain = all(map(math.isfinite, numbers)) and min(seen.std) > 0
+        plain &= float(said.get("crop_pct") or 1) > 0
+        whole = 0 < seen.side <= seen.resize and len(seen.mean) == len(seen.std) == CHANNELS
+    except (KeyError, TypeError, ValueError, ArithmeticError, IndexError):
+        plain = whole = False
+    if not (plain and whole):
+        raise UserError(f"{file}: not the preprocessing of a model of timm's")
+    return seen
 
 
 def take_imagenet_s(backbone: nn.Module, seen: Preprocessing) -> nn.Module:

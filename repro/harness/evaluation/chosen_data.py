@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro.errors import UserError
+from repro.files import of_home
 from repro.hardware import available_cores
 from repro.harness.evaluation.classification import LABELLED, LOW_SHOT, TORCHVISION, is_tree
 from repro.harness.evaluation.names import PROTOCOLS, THROUGHPUT
@@ -41,6 +42,7 @@ def chosen_data(data: str, protocol: str, epochs: int = 0) -> ChosenData:
         UserError: data that the protocol cannot use, or no folder.
     """
     name, _, root = data.partition("=")
+    root = of_home(root)
     known = PROTOCOLS[protocol]
     whole, share = _share_of(name)
     labelled = bool(root) and whole in LABELLED
@@ -77,6 +79,7 @@ def data_config(data: str) -> RunConfig:
     from repro.config.schema import DataKind
 
     name, _, path = data.partition("=")
+    path = of_home(path)
     if name == DataKind.photographs.value and not path:
         return compose(experiments_dir(), "laptop", source="--data photographs")
     if not name or not path:

@@ -6,7 +6,7 @@ torch is imported only when something is measured: `repro --help` reads the name
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -43,7 +43,8 @@ class Subject:
     """A frozen backbone, and the run (or the data) that it is evaluated as.
 
     `cache`: where features are kept; `details`: what a protocol leaves beside its numbers; `side`:
-    asked for in place of a benchmark's own.
+    asked for in place of a benchmark's own; `seen`: digests of the images that a run was made of,
+    where it noted them.
     """
 
     backbone: nn.Module
@@ -52,6 +53,7 @@ class Subject:
     cache: Path | None = None
     details: dict[str, Any] = field(default_factory=dict)
     side: int = 0
+    seen: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -62,6 +64,12 @@ class Subject:
         dataset = open_dataset(config.data, paths.data, resources, self.device, paths.labelled)
         for line in dataset.notes:
             print(line, file=sys.stderr)
+        now = dataset.digests() if self.seen else {}
+        if changed := [part for part in now if self.seen.get(part) != now[part]]:
+            raise UserError(
+                f"paths.data={paths.data}: the {' and '.join(changed)} images are others than the "
+                "run was made of; put those back, or name these: --data NAME=PATH"
+            )
         if dataset.judged is None:
             raise UserError(
                 f"paths.data={paths.data}: pictures without classes, on which nothing can be "

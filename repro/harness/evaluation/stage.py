@@ -118,7 +118,8 @@ def _make(folder: RunFolder, request: Request) -> None:
     device = open_device(config.resources.device.value, config.resources.deterministic)
     weights = loaded(folder, kernels=choose_kernels(config, device))
     cache = None if config.data.made_here else folder.path.parents[1] / "features"
-    subject = Subject(weights.backbone.to(device), config, device, cache)
+    seen = {} if config.data.made_here else folder.environment().get("data", {})
+    subject = Subject(weights.backbone.to(device), config, device, cache, seen=seen)
     metrics = measure(replace(request, root=expanded(request.root)), subject)
     made = RunEvaluation(
         protocol=request.protocol,

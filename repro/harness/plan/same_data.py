@@ -34,7 +34,7 @@ def check_data(planned: Sequence[PlannedRun], runs: Path) -> None:
     known: dict[str, dict[str, str]] = {}
     for run in planned:
         folder, config = folders.get(run.id), run.config
-        if folder is None or config.data.made_here or folder_fault(config.paths.data):
+        if folder is None or config.data.made_here or not config.paths.data:
             continue
         try:
             before = folder.environment().get("data")
@@ -43,6 +43,8 @@ def check_data(planned: Sequence[PlannedRun], runs: Path) -> None:
             continue
         if not (folder.is_done() or has_checkpoint(folder)):
             refresh_resources(folder, replace(theirs, paths=config.paths))
+        elif folder_fault(config.paths.data):
+            continue
         elif before and not (config.data.skip_unreadable and theirs.paths == config.paths):
             key = repr((asdict(config.data), asdict(config.paths)))
             if key not in known:
@@ -61,10 +63,9 @@ def done_before(folders: Iterable[RunFolder]) -> str:
 
 def _digests(config: RunConfig) -> dict[str, str]:
     from repro.data.datasets import open_dataset
-    from repro.harness.worker.resume import digests
 
     paths = config.paths
-    return digests(open_dataset(config.data, paths.data, config.resources, None, paths.labelled))
+    return open_dataset(config.data, paths.data, config.resources, None, paths.labelled).digests()
 
 
 def _compare(

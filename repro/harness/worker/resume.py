@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from repro.errors import UserError
 from repro.harness.runs import checkpoint
@@ -16,9 +16,6 @@ from repro.harness.runs.failures import is_out_of_memory
 from repro.harness.runs.store import LINES, RunFolder
 from repro.terminal import count
 from repro.train import STATE, Trainer
-
-if TYPE_CHECKING:
-    from repro.data.dataset import Dataset
 
 NEEDED = STATE | {"wall_seconds"}
 
@@ -87,13 +84,6 @@ def fill(
 def _last_line(error: Exception) -> str:
     """Of torch's list of what does not fit."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:200]
-
-
-def digests(dataset: Dataset) -> dict[str, str]:
-    judged = dataset.judged
-    test = {"test": judged.test.digest()} if judged else {}
-    bank = {"labelled": judged.train.digest()} if judged is not None and dataset.labelled else {}
-    return {"train": dataset.train.digest(), **test, **bank}
 
 
 def check_data(folder: RunFolder, found: checkpoint.Found, data: dict[str, str]) -> None:

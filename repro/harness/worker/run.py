@@ -245,7 +245,7 @@ def _train(
     # Each rank by itself, for as long as it takes there.
     paths = config.paths
     dataset = open_dataset(config.data, paths.data, config.resources, device, paths.labelled)
-    data = resume.digests(dataset)
+    data = dataset.digests()
     resume.check_data(folder, found, data)
     with (
         distributed.joined(ranks, kind, meeting),

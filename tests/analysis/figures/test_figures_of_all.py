@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -128,11 +130,26 @@ def test_an_unfinished_run_is_overlaid_on_a_published_one_with_the_sentinels_wor
     folder = unfinished(results)
     words = [str(folder.path), record["id"][:6]]
     *paths, first, second = draw_collapse(words, None, ["png", "svg"])
-    assert paths == [str(results / "figures" / f"collapse.{f}") for f in ("png", "svg")]
+    assert [path.rpartition(".")[2] for path in paths] == ["png", "svg"]
+    assert all(re.fullmatch(r"collapse-[0-9a-f]{6}", Path(path).stem) for path in paths)
+    assert all(Path(path).parent == results / "figures" for path in paths)
     assert first.startswith(f"{folder.id}  F7-both-laptop-s0: uniform since epoch 3.1: loss = ln K")
     assert (
         second == f"{record['id']}  F7-centering-laptop-s0: constant since epoch 1: as it should be"
     )
+
+
+def test_pictures_of_other_runs_and_runs_of_one_name_lie_apart(
+    results: Path, tmp_path: Path
+) -> None:
+    one, other = unfinished(results), unfinished(results, "centering")
+    moved = Path(shutil.copytree(one.path, tmp_path / "elsewhere" / one.path.name))
+    drawn = [next(draw_collapse(words, None, ["svg"])) for words in ([one.id], [other.id])]
+    assert len(set(drawn)) == 2
+    assert all(Path(path).is_file() for path in drawn)
+    shown = find_shown([str(one.path), str(moved), str(one.path)])
+    assert [run.place for run in shown] == [str(one.path.parent), str(moved.parent)]
+    assert len({run.name for run in shown}) == 2
 
 
 def test_every_run_is_a_line_in_every_panel_and_its_onset_a_mark(results: Path) -> None:

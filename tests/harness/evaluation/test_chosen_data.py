@@ -143,6 +143,15 @@ def test_sheets_of_pictures_of_one_name_lie_apart(
     assert capsys.readouterr().out.strip() not in sheets
 
 
+def test_a_folder_in_the_home_is_written_as_behind_a_shell(
+    small: str, tones: Folder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tones("a", 0)
+    monkeypatch.setenv("HOME", str(root.parent))
+    _, written = knn(small, "my=~/a", capsys)
+    assert written["data"] == {"name": "my", "root": str(root)}
+
+
 def test_a_network_sees_images_at_its_own_size_or_at_the_one_asked_for(
     small: str, tones: Folder, capsys: pytest.CaptureFixture[str]
 ) -> None:

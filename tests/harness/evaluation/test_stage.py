@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from repro.cli.parser import main
+from repro.config.compose import compose
 from repro.harness.evaluation import stage as evaluation
 from repro.harness.evaluation.names import PROTOCOLS, kind_of
 from repro.harness.evaluation.protocol import Kind, Protocol, Subject
 from repro.harness.evaluation.requests import ask
+from repro.harness.experiments.folders import experiments_dir
 from repro.harness.runs.evaluations import Request
 from repro.harness.runs.records import (
     Environment,
@@ -23,6 +25,7 @@ from repro.harness.runs.records import (
 )
 from repro.harness.runs.store import RunFolder, create_run
 from tests.conftest import MakeConfig
+from tests.data.test_folders import write_tree
 from tests.harness.processes import train
 
 
@@ -143,6 +146,25 @@ def test_its_failure_leaves_the_run_done_and_is_offered_again(
     assert "no readable checkpoint" in failure.line
     assert folder.result() is not None
     assert "evaluation knn failed" in capsys.readouterr().out
+
+
+def test_a_run_is_evaluated_on_the_images_that_it_was_made_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_tree(tmp_path / "cats", images=8)
+    short = {"train.epochs": 1, "optim.warmup_epochs": 0, "target.temp_warmup_epochs": 0}
+    small = {"train.batch_size": 8, "eval.knn_k": 2, **short}
+    overrides = {"data": "folder", "paths.data": str(root), **small}
+    folder = create_run(tmp_path / "runs", "cats", compose(experiments_dir(), "smoke", overrides))
+    code, output = train(folder)
+    assert code == 0, output
+    words = ["eval", "knn", "--weights", str(folder.path)]
+    assert main(words) == 0
+    before = folder.evaluations()["knn"]
+    (root / "val" / "camera" / "0.png").unlink()
+    assert main(words) == 1
+    assert "cats: the test images are others than the run was made of" in capsys.readouterr().out
+    assert folder.evaluations()["knn"] == before
 
 
 @pytest.mark.parametrize("word", ["nowhere", "nowhere/last.pt"])

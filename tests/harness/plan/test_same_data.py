@@ -16,7 +16,6 @@ from repro.harness.experiments.folders import experiments_dir
 from repro.harness.plan.plan import planned_run
 from repro.harness.plan.same_data import check_data, done_before
 from repro.harness.runs.store import RunFolder, create_run, find_runs
-from repro.harness.worker.resume import digests
 from tests.data.test_folders import write_tree
 
 
@@ -41,7 +40,7 @@ def runs(tmp_path: Path) -> Path:
     config = of(write_tree(tmp_path / "cats"))
     write_tree(tmp_path / "dogs", images=4)
     folder = create_run(tmp_path / "runs", "train", config)
-    data = digests(open_dataset(config.data, config.paths.data))
+    data = open_dataset(config.data, config.paths.data).digests()
     folder.write_environment({"data": data})
     folder.finish({"metrics": {}})
     return tmp_path / "runs"
@@ -73,6 +72,16 @@ def test_a_run_without_any_step_takes_the_folder_that_is_named_now(
     (folder.path / "result.json").unlink()
     check(runs, tmp_path / "dogs")
     assert folder.config().paths == Paths(data=str(tmp_path / "dogs"))
+
+
+def test_a_run_without_any_step_takes_a_folder_that_is_not_there_too(
+    runs: Path, tmp_path: Path
+) -> None:
+    """So that the complaint is about the folder that was typed last."""
+    folder = made(runs)
+    (folder.path / "result.json").unlink()
+    check(runs, tmp_path / "nowhere")
+    assert folder.config().paths == Paths(data=str(tmp_path / "nowhere"))
 
 
 def test_a_run_of_an_earlier_version_is_known_by_its_folder(runs: Path, tmp_path: Path) -> None:
