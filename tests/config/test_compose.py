@@ -14,7 +14,7 @@ import yaml
 
 from repro.config.checks import check
 from repro.config.compose import PACKAGES, compose, from_plain, parse_assignments, to_plain
-from repro.config.schema import GROUPS, RunConfig, TeacherKind, dotted_keys
+from repro.config.schema import GROUPS, Paths, RunConfig, TeacherKind, dotted_keys
 from repro.errors import UserError, nearest
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -103,6 +103,11 @@ def message(overrides: dict[str, Any], scale: str = "laptop") -> str:
         ({"resources.ranks": 3}, "train.batch_size=64 is not a multiple of resources.ranks=3"),
         ({"optim.name": "lars", "optim.weight_decay": 0}, "lars adapts decayed layers only"),
         ({"method": "byoll"}, "nearest: byol"),
+        ({"train.precision": "fp16"}, "expected one of [fp32, bf16]"),
+        (
+            {"model": "resnet50", "model.name": "vit_small_patch16_224"},
+            "model.name=vit_small_patch16_224 is no ResNet of timm's",
+        ),
         ({"crops": "tow"}, "no such file in experiments/base/crops; nearest: two"),
         ({"views.flip": 1.5}, "views.flip=1.5 must be at most 1"),
         ({"views.global_scale": [0.9, 0.4]}, "must satisfy 0 < low <= high <= 1"),
@@ -256,3 +261,14 @@ def test_all_that_is_out_of_bounds_is_named_at_once() -> None:
         "views.hue=0.6 must be at most 0.5; optim.lr=nan must be at least 0; "
         "train.epochs=0 must be at least 1"
     )
+
+
+def test_paths_of_a_run_are_whole_but_for_variables_of_the_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    paths = Paths("cats", "~/dogs", "", {"a": "$SLURM_TMPDIR/a", "b": "~b/c", "c": "~"}).absolute()
+    assert (paths.data, paths.labelled) == (f"{tmp_path}/cats", "/home/me/dogs")
+    assert paths.benchmarks == {"a": "$SLURM_TMPDIR/a", "b": f"{tmp_path}/~b/c", "c": "/home/me"}
+    assert paths.absolute() == paths

@@ -186,6 +186,30 @@ def test_an_empty_class_is_named(tree: Path) -> None:
         open_dataset(CONFIG, str(tree))
 
 
+def test_a_val_folder_without_classes_is_named(tree: Path) -> None:
+    """As ImageNet's lies when it has been unpacked."""
+    for path in (tree / "val").glob("*/*"):
+        path.rename(tree / "val" / f"{path.parent.name}_{path.stem}.JPEG")
+    for folder in ("camera", "rocket"):
+        (tree / "val" / folder).rmdir()
+    with pytest.raises(UserError, match=r"val: no class folder in it: CLASS/\*\.jpg"):
+        open_dataset(CONFIG, str(tree))
+
+
+@pytest.mark.parametrize("path", list(CodePath))
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1)])
+def test_pictures_of_a_pixel_or_a_line_give_views_and_evaluation_images(
+    tree: Path, size: tuple[int, int], path: CodePath
+) -> None:
+    for part in ("train", "val"):
+        Image.new("RGB", size, (200, 100, 50)).save(tree / part / "camera" / "0.PNG")
+    data = open_dataset(CONFIG, str(tree), Resources(path=path))
+    assert len(data.train.labels_N) == 7
+    for (view, *_), images in zip(views_of(data), data.test.evaluation_batches(8), strict=False):
+        assert view.shape[1:] == images.shape[1:] == (3, 32, 32)
+        assert images.float().isfinite().all()
+
+
 def test_classes_that_differ_between_train_and_val_are_named(tree: Path) -> None:
     (tree / "val" / "rocket").rename(tree / "val" / "ship")
     with pytest.raises(UserError, match=r"different classes, e\.g\. 'rocket'"):

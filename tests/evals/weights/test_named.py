@@ -76,6 +76,20 @@ def test_a_network_that_takes_one_size_alone_says_so_in_one_line(smoke: MakeConf
         measure(Request("knn"), subject)
 
 
+def test_weights_that_the_network_does_not_give_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreachable(*_: object, **__: object) -> nn.Module:
+        raise ConnectionError("no route to host\n  and ten lines more")
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    words = ["eval", "knn", "--weights", "timm:vit_small_patch16_224.dino", "--data", "photographs"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "timm:vit_small_patch16_224.dino: cannot be downloaded (no route to host)" in said
+    assert "Traceback" not in said
+
+
 def test_a_name_that_timm_does_not_know_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["eval", "knn", "--weights", "timm:vit_tinny_patch16", "--data", "photographs"]
     assert main(words) == 2
