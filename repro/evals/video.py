@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize, one_hot
 
@@ -177,7 +178,7 @@ def _pixels(frame: Tensor, size: tuple[int, int], deviation: tuple[float, float,
 def _shares(marks_HW: Tensor, grid: tuple[int, int]) -> Tensor:
     """The first frame's labels at the patches' places, by the nearest pixel, [P, C]."""
     marks = torch.where(marks_HW == VOID, 0, marks_HW)
-    small = interpolate(marks[None, None].float(), size=grid, mode="nearest-exact")[0, 0]
+    small = torch.from_numpy(_nearest(marks.numpy(), grid))
     classes = int(marks.max()) + 1
     return one_hot(small.long().flatten(), classes).float()
 
@@ -193,10 +194,18 @@ def _decide(labels_PC: Tensor, grid: tuple[int, int], patch: int, size: tuple[in
     high = shares_CHW.amax(dim=(1, 2), keepdim=True)
     level = high - low <= 1e-6 * high
     stretched_CHW = torch.where(level, shares_CHW, (shares_CHW - low) / (high - low))
-    winner = stretched_CHW.argmax(dim=0).to(torch.uint8).cpu()
-    full = interpolate(winner[None, None].float(), size=size, mode="nearest-exact")[0, 0]
-    marks: Marks = full.to(torch.uint8).numpy()
-    return marks
+    winner: Marks = stretched_CHW.argmax(dim=0).to(torch.uint8).cpu().numpy()
+    return _nearest(winner, size)
+
+
+def _nearest(marks_HW: Marks, size: tuple[int, int]) -> Marks:
+    """At another size by PIL, as the script does it: where a pixel lies just between two of the
+    others, as twice in a row of DAVIS, torch takes the one before.
+    """
+    if marks_HW.shape == size:
+        return marks_HW
+    resized = Image.fromarray(marks_HW).resize(size[::-1], Image.Resampling.NEAREST)
+    return np.array(resized, dtype=np.uint8)
 
 
 def _places(grid: tuple[int, int]) -> Tensor:
