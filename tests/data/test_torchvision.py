@@ -1,4 +1,4 @@
-"""torchvision's data sets: opened by name, known by their files or, without any, by their pixels."""
+"""Data sets of torchvision: opened by name, known by files or, without any, by pixels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from repro.data import from_files
 from repro.data.datasets import open_dataset
 from repro.data.from_files import file_split
 from repro.errors import UserError
-from tests.data.test_folders import CONFIG, write_tree
+from tests.data.test_folders import CONFIG, views_of, write_tree
 
 
 def test_torchvisions_files_are_known_by_place_and_content(tmp_path: Path) -> None:

@@ -93,7 +93,18 @@ def test_whatever_is_changed_in_a_file_it_holds_the_network_or_one_line(
     search(check, changed(content), 20)
 
 
-KEYS = [*TEACHER, "head.weight", "module.cls_token", "teacher", "state_dict", "model_ema", "heads"]
+WORDS = [
+    "head.weight",
+    "module.cls_token",
+    "teacher",
+    "student",
+    "state_dict",
+    "model_ema",
+    "heads",
+    "step",
+    "method",
+]
+KEYS = [*TEACHER, *WORDS]
 SIDES = st.lists(st.sampled_from([0, 1, 2, 3, 8, 17, 64, 192]), max_size=5)
 KINDS = (torch.float32, torch.float16, torch.bfloat16, torch.int8, torch.bool, torch.complex64)
 

@@ -82,20 +82,24 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a checkpoint ({reason})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a dictionary of weights")
-    if odd := next((key for key in content if not isinstance(key, str)), None):
-        raise UserError(f"{path}: has the key {odd!r:.40}, which is no name of a weight")
+    check_names(content, path)
     return content
 
 
-def tensors(state: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
+def check_names(content: Mapping[Any, Any], path: Path) -> None:
+    """Raises: UserError: a key that is no word, which no message could show in one line."""
+    for key in content:
+        if not (isinstance(key, str) and key.isprintable()):
+            raise UserError(f"{path}: has the key {key!r:.40}, which is no name of a weight")
+
+
+def tensors(state: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """The tensors of a network, each of dense floats, which lie in the file.
 
     Raises:
         UserError: any other value.
     """
     for name, tensor in state.items():
-        if not isinstance(name, str):
-            raise UserError(f"{path}: has the key {name!r:.40}, which is no name of a weight")
         if not isinstance(tensor, Tensor):
             what = "numpy's" if isinstance(tensor, Ignored) else f"a {type(tensor).__name__}"
             raise UserError(f"{path}: '{name}' is {what}, not a tensor")

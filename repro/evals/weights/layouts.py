@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from repro.errors import UserError
-from repro.evals.weights.files import HEADS, some, tensors
+from repro.evals.weights.files import HEADS, check_names, some, tensors
 
 NETWORKS = ("teacher", "student")  # of a full checkpoint, the one to evaluate first
 # Dictionaries in which others wrap a backbone; averaged weights come first, as in timm's loader.
@@ -34,7 +34,8 @@ OURS = {"step", "student", "teacher", "method"}  # keys that our checkpoints hav
 def heads_said(content: dict[str, Any], path: Path) -> int:
     """What a file of ours says, and takes along in `content`; 0 for files of others."""
     heads = content.pop(HEADS, 0)
-    if not heads and content.keys() >= OURS and "backbone.cls_token" in content["teacher"]:
+    teacher = content.get("teacher") if content.keys() >= OURS else None
+    if not heads and isinstance(teacher, dict) and "backbone.cls_token" in teacher:
         # a checkpoint from before they said it
         raise UserError(
             f"{path}: a checkpoint outside its run folder does not say how many heads its network "
@@ -65,9 +66,10 @@ def _first_of(names: tuple[str, ...], content: Mapping[str, Any]) -> dict[str, A
 
 
 def _by_prefix(
-    content: Mapping[Any, Any], network: str, path: Path
+    content: Mapping[str, Any], network: str, path: Path
 ) -> tuple[dict[str, Tensor], str]:
     """The tensors behind the prefix of one backbone; `network`: whose, where there are several."""
+    check_names(content, path)
     prefixes = _prefixes(content)
     whose = {prefix: _owner(prefix) for prefix in prefixes}
     if network and network not in whose.values():
@@ -81,19 +83,18 @@ def _by_prefix(
         raise UserError(f"{path}: holds several networks, {some(prefixes)}; which one is not said")
     prefix = prefixes[0] if prefixes else ""
     own = {
-        name.removeprefix(prefix) if isinstance(name, str) else name: value
+        name.removeprefix(prefix): value
         for name, value in content.items()
-        if not isinstance(name, str) or name.startswith(prefix)
+        if name.startswith(prefix)
     }
-    kept = {n: v for n, v in own.items() if not (isinstance(n, str) and n.startswith(DROPPED))}
+    kept = {name: value for name, value in own.items() if not name.startswith(DROPPED)}
     return tensors(kept, path), whose.get(prefix, "")
 
 
-def _prefixes(content: Mapping[Any, Any]) -> list[str]:
+def _prefixes(content: Mapping[str, Any]) -> list[str]:
     """What stands before the names of each backbone, in the order of the file."""
-    names = [name for name in content if isinstance(name, str)]
     for anchor in ANCHORS:
-        found = [n.removesuffix(anchor) for n in names if n == anchor or n.endswith(f".{anchor}")]
+        found = [n.removesuffix(anchor) for n in content if n == anchor or n.endswith(f".{anchor}")]
         if found:
             return found
     return []

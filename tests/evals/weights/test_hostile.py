@@ -37,6 +37,12 @@ CHANGES: dict[str, tuple[dict[Any, Any], str]] = {
     "ten thousand blocks": (
         {f"blocks.{n}.norm1.weight": torch.ones(64) for n in range(10_000)}, "10,000 blocks",
     ),
+    "a name of two lines": ({"norm\x85weight": torch.ones(64)}, r"has the key 'norm\x85weight'"),
+    "zero for a name": ({0: torch.ones(64)}, "has the key 0"),
+    "a network that is a number": (
+        {"teacher": 5, "student": 5, "step": 1, "method": "dino", "x": None}, "'teacher' is a int",
+    ),
+    "an odd name within": ({"model": {"a\nb": torch.ones(1)}}, r"has the key 'a\nb'"),
     "a list": ({"norm.weight": [1.0]}, "'norm.weight' is a list"),
 }  # fmt: skip
 
