@@ -23,7 +23,7 @@ def experiments_of(ids: Sequence[str]) -> list[str]:
 
 
 def add_patterns(parser: argparse.ArgumentParser) -> None:
-    text = "ID, rows, run id, state or glob; default: every run"
+    text = "ID, rows, run id, name, tag, state or glob; default: every run"
     parser.add_argument("patterns", nargs="*", metavar="PATTERN", help=text)
 
 

@@ -27,7 +27,8 @@ the four things people do
 
 An ID is a table or figure of the paper (T7, F6R; repro list shows them), some of its rows
 (T7:r1,r2), or all. What is done is never trained twice. A PATTERN is an ID, rows, the beginning
-of a run id, a state (failed) or a glob on the run's name ('F7-*-s0').
+of a run id, a state (failed), a glob on the run's name ('F7-*-s0'), a folder, or the name or a
+tag of a run of your own.
 """
 
 

@@ -116,10 +116,9 @@ def from_plain(values: Mapping[str, Any], source: str) -> RunConfig:
         node = OmegaConf.merge(OmegaConf.structured(RunConfig), OmegaConf.create(dict(values)))
     except OmegaConfBaseException as error:
         key = error.full_key or "?"
-        raise UserError(
-            f"{source}: key '{key}': {_first_line(error)}; "
-            f"nearest valid key: {nearest(key, dotted_keys())}"
-        ) from None
+        close = nearest(key, dotted_keys())
+        hint = "made by other code?" if close == key else f"nearest valid key: {close}"
+        raise UserError(f"{source}: key '{key}': {_first_line(error)}; {hint}") from None
     return _resolved(node, f"{source}: key ")
 
 

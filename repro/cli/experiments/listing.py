@@ -18,7 +18,7 @@ from repro.harness.experiments.experiment import (
     own_ids,
     row_config,
 )
-from repro.harness.experiments.folders import published_in
+from repro.harness.experiments.folders import experiments_dir, published_in, scales_of
 from repro.harness.runs.published import read, readable
 from repro.harness.runs.records import Record
 from repro.harness.runs.store import find_runs
@@ -92,7 +92,8 @@ def _finished(results: Path) -> list[tuple[str, dict[str, int]]]:
         if folder.is_done():
             run = folder.told()
             by_scale.setdefault(run.scale, {})[folder.id] = run.seed
-    return sorted(by_scale.items())
+    known = scales_of(experiments_dir())  # a damaged folder has none, a colleague's may be others
+    return sorted((scale, runs) for scale, runs in by_scale.items() if scale in known)
 
 
 def _rows_done(experiment: Experiment, scale: str, runs: dict[str, int]) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 from repro.config.identity import run_ids
 from repro.errors import UserError, nearest
 from repro.harness.experiments.experiment import known_ids, row_config, run_name, select
+from repro.harness.experiments.folders import experiments_dir, scales_of
 from repro.harness.runs.failures import FailureKind
 from repro.harness.runs.planned import OWN
 from repro.harness.runs.states import RunInfo, State
@@ -135,7 +136,7 @@ def rows_of(reference: str, folders: list[RunFolder]) -> dict[str, str]:
         for folder, run in zip(folders, runs, strict=True):
             if run.experiment == experiment.id and run.row in names:
                 served[folder.id] = run.row
-        for scale in {run.scale for run in runs}:
+        for scale in {run.scale for run in runs} & set(scales_of(experiments_dir())):
             for row in (row for row in rows if not row.why_not(scale)):
                 for variant in experiment.runs_a_row:
                     config = row_config(experiment, row, scale, 0, variant)
