@@ -199,8 +199,8 @@ def _decide(labels_PC: Tensor, grid: tuple[int, int], patch: int, size: tuple[in
 
 
 def _nearest(marks_HW: Marks, size: tuple[int, int]) -> Marks:
-    """At another size by PIL, as the script does it: where a pixel lies just between two of the
-    others, as twice in a row of DAVIS, torch takes the one before.
+    """At another size by PIL, as the script does it: where a pixel lies just between two others, as
+    one in each row of DAVIS does, torch takes the other one.
     """
     if marks_HW.shape == size:
         return marks_HW

@@ -21,6 +21,7 @@ from repro.evals.video import (
     DEVIATIONS,
     Context,
     _decide,
+    _nearest,
     _pixels,
     _size,
     follow,
@@ -119,6 +120,24 @@ def test_frames_take_the_size_of_the_authors() -> None:
     assert _size(1080, 1920, 480) == (480, 832)
     assert _size(854, 480, 480) == (832, 480)
     assert _size(100, 100, 0) == (100, 100)
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "ties"), [(832, 854, {640: 623}), (128, 112, {3: 3, 10: 11, 80: 91})]
+)
+def test_where_two_pixels_are_as_near_marks_are_of_the_one_that_the_authors_script_takes(
+    small: int, large: int, ties: dict[int, int]
+) -> None:
+    """Column 640 of DAVIS's frames is one, of which torch takes the other."""
+    for shift in (0, 2):  # marks are bytes: two pictures tell a thousand places apart
+        numbers = (np.arange(small) >> 4 * shift) & 255
+        marks = numbers.astype(np.uint8)[None].repeat(2, axis=0)
+        resized = _nearest(marks, (2, large))
+        for place in range(large):
+            exact = (2 * place + 1) * small / (2 * large)
+            near = {math.floor(exact), math.floor(exact) - (exact == math.floor(exact))}
+            taken = {ties[place]} if place in ties else near
+            assert set(resized[:, place].tolist()) <= {int(numbers[i]) for i in taken}
 
 
 def test_the_official_tier_divides_red_by_the_authors_0_228() -> None:
