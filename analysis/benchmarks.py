@@ -12,7 +12,7 @@ import argparse
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -36,9 +36,13 @@ def load(path: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError):
         text = path.read_text()
         content = read_lines(text) if path.suffix == ".jsonl" else json.loads(text)
-    if not isinstance(content, dict) or not {"hardware", "benchmarks"} <= set(content):
+    entries = content.get("benchmarks") if isinstance(content, dict) else None
+    named = isinstance(entries, list) and all(
+        isinstance(entry, dict) and isinstance(entry.get("name"), str) for entry in entries
+    )
+    if not named or not isinstance(content.get("hardware"), dict):
         raise UserError(f"{path} is not the benchmark suite's JSON; make bench writes it")
-    return content
+    return cast(dict[str, Any], content)
 
 
 def read_lines(text: str) -> dict[str, Any]:
@@ -48,7 +52,7 @@ def read_lines(text: str) -> dict[str, Any]:
     found: dict[str, Entry] = {}
     head: Entry = {}
     for line in text.splitlines():
-        with suppress(ValueError):
+        with suppress(ValueError, TypeError, KeyError):
             entry = json.loads(line)
             if "hardware" in entry:
                 head = entry

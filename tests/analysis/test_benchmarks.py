@@ -42,6 +42,16 @@ def test_the_suites_json_becomes_a_table_and_pictures(tmp_path: Path, repository
     assert "node" not in json.dumps(content)  # no machine is named
 
 
+@pytest.mark.parametrize(
+    "content", ["[1]", '{"hardware": {}, "benchmarks": [1]}', '{"hardware": 1, "benchmarks": []}']
+)
+def test_what_is_no_suite_s_json_is_one_line(content: str, tmp_path: Path) -> None:
+    (tmp_path / "cpu.json").write_text(content)
+    with pytest.raises(UserError, match=r"cpu\.json is not the benchmark suite's JSON"):
+        benchmarks.load(tmp_path / "cpu.json")
+    assert benchmarks.read_lines('{"hardware": {}}\n5\n{"seconds": 1}\n{"na')["benchmarks"] == []
+
+
 def test_the_committed_tables_are_those_of_the_committed_json(repository: Path) -> None:
     folder = repository / "results" / "benchmarks"
     for path in folder.glob("*.json"):

@@ -4,8 +4,9 @@ They are streamed: batches go through one or several devices in turn and into a 
 mapped into memory, so that memory does not grow with the data set. The file's name is a digest of
 all that makes them: weights, heads, kernels and device, images and what is done to them, layers,
 and the code of networks and data; it ends in a digest of that name and of its content, and what is
-damaged, or another's, is made again. An extraction that was stopped goes on behind the last whole
-row; two processes that want the same features make them once.
+damaged, or another's, is made again. An extraction that was stopped goes on behind the last batch
+that is whole, by a check of each that is kept beside; two processes that want the same features
+make them once.
 
 Shapes: N images, B of a batch, F width of the features.
 """
@@ -17,11 +18,14 @@ import hashlib
 import json
 import math
 import os
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
+from io import BytesIO
 from pathlib import Path
+from struct import Struct
 from typing import IO, Any, cast
 
 import numpy as np
@@ -38,6 +42,7 @@ from repro.locks import hold
 
 BATCH = 128
 CHECK = 16  # bytes of the digest behind the rows
+BATCH_CHECK = Struct("<II")  # of a batch of rows: how many, and the CRC-32 of their bytes
 CHUNK = 2**24  # bytes that are digested at once
 SAID_EVERY = 100  # batches between two lines of progress
 CODE = ("dino", "data", "evals/features")  # of which features are made
@@ -122,19 +127,19 @@ def _write(
     devices: Sequence[torch.device],
     say: Callable[[str], None],
 ) -> None:
-    unfinished = path.with_suffix(".unfinished")
+    unfinished, checks = path.with_suffix(".unfinished"), path.with_suffix(".checks")
     images = len(split.labels_N)
-    done = _whole_rows(unfinished, images)
+    done = _whole_rows(unfinished, checks, images)
     if done:
         say(f"features: {done:,} of {images:,} images were done before")
-    with unfinished.open("ab") as file:
+    with unfinished.open("ab") as file, checks.open("ab") as beside:
         batches = stream(backbone, split.evaluation_batches(BATCH, first=done), layers, devices)
         for number, features_BF in enumerate(batches, 1):
             if not file.tell():
-                shape = (images, features_BF.shape[1])
-                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-                npy.write_array_header_1_0(file, header)
-            file.write(features_BF.numpy().astype("<f4").tobytes())
+                file.write(_header(images, features_BF.shape[1]))
+            rows = features_BF.numpy().astype("<f4").tobytes()
+            file.write(rows)
+            beside.write(BATCH_CHECK.pack(len(features_BF), zlib.crc32(rows)))
             done += len(features_BF)
             if number % SAID_EVERY == 0:
                 say(f"features: {done:,} of {images:,} images")
@@ -145,6 +150,7 @@ def _write(
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)
+    checks.unlink()
 
 
 def _serves(path: Path, images: int) -> bool:
@@ -168,23 +174,40 @@ def _check_of(file: IO[bytes], name: str, end: int) -> bytes:
     return summary.digest()
 
 
-def _whole_rows(unfinished: Path, images: int) -> int:
-    """How many rows an earlier attempt left; what was torn is cut off."""
+def _header(rows: int, width: int) -> bytes:
+    header = BytesIO()
+    what = {"descr": "<f4", "fortran_order": False, "shape": (rows, width)}
+    npy.write_array_header_1_0(header, what)
+    return header.getvalue()
+
+
+def _whole_rows(unfinished: Path, checks: Path, images: int) -> int:
+    """How many rows an earlier attempt left, up to the first batch that is torn or damaged."""
     if not unfinished.is_file():
+        checks.unlink(missing_ok=True)
         return 0
-    with unfinished.open("r+b") as file:
+    rows, whole = 0, 0
+    with unfinished.open("r+b") as file, checks.open("a+b") as beside:
+        beside.seek(0)
+        kept = beside.read()
         try:
             npy.read_magic(file)
             (planned, width), _, _ = npy.read_array_header_1_0(file)
         except ValueError:
             planned = width = 0
-        if planned != images or not width:
-            file.truncate(0)
-            return 0
-        start = file.tell()
-        rows = min(images, (file.seek(0, os.SEEK_END) - start) // (4 * width))
-        file.truncate(start + rows * 4 * width)
-    return int(rows)
+        end = file.tell()
+        file.seek(0)
+        if planned == images and width and file.read(end) == _header(images, width):
+            for begin in range(0, len(kept) - BATCH_CHECK.size + 1, BATCH_CHECK.size):
+                count, check = BATCH_CHECK.unpack_from(kept, begin)
+                size = min(count, images - rows + 1) * 4 * width
+                content = file.read(size)
+                if not len(content) == size == count * 4 * width or zlib.crc32(content) != check:
+                    break
+                rows, end, whole = rows + count, file.tell(), begin + BATCH_CHECK.size
+        file.truncate(end if rows else 0)
+        beside.truncate(whole)
+    return rows
 
 
 def _digest(backbone: nn.Module, split: Split, layers: Layers, device: torch.device) -> str:

@@ -27,7 +27,7 @@ from repro.harness.runs.failures import (
     GpuMemoryError,
     failure_of,
     is_out_of_memory,
-    read_failure,
+    told_failure,
     write_failure,
 )
 from repro.harness.runs.store import RunFolder
@@ -69,7 +69,7 @@ def has_checkpoint(folder: RunFolder) -> bool:
 def failure(folder: RunFolder) -> tuple[str, Failure] | None:
     """Which evaluation failed when it was last tried, and why."""
     for name in missing(folder):
-        if why := read_failure(_failure_file(folder, name)):
+        if why := told_failure(_failure_file(folder, name)):
             return name, why
     return None
 

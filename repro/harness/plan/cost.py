@@ -9,13 +9,16 @@ times of Table 8: hours on 16 V100 GPUs for eight of its rows.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from statistics import median
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
 
 from repro.config.schema import GLOBAL_VIEWS, HeadConfig, ModelConfig, OptimiserName, RunConfig
 from repro.errors import UserError
@@ -219,6 +222,17 @@ def _work_of(name: str, count: Callable[[], float | None]) -> float | None:
     return answers().get(f"run {name}", float | None, count)
 
 
+class _Measured(msgspec.Struct):
+    """What a benchmark may say of the work that is done in a second, at a scale."""
+
+    scale: str = ""
+    work_rate: Annotated[float, Meta(gt=0)] | None = None
+
+
+class _Suite(msgspec.Struct):
+    benchmarks: list[_Measured]
+
+
 def _rates_of_benchmarks(scale: str, results: Path) -> Rates | None:
     """From the training steps of the benchmark suite, the fastest of each device.
 
@@ -228,15 +242,16 @@ def _rates_of_benchmarks(scale: str, results: Path) -> Rates | None:
     rates = {"cpu": 0.0, "cuda": 0.0}
     for device in rates:
         try:
-            measured = json.loads((results / "benchmarks" / f"{device}.json").read_text())
-        except (OSError, ValueError):
+            content = (results / "benchmarks" / f"{device}.json").read_bytes()
+            suite = msgspec.json.decode(content, type=_Suite)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):  # absent, or no such suite
             continue
         if device == "cpu" and scale == "paper":
             continue
         found: dict[str, list[float]] = {}
-        for entry in measured["benchmarks"]:
-            if "work_rate" in entry:
-                found.setdefault(entry["scale"], []).append(3600 * entry["work_rate"])
+        for entry in suite.benchmarks:
+            if entry.work_rate is not None:
+                found.setdefault(entry.scale, []).append(3600 * entry.work_rate)
         others = [] if scale == "paper" else found.get("laptop", [])
         rates[device] = max(found.get(scale) or others, default=0.0)
     if not any(rates.values()):

@@ -8,13 +8,15 @@ not sent.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from repro.config.schema import DataKind, Family, RunConfig
 from repro.errors import UserError
-from repro.files import folder_fault, read_json, write_json
+from repro.files import folder_fault, read_object, with_digest, write_json
 from repro.harness.experiments.clusters import Cluster, SlurmCluster
 from repro.harness.plan.room import memory
 from repro.harness.slurm.requirements import most_a_node, shape_of
@@ -54,7 +56,7 @@ def keep_seen(cluster: SlurmCluster, results: Path, faults: dict[str, str]) -> N
     file = _seen_file(results)
     file.parent.mkdir(parents=True, exist_ok=True)
     seen = {folder: [fault, folder_fault(folder)] for folder, fault in faults.items()}
-    write_json(file, {**(read_json(file) or {}), cluster.name: seen})
+    write_json(file, with_digest({**_kept(results), cluster.name: seen}))
 
 
 def _of_data(configs: Sequence[RunConfig], cluster: Cluster, results: Path) -> Iterable[str]:
@@ -96,8 +98,15 @@ def _data_sets(configs: Sequence[RunConfig]) -> list[tuple[str, str, int]]:
 
 def _seen(cluster: Cluster, results: Path) -> dict[str, tuple[str, str]]:
     """By folder, what was wrong with it on a node and on the machine that asked."""
-    kept: dict[str, Any] = read_json(_seen_file(results)) or {}
-    return {folder: (node, here) for folder, (node, here) in kept.get(cluster.name, {}).items()}
+    return _kept(results).get(cluster.name, {})
+
+
+def _kept(results: Path) -> dict[str, dict[str, tuple[str, str]]]:
+    """By profile, what its nodes had; of a damaged file nothing: nobody has looked."""
+    kind = dict[str, dict[str, tuple[str, str]]]
+    with suppress(UserError, msgspec.ValidationError):
+        return msgspec.convert(read_object(_seen_file(results)) or {}, kind)
+    return {}
 
 
 def _seen_file(results: Path) -> Path:

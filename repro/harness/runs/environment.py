@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import repro
+from repro.errors import UserError
 from repro.files import read_json
 from repro.hardware import cpu_model
 from repro.harness.runs import variables
@@ -52,15 +54,27 @@ def _shared_gpu() -> dict[str, Any]:
     return {"runs_a_gpu": runs, "mps": mps} if runs > 1 else {}
 
 
+CHECK = "check"  # the key of code.json's digest of itself
+
+
 @cache
 def code_version() -> dict[str, Any]:
     """{git_sha, dirty, diff} of this code; of a copy without git, what its code.json says.
 
     Asked once a process: what was imported stays, whatever is edited or committed since. Where
     code.json has a digest and the code is another, nothing is known.
+
+    Raises:
+        UserError: code.json cannot be read, or is not what was written.
     """
-    copied = read_json(_code_folder() / "code.json")
+    file = _code_folder() / "code.json"
+    copied = read_json(file)
     if copied is not None:
+        if not isinstance(copied, dict):
+            raise UserError(f"{file}: damaged: not a JSON object; submit again")
+        check = copied.pop(CHECK, None)
+        if check is not None and check != with_check(copied)[CHECK]:
+            raise UserError(f"{file}: damaged: not what was written, by its check; submit again")
         digest = copied.pop("digest", None)
         known = digest is None or digest == digest_of(package_contents())
         return copied if known else {"git_sha": None, "dirty": False, "diff": None}
@@ -69,6 +83,12 @@ def code_version() -> dict[str, Any]:
         "dirty": bool(_git("status", "--porcelain", "--", "repro")),
         "diff": _git("diff", "HEAD", "--", "repro"),
     }
+
+
+def with_check(code: dict[str, Any]) -> dict[str, Any]:
+    """What code.json says, with a digest of it; its key `digest` is that of the code."""
+    said = json.dumps(code, sort_keys=True).encode()
+    return code | {CHECK: hashlib.blake2b(said, digest_size=8).hexdigest()}
 
 
 def package_contents() -> dict[str, bytes]:

@@ -14,7 +14,7 @@ from typing import Self
 import msgspec
 
 from repro.errors import UserError
-from repro.files import read_object, write_json
+from repro.files import read_object, with_digest, write_json
 from repro.hardware import hostname
 
 # As torch's allocators, the driver, cuBLAS and cuDNN say it.
@@ -165,9 +165,19 @@ def read_failure(path: Path) -> Failure | None:
         raise UserError(f"{path}: does not tell of a failure: {error}") from None
 
 
+def told_failure(path: Path) -> Failure | None:
+    """As `read_failure`; of a damaged file only that it is so, for it takes nothing from a run."""
+    try:
+        return read_failure(path)
+    except UserError as error:
+        return Failure(line=str(error))
+
+
 def write_failure(path: Path, failure: Failure) -> None:
     content = msgspec.to_builtins(failure)
-    write_json(path, content if failure.fits else {k: content[k] for k in content if k != "fits"})
+    if not failure.fits:
+        del content["fits"]
+    write_json(path, with_digest(content))
 
 
 def failure_of(error: Exception, step: int) -> Failure:
@@ -223,7 +233,7 @@ def failure_of_a_rank(folder: Path) -> Failure | None:
     """
     told: list[tuple[bool, float, Failure]] = []
     for path in _notes(folder):
-        failure = read_failure(path)
+        failure = told_failure(path)
         if failure is not None and (named := RANK_FILE.fullmatch(path.name)):
             named_failure = msgspec.structs.replace(
                 failure, line=f"rank {named[1]}: {failure.line}"

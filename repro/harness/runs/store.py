@@ -39,7 +39,7 @@ from repro.files import (
     write_json,
 )  # fmt: skip
 from repro.harness.runs.evaluations import RunEvaluation, read_evaluation
-from repro.harness.runs.failures import Failure, read_failure, write_failure
+from repro.harness.runs.failures import Failure, told_failure, write_failure
 from repro.harness.runs.states import ENDED, RunInfo, State, change_run, read_run
 from repro.lines import append_checked, checked, last_lines, read_checked
 from repro.locks import Busy, forget, hold, is_flocked
@@ -220,7 +220,8 @@ class RunFolder:
         return read_object(self.path / "env.json", self.id) or {}
 
     def failure(self) -> Failure | None:
-        return read_failure(self.path / "failure.json")
+        """Why it ended badly, if it did."""
+        return told_failure(self.path / "failure.json")
 
     @contextmanager
     def lock(self) -> Iterator[None]:

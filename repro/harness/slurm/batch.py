@@ -21,7 +21,7 @@ import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from repro.errors import UserError
-from repro.files import write_json
+from repro.files import with_digest, write_json
 from repro.harness.evaluation.requests import ask
 from repro.harness.experiments.clusters import SlurmCluster
 from repro.harness.runs.planned import PlannedRun
@@ -236,7 +236,8 @@ class _Sender:
             return str(self.folders[runs[0]].path)
         path = self.submission.folder / "packs" / f"{array.name}-{index}.json"
         path.parent.mkdir(exist_ok=True)
-        write_json(path, {"runs": [str(self.folders[run].path) for run in runs]})
+        folders = [str(self.folders[run].path) for run in runs]
+        write_json(path, with_digest({"runs": folders}))
         return str(path)
 
 

@@ -20,7 +20,8 @@ from types import FrameType
 
 from rich.console import Console
 
-from repro.files import read_json
+from repro.errors import UserError
+from repro.files import read_object
 from repro.hardware import visible_gpus
 from repro.harness.evaluation import stage as evaluation
 from repro.harness.local.display import Display
@@ -29,6 +30,7 @@ from repro.harness.runs import variables
 from repro.harness.runs.store import RunFolder
 from repro.harness.slurm import restart
 from repro.harness.slurm.tasks import follow, leading
+from repro.harness.worker.run import USER_MISTAKE
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
@@ -104,12 +106,18 @@ def evaluate(path: str) -> None:
 
 
 def run_folders(path: str) -> list[RunFolder]:
-    """The folders a job's path stands for."""
+    """The folders a job's path stands for; ends the process where it is damaged."""
     if Path(path).is_dir():
         return [RunFolder(Path(path))]
-    content = read_json(Path(path))
-    assert content is not None, f"{path}: neither a run folder nor a list of them"
-    return [RunFolder(Path(folder)) for folder in content["runs"]]
+    try:
+        runs = (read_object(Path(path)) or {}).get("runs")
+    except UserError as error:
+        print(f"{error}; submit again")
+        sys.exit(USER_MISTAKE)
+    if not isinstance(runs, list) or not all(isinstance(folder, str) for folder in runs):
+        print(f"{path}: neither a run folder nor a list of them; submit again")
+        sys.exit(USER_MISTAKE)
+    return [RunFolder(Path(folder)) for folder in runs]
 
 
 def _lead(folders: Sequence[RunFolder], ranks: int, early: list[signal.Signals]) -> int:

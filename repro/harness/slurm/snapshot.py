@@ -11,7 +11,12 @@ import shutil
 from pathlib import Path
 
 from repro.files import write_json
-from repro.harness.runs.environment import code_version, digest_of, package_contents
+from repro.harness.runs.environment import (
+    code_version,
+    digest_of,
+    package_contents,
+    with_check,
+)
 
 DIGITS = 12
 
@@ -29,7 +34,7 @@ def snapshot(results: Path) -> Path:
         path = unfinished / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    write_json(unfinished / "code.json", code_version())
+    write_json(unfinished / "code.json", with_check(code_version()))
     try:
         unfinished.rename(folder)
     except OSError:  # another submission of the same code was faster

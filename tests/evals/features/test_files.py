@@ -97,6 +97,29 @@ def test_a_stopped_extraction_goes_on_behind_the_last_whole_row(
     assert not unfinished.exists()
 
 
+@pytest.mark.parametrize("damaged", ["unfinished", "checks"])
+def test_rows_that_changed_since_an_extraction_was_stopped_are_made_again(
+    damaged: str,
+    backbone: torch.nn.Module,
+    split: MemorySplit,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(files, "BATCH", 8)
+    expected = frozen_features(backbone, split, Layers(), CPU)
+    torn = Torn(split.images_N, split.labels_N)
+    for place in range(0, 100, 9):
+        with pytest.raises(KeyboardInterrupt):
+            frozen_features(backbone, torn, Layers(), CPU, tmp_path)
+        (file,) = tmp_path.glob(f"*.{damaged}")
+        spoilt = bytearray(file.read_bytes())
+        spoilt[len(spoilt) * place // 100] ^= 4
+        file.write_bytes(spoilt)
+        assert torch.equal(frozen_features(backbone, split, Layers(), CPU, tmp_path), expected)
+        assert not list(tmp_path.glob("*.checks"))
+        next(tmp_path.glob("*.npy")).unlink()
+
+
 def test_a_file_that_is_no_beginning_of_features_is_begun_again(
     backbone: torch.nn.Module, split: MemorySplit, tmp_path: Path
 ) -> None:

@@ -90,6 +90,21 @@ def test_a_folder_that_is_here_and_not_on_the_nodes_is_not_enough_until_it_chang
     check_folders(configs, cluster, tmp_path)
 
 
+@pytest.mark.parametrize("content", ["{", "[1]", '{"mine": {"/only/on/nodes": 3}}', "flipped"])
+def test_what_a_doctor_saw_and_a_disk_spoilt_is_looked_for_again(
+    content: str, tmp_path: Path
+) -> None:
+    configs, cluster = placed(data={"imagenet": "/only/on/nodes"})
+    keep_seen(cluster, tmp_path, {"/only/on/nodes": ""})
+    file = tmp_path / "doctor" / "data.json"
+    spoilt = file.read_text().replace("/nodes", "/noses", 1)
+    file.write_text(spoilt if content == "flipped" else content)
+    (line,) = remarks(configs, cluster, tmp_path)
+    assert "has not looked for it on a node yet" in line
+    keep_seen(cluster, tmp_path, {"/only/on/nodes": ""})
+    assert remarks(configs, cluster, tmp_path) == ()
+
+
 def test_a_folder_that_is_here_is_enough(tmp_path: Path) -> None:
     (tmp_path / "imagenet" / "train").mkdir(parents=True)
     configs, cluster = placed(data={"imagenet": str(tmp_path / "imagenet")})

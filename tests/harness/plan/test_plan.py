@@ -195,6 +195,21 @@ def test_without_finished_runs_the_benchmark_of_a_step_tells_the_cost(tmp_path: 
     assert (on_gpus.cpu_hours, on_gpus.basis) == (0, "the benchmark of a training step")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{", "[1]", "5", "{}", '{"benchmarks": {}}', '{"benchmarks": [1]}', "\xff",
+        '{"benchmarks": [{"scale": "smoke", "work_rate": "fast"}]}',
+        '{"benchmarks": [{"scale": "smoke", "work_rate": -1}]}',
+        '{"benchmarks": [{"scale": 3, "work_rate": 2e9}]}',
+    ],
+)  # fmt: skip
+def test_a_benchmark_that_is_none_tells_no_cost(content: str, tmp_path: Path) -> None:
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "cpu.json").write_bytes(content.encode("latin-1"))
+    assert plan(["F7:both"], "smoke", 1, tmp_path).cost is None
+
+
 def test_a_scale_that_was_benchmarked_itself_is_not_told_by_the_laptops(tmp_path: Path) -> None:
     (tmp_path / "published").mkdir()  # no finished run tells more
     folder = tmp_path / "benchmarks"

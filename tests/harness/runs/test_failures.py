@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from repro.harness.runs.failures import (
     forget_ranks,
     note_of_rank,
     read_failure,
+    told_failure,
     write_failure,
 )
 
@@ -27,7 +29,9 @@ def test_a_failure_is_read_as_it_was_written(tmp_path: Path, kind: FailureKind) 
     failure = Failure(kind, "it broke", "Traceback ...", "n1", 7)
     write_failure(file, failure)
     assert read_failure(file) == failure
-    assert json.loads(file.read_text()) == {
+    written = json.loads(file.read_text())
+    assert len(written.pop("digest")) == 16
+    assert written == {
         "kind": str(kind),
         "line": "it broke",
         "traceback": "Traceback ...",
@@ -63,6 +67,26 @@ def test_a_file_that_tells_of_no_failure_is_named_in_one_line(tmp_path: Path, co
     with pytest.raises(UserError, match=r"failure\.json: ") as caught:
         read_failure(file)
     assert "\n" not in str(caught.value)
+
+
+def test_no_flipped_bit_of_a_failure_is_another_one_and_it_takes_nothing_from_the_run(
+    tmp_path: Path,
+) -> None:
+    file, draw = tmp_path / "failure.json", random.Random(0)
+    failure = Failure(FailureKind.nan, "the loss is nan", "Traceback ...", "n1", 7)
+    write_failure(file, failure)
+    content, named = file.read_bytes(), 0
+    for _ in range(200):
+        damaged = bytearray(content)
+        damaged[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        file.write_bytes(damaged)
+        told = told_failure(file)
+        if told != failure:
+            assert told is not None
+            assert (told.kind, told.step) == (FailureKind.unknown, 0)
+            assert told.line.startswith(f"{file}: ")
+            named += 1
+    assert named > 150
 
 
 def test_the_dead_are_told_of_by_the_end_of_their_own_log(tmp_path: Path) -> None:

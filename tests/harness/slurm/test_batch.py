@@ -20,6 +20,7 @@ from repro.harness.plan.submit import check_budget, submit
 from repro.harness.runs.failures import Failure, FailureKind
 from repro.harness.runs.store import find_runs
 from repro.harness.slurm.batch import script
+from repro.harness.slurm.job import run_folders
 from repro.harness.slurm.requirements import Increase
 from repro.harness.slurm.snapshot import snapshot
 from repro.harness.slurm.submissions import submissions
@@ -107,13 +108,20 @@ def test_submissions_at_one_moment_send_each_run_once(scripted: Scripted, tmp_pa
     assert len(submissions(tmp_path)) == 1
 
 
-def test_small_runs_share_jobs(scripted: Scripted, tmp_path: Path) -> None:
+def test_small_runs_share_jobs(
+    scripted: Scripted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     send(tmp_path, structs.replace(CLUSTER, packed=3))
     training = arrays(tmp_path)[0]
     assert [len(task) for task in training["tasks"]] == [3, 3, 2]
     (pack, *_) = sorted((tmp_path / "submissions").glob("*/packs/*-0-0.json"))
     named = json.loads(pack.read_text())["runs"]
     assert [Path(path).name.rpartition("-")[2] for path in named] == training["tasks"][0]
+    assert [folder.id for folder in run_folders(str(pack))] == training["tasks"][0]
+    pack.write_text(pack.read_text().replace("/runs/", "/ruins/", 1))
+    with pytest.raises(SystemExit, match="2"):
+        run_folders(str(pack))
+    assert f"{pack}: damaged" in capsys.readouterr().out
     assert "export REPRO_PACKED=3" in scripted.scripts[0]
     # They share GPU and CPUs; each brings its memory.
     assert [option(scripted.scripts[0], n) for n in ("gpus-per-node", "cpus-per-task", "mem")] == [
@@ -262,6 +270,13 @@ def test_a_snapshot_is_what_a_job_imports_wherever_it_starts(tmp_path: Path) -> 
     assert found.startswith(str(code / "repro"))
     told = json.loads((code / "code.json").read_text())
     assert str(told["git_sha"]) in found
+    (code / "code.json").write_text(json.dumps(told | {"git_sha": "0" * 40}))
+    damaged = subprocess.run(
+        [sys.executable, "-c", check],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3],
+        env={"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"},
+    )  # fmt: skip
+    assert "code.json: damaged: not what was written, by its check" in damaged.stderr
 
 
 def test_a_snapshot_changes_with_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,10 +18,11 @@ from repro.config.identity import run_id
 from repro.errors import UserError
 from repro.files import whole_lines
 from repro.harness.local.pool import dispatch
-from repro.harness.plan.plan import planned_run
+from repro.harness.plan.plan import plan, planned_run
 from repro.harness.runs.evaluations import RunEvaluation
+from repro.harness.runs.failures import Failure, FailureKind
 from repro.harness.runs.states import RunInfo
-from repro.harness.runs.store import RunFolder, create_runs, find_runs
+from repro.harness.runs.store import RunFolder, create_run, create_runs, find_runs
 from tests.conftest import MakeConfig
 
 Damage = Callable[[Path], None]
@@ -100,12 +101,41 @@ def test_every_command_goes_on_beside_damaged_folders_and_foreign_files(
     for command in (
         ["status"], ["status", "--runs"], ["list"], ["plan", "F7", "--scale", "smoke"],
         ["gc", "--dry-run"], ["table", "F7", "--scale", "smoke"], ["retry", "--yes"],
+        ["check", "F7", "--scale", "smoke"],
     ):  # fmt: skip
         assert main(command) == 0, command
         printed = capsys.readouterr().out
         if command[0] in ("status", "retry"):
             assert "config.yaml: edited" in printed, command
     assert len(find_runs(tmp_path / "runs")) == 4
+
+
+def test_a_damaged_run_that_is_submitted_again_is_shown_so_and_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REPRO_RESULTS", str(tmp_path))
+    (run,) = plan(["F7:both"], "smoke", 1, tmp_path).runs
+    folder = create_run(tmp_path / "runs", run.slug, run.config)
+    other_rate(folder.path)
+    before = {file: file.read_bytes() for file in folder.path.iterdir() if file.is_file()}
+    assert main(["submit", "F7:both", "--scale", "smoke", "--yes"]) in (0, 1)
+    told = capfd.readouterr()
+    (line,) = (line for line in told.out.splitlines() if line.startswith(folder.id))
+    assert line.endswith("damaged")
+    assert "1 run, 0 to do" in told.out
+    assert {file: file.read_bytes() for file in folder.path.iterdir() if file.is_file()} == before
+
+
+def test_a_failure_that_cannot_be_read_does_not_keep_a_run_from_being_tried_again(
+    runs: list[RunFolder], capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs[0].fail(Failure(FailureKind.nan, "the loss is nan"))
+    file = runs[0].path / "failure.json"
+    file.write_text(file.read_text().replace("loss", "cost"))
+    assert main(["status", "--json"]) == 0
+    (shown, *_) = json.loads(capsys.readouterr().out)["runs"]
+    assert (shown["id"], shown["state"]) == (runs[0].id, "failed")
+    assert shown["cause"].startswith(f"{file}: damaged: not what was written, by its digest")
 
 
 def test_no_cut_of_a_config_is_taken_for_a_run(runs: list[RunFolder]) -> None:
