@@ -218,8 +218,9 @@ def load_evidence(scale: str, source: Source | None = None, asked: Sequence[str]
     if source is Source.own or (source is None and _has_runs(own, asked)):
         return own
     published = published_evidence(scale)
-    if source is None:
-        return replace(published, beside=own.beside).knowing(own)
+    if source is None:  # what of one's own is damaged is said, too
+        refused = (*own.faults, *published.refused)
+        return replace(published, beside=own.beside, refused=refused).knowing(own)
     return _together(own, published)
 
 

@@ -86,8 +86,9 @@ class Store:
             self.wrong.append(f"{file}: {type(error).__name__}: {error}")
             outcome = "a traceback"
         else:
-            # What a folder or a line is called, as they are named in every complaint.
-            outcome = "the same" if now == before else "named" if file.name in now else "another"
+            new = set(now.splitlines()) - set(before.splitlines())
+            named = any(file.name in line for line in new)
+            outcome = "the same" if now == before else "named" if named else "another"
             if outcome == "another":
                 self.wrong.append(f"{file}: {_difference(before, now)}")
         finally:
