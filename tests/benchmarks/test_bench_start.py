@@ -1,11 +1,20 @@
-"""How long a person waits before anything happens, what resuming takes, what the harness adds."""
+"""How long a person waits before anything happens, what resuming takes, what the harness adds.
+
+And what it costs that nothing read is believed unchecked, in processor time, which no neighbour
+spoils: of a laptop run the checks of its metric lines, the digests of its images and of its files;
+of a resume of ViT-S the CRC-32 of every tensor of its checkpoint.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import time
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
@@ -13,11 +22,16 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from repro.config.compose import compose
 from repro.config.identity import run_id
 from repro.data.datasets import open_dataset
+from repro.files import json_line, with_digest
 from repro.harness.runs import checkpoint
+from repro.harness.runs.records import read_records
 from repro.harness.runs.store import create_run
 from repro.harness.worker.journal import Journal
+from repro.harness.worker.resume import digests
+from repro.lines import checked
 from repro.train import Event, Trainer
 from tests.benchmarks.measure import (
+    DEVICE,
     EXPERIMENTS,
     FULL,
     Against,
@@ -27,6 +41,9 @@ from tests.benchmarks.measure import (
     use_threads,
 )
 from tests.benchmarks.test_bench_step import random_views, stepper, trainer_of, vit_config
+
+RECORDS = EXPERIMENTS.parent / "results" / "published" / "laptop" / "records.jsonl"
+LINE = {"kind": "step", "step": 640, "epoch": 9.5} | {f"metric_{n}": n / 7 for n in range(20)}
 
 
 def test_help(benchmark: BenchmarkFixture) -> None:
@@ -140,3 +157,52 @@ def test_runs_side_by_side(benchmark: BenchmarkFixture) -> None:
         speedup=together / alone,
         images_per_second=together,
     )
+
+
+def seconds(call: Callable[[], object], rounds: int = 3) -> float:
+    """Of processor time, the least of some rounds."""
+    spent = []
+    for _ in range(rounds):
+        begun = time.process_time()
+        call()
+        spent.append(time.process_time() - begun)
+    return min(spent)
+
+
+def test_the_checks_of_a_laptop_run(benchmark: BenchmarkFixture) -> None:
+    runs = [run for run in read_records(RECORDS) if run.slug.startswith("F7-both")]
+    steps = max(run.counts.steps or 0 for run in runs)
+    whole = median(run.times.wall_seconds or 0.0 for run in runs)
+    config = compose(EXPERIMENTS, "laptop" if FULL else "smoke")
+    dataset = open_dataset(config.data, config.paths.data, config.resources, DEVICE)
+    number = steps if FULL else 10
+
+    def lines(write: Callable[[dict[str, object]], str]) -> Callable[[], object]:
+        return lambda: [write(LINE) for _ in range(number)]
+
+    spent = {
+        "lines": seconds(lines(checked)) - seconds(lines(json_line)),
+        "images": seconds(lambda: digests(dataset)),
+        "files": seconds(lambda: with_digest({"metrics": LINE}, "0123456789")),
+    }
+    total = sum(spent.values())
+    assert total > 0
+    benchmark.extra_info.update(spent | {"run": whole, "share": total / whole})
+    benchmark.pedantic(lines(checked), rounds=1)
+    print(f"checks of a laptop run: {total:.3f} s of {whole:.0f} s, {total / whole:.3%}: {spent}")
+
+
+def test_the_checks_of_a_resume_of_vit_s(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+    config = vit_config("vit_small", "fp32")
+    trainer = trainer_of(config)
+    stepper(trainer, random_views(config))()  # the optimiser has its moments after a step
+    file = checkpoint.save(tmp_path, trainer.state_dict())
+
+    def check() -> None:
+        with zipfile.ZipFile(file) as records:
+            assert records.testzip() is None
+
+    spent, size = seconds(check), file.stat().st_size
+    benchmark.extra_info.update({"checks": spent, "bytes": size})
+    benchmark.pedantic(check, rounds=1)
+    print(f"checks of a resume of ViT-S: {spent:.2f} s for {size / 1e6:.0f} MB")
