@@ -87,7 +87,7 @@ def test_an_answer_is_remembered_for_this_machine(machine: Machine, cache: Path)
     assert machine.ask(usual=3.0, other=1.0) == "other"
     assert machine.ask(usual=1.0, other=3.0) == "other"
     assert machine.calls == []
-    ((key, kept),) = json.loads(cache.read_text()).items()
+    ((key, kept),) = json.loads(cache.read_text())["answers"].items()
     assert "which?" in key
     assert torch.__version__ in key
     assert f"{torch.get_num_threads()} threads" in key
@@ -101,7 +101,7 @@ def test_a_torn_cache_is_made_anew_and_a_missing_folder_is_no_obstacle(
     cache.parent.mkdir()
     cache.write_text('{"half')
     assert machine.ask(usual=3.0, other=1.0) == "other"
-    assert json.loads(cache.read_text())
+    assert json.loads(cache.read_text())["answers"]
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/nowhere")
     assert machine.ask(usual=3.0, other=1.0) == "other"
 
@@ -113,7 +113,7 @@ def test_an_answer_of_an_older_version_is_made_anew(
     kept: str, machine: Machine, cache: Path
 ) -> None:
     machine.ask(usual=1.0, other=3.0)
-    (key,) = json.loads(cache.read_text())
+    (key,) = json.loads(cache.read_text())["answers"]
     cache.write_text(json.dumps({key: json.loads(kept)}))
     assert machine.ask(usual=1.0, other=3.0) == "usual"
     assert machine.calls
@@ -158,7 +158,7 @@ def test_a_tie_is_not_measured_for_ever(machine: Machine, cache: Path) -> None:
         machine.ask(**UNSURE)
         measured += bool(machine.calls)
     assert measured == MOST_MEASUREMENTS
-    (kept,) = json.loads(cache.read_text()).values()
+    (kept,) = json.loads(cache.read_text())["answers"].values()
     assert kept["measurements"] == MOST_MEASUREMENTS
 
 
