@@ -7,6 +7,7 @@ is said beside them, from where `published_schema` writes results/published/SCHE
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from functools import cached_property
@@ -25,6 +26,7 @@ from repro.harness.runs.store import RunFolder
 Metrics = dict[str, int | float | None]
 Line = TypeVar("Line", "Record", "PublishedEvaluation", "Replication")
 T = TypeVar("T")
+_SCHEMA_FIRST = re.compile(rb'\{"schema": (\d{1,9})\b')
 
 
 class NotMeasured(Exception):
@@ -351,11 +353,7 @@ def as_line(line: Struct) -> dict[str, Any]:
 
 
 def read_records(path: Path) -> list[Record]:
-    """The lines of a records.jsonl; none where there is no such file.
-
-    Raises:
-        UserError: a line is no record; names the file, the line and the key.
-    """
+    """As `read_evaluations`, of a records.jsonl."""
     return _read(path, Record)
 
 
@@ -371,12 +369,15 @@ def read_evaluations(path: Path) -> list[PublishedEvaluation]:
 def decoded(lines: Iterable[bytes], kind: type[Line]) -> Iterator[Line | str]:
     """Each line as what it should be, or why it is not."""
     decoder = msgspec.json.Decoder(kind)
-    noun = NOUNS[kind]
     for line in lines:
+        schema = _SCHEMA_FIRST.match(line)  # before all that another one may have otherwise
+        if schema and int(schema[1]) != SCHEMA:
+            yield f"has schema {int(schema[1])}, and this version of the program reads {SCHEMA}"
+            continue
         try:
             yield decoder.decode(line)
         except msgspec.ValidationError as error:
-            yield f"is no {noun}: {error}"
+            yield f"is no {NOUNS[kind]}: {error}"
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             yield f"is not valid JSON ({error})"
 
