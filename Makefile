@@ -102,7 +102,7 @@ lock: $(TOOLS)/.ready  ## requirements.txt from pyproject.toml; UPGRADE="torch t
 audit: $(TOOLS)/.ready  ## are vulnerabilities known of the versions in requirements.txt? fails where nobody can be asked
 	$(TOOLS)/pip-audit --strict --require-hashes --disable-pip --requirement requirements.txt
 
-# PYTHON:PACKAGES, which are locked, lowest-direct or highest; an environment each, outside of here.
+# PYTHON:PACKAGES: a version or path; locked, lowest-direct or highest. Environments lie elsewhere.
 VERSIONS ?= 3.11:lowest-direct 3.12:locked 3.13:locked 3.13:highest
 test-versions: $(READY) $(TOOLS)/.ready  ## the method, data and configs on other Pythons, oldest and newest packages
 	$(BIN)/python -m tests.versions $(TOOLS)/uv $(VERSIONS)
