@@ -39,7 +39,8 @@ test-crate: $(READY)  ## the exported RO-Crate by roc-validator, in an environme
 	REPRO_TEST_CRATE=$(CURDIR)/$(CRATE) $(BIN)/pytest tests/analysis/crate
 
 smoke: $(READY)  ## every training row of the paper, seconds each: trains, is evaluated, ends in its table
-	REPRO_RESULTS=$$(mktemp -d) $(BIN)/repro run all --scale smoke --seeds 1 > /dev/null
+	results=$$(mktemp -d); trap 'rm -rf "$$results"' EXIT; \
+	REPRO_RESULTS=$$results $(BIN)/repro run all --scale smoke --seeds 1 > /dev/null
 
 calibrate: $(READY)  ## are the verdicts calibrated? simulated, ten minutes on a core: results/calibration.{json,md}
 	$(BIN)/python -m tests.analysis.verdicts.simulated.calibration results/calibration
