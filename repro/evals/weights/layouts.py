@@ -33,7 +33,8 @@ OURS = {"step", "student", "teacher", "method"}  # keys that our checkpoints hav
 
 def heads_said(content: dict[str, Any], path: Path) -> int:
     """What a file of ours says, and takes along in `content`; 0 for files of others."""
-    heads = content.pop(HEADS, 0)
+    said = content.pop(HEADS, 0)
+    heads = said if isinstance(said, int) else 0
     teacher = content.get("teacher") if content.keys() >= OURS else None
     if not heads and isinstance(teacher, dict) and "backbone.cls_token" in teacher:
         # a checkpoint from before they said it
@@ -41,7 +42,7 @@ def heads_said(content: dict[str, Any], path: Path) -> int:
             f"{path}: a checkpoint outside its run folder does not say how many heads its network "
             "has (--heads)"
         )
-    return heads if isinstance(heads, int) else 0
+    return heads
 
 
 def backbone_state(

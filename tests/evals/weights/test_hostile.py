@@ -58,6 +58,11 @@ def test_what_is_no_network_is_one_line(tmp_path: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_heads_that_are_no_number_say_nothing(tmp_path: Path) -> None:
+    found = load_weights(saved(tmp_path, TEACHER | {"heads": torch.zeros(0)}))
+    assert found.model.heads == 1
+
+
 def test_a_network_without_blocks_is_none(tmp_path: Path) -> None:
     state = {name: value for name, value in TEACHER.items() if not name.startswith("blocks.")}
     with pytest.raises(UserError, match="0 blocks"):
