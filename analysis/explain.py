@@ -23,7 +23,7 @@ from repro.errors import UserError, nearest
 from repro.harness.evaluation.names import protocol_of, tier_of
 from repro.harness.experiments.address import Address
 from repro.harness.experiments.claims import Claim
-from repro.harness.experiments.experiment import Experiment, known_ids
+from repro.harness.experiments.experiment import Experiment, experiment_ids, own_ids
 from repro.harness.experiments.folders import experiments_dir, results_dir
 from repro.harness.experiments.ledger import Deviation, concerned, read_ledger
 from repro.harness.experiments.missing import NOT_RUN
@@ -82,10 +82,13 @@ def _address(text: str, evidence: Evidence) -> Address:
 def claim_named(name: str, evidence: Evidence) -> tuple[Experiment, Claim]:
     """Raises: UserError with the nearest id."""
     known: dict[str, tuple[Experiment, Claim]] = {}
-    for one in known_ids():
-        experiment = evidence.experiment(one)
-        known |= {claim.id: (experiment, claim) for claim in experiment.claims}
-    if name not in known:
+    for ids in (experiment_ids(), own_ids()):
+        for one in ids:
+            experiment = evidence.experiment(one)
+            known |= {claim.id: (experiment, claim) for claim in experiment.claims}
+        if name in known:
+            break
+    else:
         raise UserError(
             f"no claim '{name}'; nearest: {nearest(name, list(known))} (repro check lists all)"
         )

@@ -84,6 +84,10 @@ def append(ids: Sequence[str], scale: str) -> Publication:
     """
     if scale == "smoke":
         raise UserError("--scale smoke: smoke runs are never evidence and are not published")
+    if own := [name for name in ids if name not in experiment_ids()]:
+        raise UserError(
+            f"{own[0]}: only the paper's tables and figures are published, not own ones"
+        )
     folder = results_dir() / "published" / scale
     evidence = load_evidence(scale, Source.all)
     finished = {

@@ -64,6 +64,8 @@ PORTABILITY = (
 
 def summary(verdicts: Sequence[ClaimVerdict]) -> str:
     """Counts of what holds, then of every verdict."""
+    if not verdicts:
+        return "no claims"
     held = Counter(v.holds for v in verdicts)
     three = ", ".join(f"{held[holds]} {word}" for holds, word in PHRASES.items())
     outcomes = Counter(str(v.verdict) for v in verdicts).most_common()

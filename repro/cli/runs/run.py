@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     from analysis.figures.draw import draw
     from repro.cli.experiments.plan_table import print_plan
     from repro.harness.experiments.clusters import load_cluster
-    from repro.harness.experiments.experiment import select
+    from repro.harness.experiments.experiment import experiment_ids, select
     from repro.harness.experiments.folders import results_dir
     from repro.harness.plan.forecast import forecast
     from repro.harness.runs.store import find_runs
@@ -59,7 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
     drawn = [one.id for one, _ in selection if one.id in served]
     if drawn:
         print(f"figures: {one_line(draw(drawn, evidence, FORMATS))}")
-    print(f"everything on one page: repro report --scale {arguments.scale}")
+    paper = experiment_ids()
+    if any(experiment.id in paper for experiment, _ in selection):
+        print(f"everything on one page: repro report --scale {arguments.scale}")
     return code
 
 

@@ -138,6 +138,27 @@ def test_a_file_that_cannot_be_read_stops_no_list(
     assert "bad.yaml" in out.err
 
 
+def test_own_grids_are_not_published_and_a_bad_file_stops_no_explanation(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["new", "warm"]) == 0
+    (folder / "bad.yaml").write_text("id: [")
+    capsys.readouterr()
+    assert "warm: only the paper's" in mistake(capsys, "publish", "warm", "--scale", "laptop")
+    assert main(["explain", "C.T7.1", "--evidence", "published"]) == 0
+    capsys.readouterr()
+    assert "bad.yaml" in mistake(capsys, "explain", "C.nobody.1", "--evidence", "published")
+
+
+def test_a_grid_without_claims_has_none_to_check(
+    folder: Path, sent: list[PlannedRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*LINE, "--name", "mine"]) == 0
+    assert "repro report" not in capsys.readouterr().out  # which is about the paper's
+    assert main(["check", "mine", "--scale", "smoke"]) == 0
+    assert "no claims" in capsys.readouterr().out
+
+
 def test_a_value_added_to_a_grid_of_200_runs_composes_its_own_rows_alone(
     sent: list[PlannedRun], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

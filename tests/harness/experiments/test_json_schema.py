@@ -79,6 +79,37 @@ def test_every_file_names_its_schema_first_and_satisfies_it(path: Path, name: st
     assert list(complaints(yaml.safe_load(text), schema, schema)) == []
 
 
+def grid(**more: Any) -> dict[str, Any]:
+    """A file without rows and columns of its own."""
+    content = yaml.safe_load((experiments_dir() / "T7.yaml").read_text(encoding="utf-8"))
+    del content["rows"], content["layout"]
+    axes = {"m": {"key": "teacher.momentum", "values": [0.9, 0.99]}}
+    axes["form"] = {"choices": {"two": {"crops": "two"}, "no": {"target.centering": False}}}
+    figure = {"kind": "heatmap", "down": "m", "across": "form"}
+    return content | {"grid": {"axes": axes, "exclude": [{"m": 0.9}]}, "figure": figure} | more
+
+
+def test_a_grid_stands_for_rows_and_columns() -> None:
+    schema = committed("experiment")
+    assert list(complaints(grid(), schema, schema)) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"axes": {"m": {"key": "teacher.momentum"}}},
+        {"axes": {"m": {"key": "teacher.momentum", "values": 0.9}}},
+        {"axes": {"m": {"choices": {"a": {"teacher.momentm": 0.9}}}}},
+        {"axes": {"m": {"values": [1], "key": "seed"}}, "zip": ["m"]},
+        {"axes": {"m": {"values": [1], "key": "seed"}}, "exclud": []},
+    ],
+)
+def test_a_mistake_in_a_grid_is_one_against_the_schema(wrong: dict[str, Any]) -> None:
+    schema = committed("experiment")
+    assert list(complaints(grid(grid=wrong), schema, schema))
+
+
 @pytest.mark.parametrize(
     "change",
     [
