@@ -18,9 +18,11 @@ from analysis.evidence.evidence import load_evidence
 from analysis.figures.draw import draw, draw_collapse, drawing_of
 from analysis.figures.runs import of_folder
 from analysis.figures.style import FORMATS
+from repro.cli.own.scaffold import scaffold
 from repro.cli.parser import main
+from repro.decode import plain_yaml
 from repro.errors import UserError
-from repro.harness.experiments.experiment import experiment_ids, load
+from repro.harness.experiments.experiment import experiment_ids, load, parse
 from repro.harness.experiments.figure import AnyFigure, Figure
 from repro.harness.runs.failures import Failure, FailureKind
 from repro.harness.runs.store import create_run
@@ -133,7 +135,8 @@ def test_a_kind_that_a_file_may_name_is_drawn_by_the_module_of_that_name(
     draws = drawing_of(name)
     assert draws.__module__ == f"analysis.figures.{name}"
     assert list(inspect.signature(draws).parameters) == ["experiment", "evidence"]
-    assert name in {load(one).figure.kind for one in experiment_ids()}
+    begun = parse(plain_yaml.read(scaffold(Path("own/mine.yaml")), ""), Path("own/mine.yaml"))
+    assert name in {one.figure.kind for one in (*map(load, experiment_ids()), begun)}
 
 
 def test_an_unknown_format_names_the_nearest(
