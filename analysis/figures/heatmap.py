@@ -7,6 +7,7 @@ of a metric have one range of colours, which is beside the last. Fields without 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
@@ -28,6 +29,15 @@ COLOURS = "cividis"  # the same in grey, and for every eye
 DARK = 0.55  # share of the range below which numbers are white
 
 
+@dataclass(frozen=True)
+class Places:
+    """The values down and across, the same for every panel."""
+
+    figure: HeatmapFigure
+    down: list[str]
+    across: list[str]
+
+
 def draw_heatmap(experiment: Experiment, evidence: Evidence) -> Figure:
     """Every metric that is measured."""
     figure_of = experiment.figure
@@ -36,16 +46,19 @@ def draw_heatmap(experiment: Experiment, evidence: Evidence) -> Figure:
     rows = [row for row in evidence.rows(experiment) if _lies_in(row, figure_of)]
     others = [c.key for c in experiment.layout if c.key not in (figure_of.down, figure_of.across)]
     kinds = list(dict.fromkeys(_of(row, others) for row in rows))
-    lines = len(_seen(rows, figure_of.down))
-    figure, grid = panels(len(metrics), len(kinds), height=(0.9 + 0.45 * lines) * len(metrics))
+    places = Places(
+        figure_of, *(_seen(experiment, rows, key) for key in (figure_of.down, figure_of.across))
+    )
+    height = (0.9 + 0.45 * len(places.down)) * len(metrics)
+    figure, grid = panels(len(metrics), len(kinds), height=height)
     titles = {column.key: column.title for column in experiment.layout}
     for line, metric in zip(grid, metrics, strict=True):
         values = [v for row in rows if (v := row.cell(metric.key).mean) is not None]
         norm = Normalize(min(values), max(values) if max(values) > min(values) else min(values) + 1)
         for axes, kind in zip(line, kinds, strict=True):
             panel = [row for row in rows if _of(row, others) == kind]
-            _draw(axes, panel, figure_of, metric, norm, evidence)
-            _name(axes, panel, figure_of, titles)
+            _draw(axes, panel, places, metric, norm, evidence)
+            _name(axes, places, titles)
             said = ", ".join(
                 f"{titles[key]} {text}" for key, text in zip(others, kind, strict=True)
             )
@@ -64,19 +77,24 @@ def _of(row: MeasuredRow, keys: Sequence[str]) -> tuple[str, ...]:
     return tuple(text_of(row.row.described.get(key, "")) for key in keys)
 
 
-def _seen(rows: Sequence[MeasuredRow], key: str) -> list[str]:
-    return list(dict.fromkeys(_of(row, [key])[0] for row in rows))
+def _seen(experiment: Experiment, rows: Sequence[MeasuredRow], key: str) -> list[str]:
+    """The values of a column, in the order of the grid's axis where it is one."""
+    found = list(dict.fromkeys(_of(row, [key])[0] for row in rows))
+    if experiment.grid is None or key not in experiment.grid.axes:
+        return found
+    ordered = [text for text in experiment.grid.texts(key) if text in found]
+    return [*ordered, *(text for text in found if text not in ordered)]
 
 
 def _draw(
     axes: Axes,
     rows: Sequence[MeasuredRow],
-    figure: HeatmapFigure,
+    places: Places,
     metric: Metric,
     norm: Normalize,
     evidence: Evidence,
 ) -> None:
-    down, across = _seen(rows, figure.down), _seen(rows, figure.across)
+    down, across, figure = places.down, places.across, places.figure
     spread = column_spread(rows[0].experiment, metric, evidence)
     means = np.full((len(down), len(across)), np.nan)
     for row in rows:
@@ -95,10 +113,8 @@ def _draw(
     axes.imshow(np.ma.masked_invalid(means), cmap=COLOURS, norm=norm, aspect="auto")
 
 
-def _name(
-    axes: Axes, rows: Sequence[MeasuredRow], figure: HeatmapFigure, titles: dict[str, str]
-) -> None:
-    down, across = _seen(rows, figure.down), _seen(rows, figure.across)
+def _name(axes: Axes, places: Places, titles: dict[str, str]) -> None:
+    down, across, figure = places.down, places.across, places.figure
     axes.set_yticks(range(len(down)), down)
     axes.set_xticks(range(len(across)), across)
     axes.set(ylabel=titles[figure.down], xlabel=titles[figure.across])

@@ -38,8 +38,10 @@ def crossed(experiment: Experiment, cells: Mapping[str, Mapping[str, str]]) -> t
 
 
 def seen(grid: Grid, axes: Sequence[str]) -> list[tuple[str, ...]]:
-    """The combinations of some axes that rows have, in their order."""
-    return list(dict.fromkeys(_at(point, axes) for point in grid.points()))
+    """The combinations of some axes that rows have, in the order of the axes."""
+    order = [grid.texts(axis) for axis in axes]
+    found = dict.fromkeys(_at(point, axes) for point in grid.points())
+    return sorted(found, key=lambda at: [o.index(text) for o, text in zip(order, at, strict=True)])
 
 
 def _at(point: Point, axes: Sequence[str]) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def _main_effects(grid: Grid, points: list[Point]) -> Iterator[tuple[str, Weight
     for axis in grid.axes:
         others = [name for name in grid.axes if name != axis]
         at = {(_key(p, others), text_of(p[axis])): row_name(p) for p in points}
-        values = list(dict.fromkeys(text_of(point[axis]) for point in points))
+        values = _values(grid, points, axis)
         for value in values[1:]:
             pairs = [
                 (at[rest, value], at[rest, values[0]])
@@ -90,8 +90,7 @@ def _interactions(
 ) -> Iterator[tuple[str, Weights]]:
     others = [name for name in grid.axes if name not in (one, other)]
     at = {(_key(p, others), text_of(p[one]), text_of(p[other])): row_name(p) for p in points}
-    ones = list(dict.fromkeys(text_of(point[one]) for point in points))
-    twos = list(dict.fromkeys(text_of(point[other]) for point in points))
+    ones, twos = _values(grid, points, one), _values(grid, points, other)
     rests = list(dict.fromkeys(_key(point, others) for point in points))
     for a in ones[1:]:
         for b in twos[1:]:
@@ -107,6 +106,12 @@ def _interactions(
                 weights = {row: 2 * weight for row, weight in _mean_difference(pairs).items()}
                 first = f"{grid.title(one)} {a} - {ones[0]}"
                 yield f"({first}) at {grid.title(other)} {b} - at {twos[0]}", weights
+
+
+def _values(grid: Grid, points: list[Point], axis: str) -> list[str]:
+    """Those that there are, in the order of the axis: effects are told beside the first."""
+    there = {text_of(point[axis]) for point in points}
+    return [text for text in grid.texts(axis) if text in there]
 
 
 def _mean_difference(pairs: list[tuple[str, str]]) -> Weights:

@@ -85,6 +85,11 @@ class Grid(Strict, frozen=True, kw_only=True):
                 yield [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
             done |= set(names)
 
+    def texts(self, axis: str) -> list[str]:
+        """The values of an axis as text, in their order; then those that are only included."""
+        values = [*self.axes[axis].points, *(one[axis] for one in self.include)]
+        return list(dict.fromkeys(map(text_of, values)))
+
     def overrides(self, point: Point) -> dict[str, Any]:
         """The settings of a point; later axes win."""
         settings: dict[str, Any] = {}
