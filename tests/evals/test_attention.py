@@ -165,7 +165,7 @@ def test_the_official_tier_squeezes_images_and_the_clean_one_keeps_their_aspect(
 
 def test_what_has_no_attention_is_one_line() -> None:
     resnet = build_backbone(ModelConfig(family=Family.timm, name="resnet18"), 32)
-    with pytest.raises(UserError, match="is no ViT"):
+    with pytest.raises(UserError, match="is no plain ViT and has none"):
         attention_maps(resnet, torch.zeros(1, 3, 32, 32))
     with pytest.raises(UserError, match="1 x 1 pixels is smaller than a patch"):
         attention_maps(vit(), torch.zeros(1, 3, 1, 1))

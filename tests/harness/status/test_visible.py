@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from repro.cli.runs.cancel import cancel
-from repro.files import write_json
+from repro.files import read_object, with_digest, write_json
 from repro.harness.slurm.submissions import me
 from repro.harness.status.overview import View, overview
 from tests.harness.scripted import Scripted, scripted
@@ -189,7 +188,8 @@ def test_a_submission_of_a_later_version_is_read_for_what_is_known(
     scripted: Scripted, sent: Sent
 ) -> None:
     file = sent.submission.folder / "submission.json"
-    write_json(file, json.loads(file.read_text()) | {"weather": "fair"})
+    later = (read_object(file) or {}) | {"weather": "fair"}
+    write_json(file, with_digest(later))
     scripted.answer("squeue", queued("PENDING"))
     assert facts(sent.view()) == ("queued", True)
 
