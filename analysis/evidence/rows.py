@@ -137,12 +137,6 @@ class MeasuredRow:
         by_variant = (self.runs(variant) for variant in self.experiment.runs_a_row)
         return [run for runs in by_variant for run in runs.values()]
 
-    @property
-    def random_knn(self) -> list[float]:
-        """k-NN of the networks before training, of all runs."""
-        accuracies = (run.metrics.get("knn_random") for run in self.all_runs)
-        return [accuracy for accuracy in accuracies if accuracy is not None]
-
     def source(self, key: str) -> str:
         """Which metric of its runs a column is."""
         return self.row.measured.get(key, self.experiment.metric(key).measured)

@@ -11,10 +11,11 @@ the fields that they bound; what several fields together must satisfy is in `che
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, cast, get_type_hints
+from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
 
 from msgspec import Meta
 
@@ -372,17 +373,22 @@ class RunConfig:
     label: Label = field(default_factory=Label)
 
 
-def dotted_keys(node: type = RunConfig, prefix: str = "") -> list[str]:
-    """Every settable key of the config, e.g. `teacher.kind`, in declaration order."""
-    keys: list[str] = []
-    hints = get_type_hints(node)
-    for item in fields(cast(Any, node)):
-        kind = hints[item.name]
-        if is_dataclass(kind):
-            keys += dotted_keys(cast(type, kind), f"{prefix}{item.name}.")
+@cache
+def kinds(node: type = RunConfig, prefix: str = "") -> dict[str, Any]:
+    """Every settable key, e.g. `teacher.kind`, with the type of its field, without its bounds."""
+    found: dict[str, Any] = {}
+    for name, kind in get_type_hints(node, include_extras=True).items():
+        plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+        if is_dataclass(plain):
+            found |= kinds(cast(type, plain), f"{prefix}{name}.")
         else:
-            keys.append(f"{prefix}{item.name}")
-    return keys
+            found[f"{prefix}{name}"] = plain
+    return found
+
+
+def dotted_keys() -> list[str]:
+    """Every settable key of the config, in declaration order."""
+    return list(kinds())
 
 
 GROUPS = ("data", "model", "views", "method", "preset", "crops")  # folders of experiments/base

@@ -7,28 +7,13 @@ and mappings are YAML (`views.global_scale=[0.25, 1]`).
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import is_dataclass
-from functools import cache
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Any, get_origin
 
-from repro.config.schema import RunConfig
+from repro.config.schema import kinds
 from repro.decode import plain_yaml
 from repro.errors import UserError
 
 SWITCH = {"true": True, "false": False}
-
-
-@cache
-def kinds(node: type = RunConfig, prefix: str = "") -> dict[str, Any]:
-    """Every settable key of the config with the type of its field, without its bounds."""
-    found: dict[str, Any] = {}
-    for name, kind in get_type_hints(node, include_extras=True).items():
-        plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
-        if is_dataclass(plain):
-            found |= kinds(plain, f"{prefix}{name}.")  # type: ignore[arg-type]
-        else:
-            found[f"{prefix}{name}"] = plain
-    return found
 
 
 def holds_names(key: str) -> bool:

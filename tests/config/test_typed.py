@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -11,8 +13,7 @@ from hypothesis import strategies as st
 
 from repro.config.checks import check
 from repro.config.compose import compose, from_plain, parse_assignments, to_plain
-from repro.config.schema import RunConfig, dotted_keys
-from repro.config.typed import kinds
+from repro.config.schema import RunConfig, dotted_keys, kinds
 from repro.decode.plain_yaml import read
 from repro.errors import UserError
 from repro.harness.runs.store import config_text
@@ -126,8 +127,17 @@ def test_no_number_of_a_config_may_be_infinite_or_huge(key: str, value: float) -
         check(config)
 
 
+def keys_of(node: Any, prefix: str = "") -> Iterator[str]:
+    for item in fields(node):
+        child = getattr(node, item.name)
+        if is_dataclass(child):
+            yield from keys_of(child, f"{prefix}{item.name}.")
+        else:
+            yield f"{prefix}{item.name}"
+
+
 def test_every_key_has_a_kind() -> None:
-    assert list(kinds()) == dotted_keys()
+    assert list(kinds()) == dotted_keys() == list(keys_of(RunConfig()))
     assert get_type_hints(RunConfig)["seed"] is kinds()["seed"]
 
 

@@ -65,23 +65,15 @@ def test_a_folder_may_move_and_what_lies_in_it_may_not_change(runs: Path, tmp_pa
         check(runs, tmp_path / "cats")
 
 
+@pytest.mark.parametrize("name", ["dogs", "nowhere"])
 def test_a_run_without_any_step_takes_the_folder_that_is_named_now(
-    runs: Path, tmp_path: Path
+    name: str, runs: Path, tmp_path: Path
 ) -> None:
+    """One that is not there, too, so that the complaint is about the folder that was typed last."""
     folder = made(runs)
     (folder.path / "result.json").unlink()
-    check(runs, tmp_path / "dogs")
-    assert folder.config().paths == Paths(data=str(tmp_path / "dogs"))
-
-
-def test_a_run_without_any_step_takes_a_folder_that_is_not_there_too(
-    runs: Path, tmp_path: Path
-) -> None:
-    """So that the complaint is about the folder that was typed last."""
-    folder = made(runs)
-    (folder.path / "result.json").unlink()
-    check(runs, tmp_path / "nowhere")
-    assert folder.config().paths == Paths(data=str(tmp_path / "nowhere"))
+    check(runs, tmp_path / name)
+    assert folder.config().paths == Paths(data=str(tmp_path / name))
 
 
 def test_a_run_of_an_earlier_version_is_known_by_its_folder(runs: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -152,15 +152,21 @@ def test_no_cut_of_a_config_is_taken_for_a_run(runs: list[RunFolder]) -> None:
     assert taken < len(lines) / 4  # the end of the file is no part of the identity
 
 
-def test_no_flipped_bit_of_a_config_trains_something_else(runs: list[RunFolder]) -> None:
-    folder, draw = runs[0], random.Random(0)
-    file = folder.path / "config.yaml"
-    content = file.read_bytes()
-    named = 0
+def flipped(file: Path) -> Iterator[None]:
+    """Two hundred times, with another bit of the file flipped."""
+    content, draw = file.read_bytes(), random.Random(0)
     for _ in range(200):
         damaged = bytearray(content)
         damaged[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
         file.write_bytes(damaged)
+        yield
+
+
+def test_no_flipped_bit_of_a_config_trains_something_else(runs: list[RunFolder]) -> None:
+    folder = runs[0]
+    file = folder.path / "config.yaml"
+    named = 0
+    for _ in flipped(file):
         try:
             assert run_id(folder.config()) == folder.id
         except UserError:
@@ -169,17 +175,13 @@ def test_no_flipped_bit_of_a_config_trains_something_else(runs: list[RunFolder])
 
 
 def test_no_flipped_bit_of_a_result_is_another_number(runs: list[RunFolder]) -> None:
-    folder, draw = runs[0], random.Random(0)
+    folder = runs[0]
     result = {"metrics": {"knn": 71.25, "loss": 0.1 + 0.2, "lost": None}, "wall_seconds": 1e-7}
     folder.finish(result)
     assert folder.result() == result
     file = folder.path / "result.json"
-    content = file.read_bytes()
     named = 0
-    for _ in range(200):
-        damaged = bytearray(content)
-        damaged[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
-        file.write_bytes(damaged)
+    for _ in flipped(file):
         try:
             read = folder.result() or {}
         except UserError:
@@ -190,16 +192,12 @@ def test_no_flipped_bit_of_a_result_is_another_number(runs: list[RunFolder]) -> 
 
 
 def test_no_flipped_bit_of_a_run_json_is_another_run_or_another_time(runs: list[RunFolder]) -> None:
-    folder, draw = runs[0], random.Random(0)
+    folder = runs[0]
     folder.update_run(started=1e9, total_steps=40)
     told = folder.read_run()
     file = folder.path / "run.json"
-    content = file.read_bytes()
     named = 0
-    for _ in range(200):
-        damaged = bytearray(content)
-        damaged[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
-        file.write_bytes(damaged)
+    for _ in flipped(file):
         try:
             read = folder.read_run()
         except UserError:
