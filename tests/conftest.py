@@ -15,13 +15,14 @@ import pytest
 from hypothesis import settings
 
 from repro.config.compose import compose
-from repro.config.schema import RunConfig
+from repro.config.schema import ModelConfig, RunConfig
 from repro.harness.runs.store import RunFolder, create_run
 
 if TYPE_CHECKING:
     from repro.data.dataset import Dataset
 
 MakeConfig = Callable[..., RunConfig]
+SMALL = ModelConfig(name="small", dim=64, depth=2, heads=1, patch_size=8, drop_path=0.0)
 
 
 def free_port() -> int:
@@ -107,6 +108,19 @@ def smoke_data(repository: Path) -> Dataset:
     from repro.data.datasets import open_dataset
 
     return open_dataset(compose(repository / "experiments", "smoke").data, "")
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A file of weights, and results beside it."""
+    import torch
+
+    from repro.dino.backbones import build_backbone
+
+    monkeypatch.setenv("REPRO_RESULTS", str(tmp_path / "results"))
+    torch.manual_seed(0)
+    torch.save(build_backbone(SMALL, 32).state_dict(), tmp_path / "small.pth")
+    return str(tmp_path / "small.pth")
 
 
 @pytest.fixture(scope="session")

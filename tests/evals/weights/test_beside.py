@@ -15,7 +15,8 @@ from repro.data.views.kinds import IMAGENET_MEAN, IMAGENET_STD, normalise
 from repro.dino.backbones import build_backbone
 from repro.errors import UserError
 from repro.evals.weights.networks import load_weights
-from tests.evals.weights.test_layouts import SMALL, TEACHER
+from tests.conftest import SMALL
+from tests.evals.weights.test_layouts import TEACHER
 from tests.fidelity.make_features import images
 
 SAID = {

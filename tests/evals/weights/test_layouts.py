@@ -16,13 +16,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from repro.config.schema import ModelConfig
 from repro.dino.backbones import build_backbone
 from repro.errors import UserError
 from repro.evals.weights.networks import load_weights
+from tests.conftest import SMALL
 from tests.fidelity.make_features import images
 
-SMALL = ModelConfig(name="small", dim=64, depth=2, heads=1, patch_size=8, drop_path=0.0)
 State = dict[str, Tensor]
 
 

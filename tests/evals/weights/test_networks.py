@@ -23,12 +23,12 @@ from repro.evals.weights.export import save_weights, timm_call
 from repro.evals.weights.networks import load_weights
 from repro.harness.runs.store import RunFolder
 from repro.train import Trainer
-from tests.conftest import MakeConfig
+from tests.cli.calling import mistake
+from tests.conftest import SMALL, MakeConfig
 from tests.fidelity import inputs
 from tests.fidelity.make_features import images
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "fidelity" / "features.json").read_text())
-SMALL = ModelConfig(name="small", dim=64, depth=2, heads=1, patch_size=8, drop_path=0.0)
 
 
 def authors_tensors() -> dict[str, Tensor]:
@@ -285,15 +285,6 @@ def test_benchmarks_made_here_serve_any_checkpoint(
     assert "davis17=PATH" in capsys.readouterr().err
 
 
-@pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A file of weights, and results beside it."""
-    monkeypatch.setenv("REPRO_RESULTS", str(tmp_path / "results"))
-    torch.manual_seed(0)
-    torch.save(build_backbone(SMALL, 32).state_dict(), tmp_path / "small.pth")
-    return str(tmp_path / "small.pth")
-
-
 @pytest.mark.parametrize(
     ("protocol", "data", "words"),
     [
@@ -310,10 +301,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_data_that_do_not_suit_a_protocol_are_one_line(
     small: str, protocol: str, data: str, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["eval", protocol, "--weights", small, "--data", data]) == 2
-    error = capsys.readouterr().err
-    assert words in error
-    assert error.count("\n") == 1
+    assert words in mistake(capsys, "eval", protocol, "--weights", small, "--data", data)
 
 
 def test_any_checkpoint_is_evaluated_with_few_labels_and_a_published_list(

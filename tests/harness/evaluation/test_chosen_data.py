@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from repro.cli.parser import main
-from repro.config.schema import DataKind, Interpolation, ModelConfig
+from repro.config.schema import DataKind, Interpolation
 from repro.data.datasets import open_dataset
 from repro.dino.backbones import build_backbone
 from repro.errors import UserError
@@ -20,8 +20,9 @@ from repro.evals.weights.networks import Weights, load_weights
 from repro.evals.weights.preprocessing import Preprocessing, of_timm
 from repro.harness.evaluation.chosen_data import chosen_data, data_config, seen_by
 from repro.harness.runs.store import RunFolder
+from tests.cli.calling import mistake
+from tests.conftest import SMALL
 
-SMALL = ModelConfig(name="small", dim=64, depth=2, heads=1, patch_size=8, drop_path=0.0)
 Folder = Callable[[str, int], Path]
 
 
@@ -40,14 +41,6 @@ def tones(tmp_path: Path) -> Folder:
         return tmp_path / name
 
     return make
-
-
-@pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("REPRO_RESULTS", str(tmp_path / "results"))
-    torch.manual_seed(0)
-    torch.save(build_backbone(SMALL, 32).state_dict(), tmp_path / "small.pth")
-    return str(tmp_path / "small.pth")
 
 
 def knn(
@@ -84,10 +77,7 @@ def test_a_path_wins_over_a_name_of_the_product_s_own(
 def test_made_data_do_not_stand_for_a_folder_that_is_not_there(
     small: str, protocol: str, data: str, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["eval", protocol, "--weights", small, "--data", data]) == 2
-    error = capsys.readouterr().err
-    assert words in error
-    assert error.count("\n") == 1
+    assert words in mistake(capsys, "eval", protocol, "--weights", small, "--data", data)
 
 
 def test_packed_data_sets_are_told_from_trees_of_one_name(tones: Folder, tmp_path: Path) -> None:

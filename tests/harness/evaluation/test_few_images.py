@@ -7,20 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
 from repro.cli.parser import main
-from repro.dino.backbones import build_backbone
 from tests.data.test_folders import write_tree
-from tests.evals.weights.test_layouts import SMALL
-
-
-@pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("REPRO_RESULTS", str(tmp_path / "results"))
-    torch.manual_seed(0)
-    torch.save(build_backbone(SMALL, 32).state_dict(), tmp_path / "small.pth")
-    return str(tmp_path / "small.pth")
 
 
 @pytest.mark.parametrize("protocol", ["knn", "linear", "logistic"])
