@@ -17,7 +17,7 @@ from repro.config.checks import check
 from repro.config.schema import NonNegativeFloat, NonNegativeInt, PositiveInt, Resources, RunConfig
 from repro.decode import Strict, decode, read_yaml
 from repro.errors import UserError, nearest
-from repro.harness.experiments.folders import experiments_dir, scales_of
+from repro.harness.experiments.folders import clusters, experiments_dir, scales_of
 
 BASE = "profile"  # the key that names the profile which a file begins from
 OF_THE_HARNESS = {  # options of sbatch that no profile decides, and why
@@ -152,7 +152,8 @@ Cluster = LocalCluster | SlurmCluster
 
 
 def load_cluster(name: str) -> Cluster:
-    """A profile by its name in `experiments/clusters/`, or from a file (`my/cluster.yaml`).
+    """A profile by its name in `experiments/clusters/`, of the study or the program, or from a file
+    (`my/cluster.yaml`).
 
     Raises:
         UserError: an unknown cluster (lists the known ones) or a mistake in its file.
@@ -161,14 +162,14 @@ def load_cluster(name: str) -> Cluster:
         if not Path(name).is_file():
             raise UserError(f"--cluster {name}: no such file")
         return read_cluster(Path(name).absolute(), str(Path(name).absolute()))
-    folder = experiments_dir() / "clusters"
-    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    known = clusters()
     if name not in known:
+        folder = experiments_dir() / "clusters"
         raise UserError(
             f"no cluster '{name}' in {folder}; nearest: {nearest(name, known)} "
-            f"(known: {', '.join(known)})"
+            f"(known: {', '.join(sorted(known))})"
         )
-    return read_cluster(folder / f"{name}.yaml", name)
+    return read_cluster(known[name], name)
 
 
 def read_cluster(path: Path, name: str) -> Cluster:
@@ -193,13 +194,14 @@ def _inherited(path: Path, above: tuple[Path, ...] = ()) -> Any:
     name = str(content[BASE])
     base = path.parent / (name if name.endswith(".yaml") else f"{name}.yaml")
     if not base.is_file():
-        base = experiments_dir() / "clusters" / f"{name}.yaml"
-    if not base.is_file():
-        known = sorted(file.stem for file in base.parent.glob("*.yaml"))
-        raise UserError(
-            f"{path}: profile: no profile '{name}' beside it or in {base.parent}; nearest: "
-            f"{nearest(name, known)}"
-        )
+        known = clusters()
+        if name not in known:
+            folder = experiments_dir() / "clusters"
+            raise UserError(
+                f"{path}: profile: no profile '{name}' beside it or in {folder}; nearest: "
+                f"{nearest(name, known)}"
+            )
+        base = known[name]
     if base.resolve() in (*above, path.resolve()):
         raise UserError(f"{path}: profile: '{name}' begins from this one; remove one of the two")
     beneath = _inherited(base, (*above, path.resolve()))

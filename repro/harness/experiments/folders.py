@@ -1,57 +1,83 @@
-"""Where experiments/ and results/ are."""
+"""Where experiments/ and results/ are.
+
+The paper's experiments, published results and benchmarks come with the program, as a clone or in an
+installed package, and are only read. People's own experiments and runs lie in their *study*: the
+clone, or any other folder.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-import repro
 from repro.errors import UserError
+from repro.harness import PACKAGE, SHIPPED
+
+RUN = Path("base", "run.yaml")  # by which a folder is known that holds the paper's experiments
 
 
 def experiments_dir() -> Path:
-    """`experiments/` of the nearest parent of the working directory, else of this repository."""
+    """The paper's: `experiments/` of the nearest parent of the working directory that has them,
+    else those that came with this program."""
     here = Path.cwd()
     for folder in (here, *here.parents):
-        if (folder / "experiments" / "base" / "run.yaml").is_file():
+        if (folder / "experiments" / RUN).is_file():
             return folder / "experiments"
-    installed = Path(repro.__file__).resolve().parents[1] / "experiments"
-    if not installed.is_dir():
-        raise UserError(
-            f"no experiments/base/run.yaml in {here} or above it; run repro inside the repository"
-        )
-    return installed
+    ours = (SHIPPED if SHIPPED.is_dir() else PACKAGE.parent) / "experiments"
+    if not ours.is_dir():
+        raise UserError(f"no experiments/{RUN} in {here} or above it; run repro inside a clone")
+    return ours
 
 
-def own_dir() -> Path:
-    """`experiments/own`, for people's own files, of the nearest folder that has experiments; else
-    of the working directory."""
+def study_dir() -> Path:
+    """Where people work: the nearest folder with experiments, theirs (`experiments/own`) or the
+    paper's; else the working directory."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         experiments = folder / "experiments"
-        if (experiments / "own").is_dir() or (experiments / "base" / "run.yaml").is_file():
-            return experiments / "own"
-    return here / "experiments" / "own"
+        if (experiments / "own").is_dir() or (experiments / RUN).is_file():
+            return folder
+    return here
+
+
+def own_dir() -> Path:
+    """For people's own experiment files."""
+    return study_dir() / "experiments" / "own"
+
+
+def clusters() -> dict[str, Path]:
+    """Files of clusters by name: of the study, and those that came with the program."""
+    folders = (experiments_dir(), study_dir() / "experiments")
+    return {file.stem: file for one in folders for file in sorted(one.glob("clusters/*.yaml"))}
 
 
 def composed_from(path: Path) -> Path:
     """Of an experiment's file: the folder whose base/ and scales/ its runs are composed from."""
     beside = path.parent
-    return beside if (beside / "base" / "run.yaml").is_file() else experiments_dir()
+    return beside if (beside / RUN).is_file() else experiments_dir()
 
 
 def results_dir() -> Path:
-    """`results/` beside `experiments/`, unless REPRO_RESULTS points elsewhere."""
+    """`results/` of the study, unless REPRO_RESULTS points elsewhere."""
     elsewhere = os.environ.get("REPRO_RESULTS")
-    return Path(elsewhere).absolute() if elsewhere else experiments_dir().parent / "results"
+    return Path(elsewhere).absolute() if elsewhere else study_dir() / "results"
 
 
 def published_in(results: Path) -> Path:
-    """Where published records are read: among the results, or the repository's own where these have
+    """Where published records are read: among the results, or the program's own where these have
     none.
     """
-    own = results / "published"
-    return own if own.is_dir() else experiments_dir().parent / "results" / "published"
+    return _there_or_ours(results, "published")
+
+
+def benchmarks_in(results: Path) -> Path:
+    """Likewise the suite's measurements of this program."""
+    return _there_or_ours(results, "benchmarks")
+
+
+def _there_or_ours(results: Path, name: str) -> Path:
+    there = results / name
+    return there if there.is_dir() else experiments_dir().parent / "results" / name
 
 
 def scales_of(experiments: Path) -> list[str]:

@@ -23,7 +23,7 @@ from msgspec import Meta
 from repro.config.schema import GLOBAL_VIEWS, HeadConfig, ModelConfig, OptimiserName, RunConfig
 from repro.errors import UserError
 from repro.harness.experiments.experiment import Row, load, row_config
-from repro.harness.experiments.folders import published_in
+from repro.harness.experiments.folders import benchmarks_in, published_in
 from repro.harness.runs.published import readable
 from repro.harness.runs.records import Hardware, Record, environment_of
 from repro.harness.runs.store import RunFolder, find_runs
@@ -242,7 +242,7 @@ def _rates_of_benchmarks(scale: str, results: Path) -> Rates | None:
     rates = {"cpu": 0.0, "cuda": 0.0}
     for device in rates:
         try:
-            content = (results / "benchmarks" / f"{device}.json").read_bytes()
+            content = (benchmarks_in(results) / f"{device}.json").read_bytes()
             suite = msgspec.json.decode(content, type=_Suite)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):  # absent, or no such suite
             continue

@@ -12,10 +12,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import repro
 from repro.errors import UserError
 from repro.files import read_json
 from repro.hardware import cpu_model
+from repro.harness import PACKAGE, SHIPPED
 from repro.harness.runs import variables
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
@@ -55,6 +55,8 @@ def _shared_gpu() -> dict[str, Any]:
 
 
 CHECK = "check"  # the key of code.json's digest of itself
+CODE = "code.json"
+UNKNOWN: dict[str, Any] = {"git_sha": None, "dirty": False, "diff": None}
 
 
 @cache
@@ -62,22 +64,26 @@ def code_version() -> dict[str, Any]:
     """{git_sha, dirty, diff} of this code; of a copy without git, what its code.json says.
 
     Asked once a process: what was imported stays, whatever is edited or committed since. Where
-    code.json has a digest and the code is another, nothing is known.
+    code.json has a digest and the code is another, or git knows the folder but not this code (an
+    environment inside somebody's own repository), nothing is known.
 
     Raises:
         UserError: code.json cannot be read, or is not what was written.
     """
-    file = _code_folder() / "code.json"
+    installed = SHIPPED.is_dir()
+    file, again = (SHIPPED / CODE, "install") if installed else (PACKAGE.parent / CODE, "submit")
     copied = read_json(file)
     if copied is not None:
         if not isinstance(copied, dict):
-            raise UserError(f"{file}: damaged: not a JSON object; submit again")
+            raise UserError(f"{file}: damaged: not a JSON object; {again} again")
         check = copied.pop(CHECK, None)
         if check is not None and check != with_check(copied)[CHECK]:
-            raise UserError(f"{file}: damaged: not what was written, by its check; submit again")
+            raise UserError(f"{file}: damaged: not what was written, by its check; {again} again")
         digest = copied.pop("digest", None)
         known = digest is None or digest == digest_of(package_contents())
-        return copied if known else {"git_sha": None, "dirty": False, "diff": None}
+        return copied if known else UNKNOWN
+    if installed or _git("ls-files", "--error-unmatch", f"{PACKAGE.name}/__init__.py") is None:
+        return UNKNOWN
     return {
         "git_sha": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain", "--", "repro")),
@@ -91,11 +97,12 @@ def with_check(code: dict[str, Any]) -> dict[str, Any]:
     return code | {CHECK: hashlib.blake2b(said, digest_size=8).hexdigest()}
 
 
-def package_contents() -> dict[str, bytes]:
-    """The files of this package, by their paths below the folder it is imported from."""
-    package = Path(repro.__file__).resolve().parent
-    files = [p for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+def package_contents(package: Path = PACKAGE) -> dict[str, bytes]:
+    """The code of this package, by its paths below the folder it is imported from."""
+    apart = ("__pycache__", SHIPPED.name)
+    files = (p for p in package.rglob("*") if p.is_file())
     names = {file.relative_to(package.parent).as_posix(): file for file in files}
+    names = {name: file for name, file in names.items() if not set(name.split("/")) & set(apart)}
     return {name: names[name].read_bytes() for name in sorted(names)}
 
 
@@ -106,14 +113,9 @@ def digest_of(contents: dict[str, bytes]) -> str:
     return digest.hexdigest()
 
 
-def _code_folder() -> Path:
-    """What `repro` is imported from: the repository, or a submission's snapshot."""
-    return Path(repro.__file__).resolve().parents[1]
-
-
 def _git(*arguments: str) -> str | None:
     # Without optional locks: runs start while somebody commits.
-    command = ["git", "--no-optional-locks", "-C", str(_code_folder()), *arguments]
+    command = ["git", "--no-optional-locks", "-C", str(PACKAGE.parent), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.rstrip()
     except (OSError, subprocess.CalledProcessError):
