@@ -89,7 +89,8 @@ def append(ids: Sequence[str], scale: str) -> Publication:
             f"{own[0]}: only the paper's tables and figures are published, not own ones"
         )
     folder = results_dir() / "published" / scale
-    evidence = load_evidence(scale, Source.all)
+    # A first published folder holds one's own runs alone: not those that came with the program.
+    evidence = load_evidence(scale, Source.all if folder.parent.is_dir() else Source.own)
     finished = {
         run.id: run
         for experiment in map(evidence.experiment, ids)

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import repro
 
-PACKAGE = Path(repro.__file__).resolve().parent
-# In a wheel: experiments/, published results, benchmarks and code.json (setup.py puts them there).
-# In a clone these lie beside the package.
-SHIPPED = PACKAGE / "shipped"
+
+def package() -> Path:
+    """The folder of this package; in a clone, what it reads lies beside it."""
+    return Path(repro.__file__).resolve().parent
+
+
+def shipped() -> Path:
+    """What lies beside it in a clone, of an installed package, which setup.py puts there:
+    experiments/, published results, benchmarks, code.json. In a clone there is no such folder.
+    """
+    return package() / "shipped"

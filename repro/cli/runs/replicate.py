@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from repro.cli import options
@@ -36,7 +37,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from analysis.evidence.evidence import load_evidence, published_evidence
+    from analysis.evidence.evidence import load_evidence, published_dir, published_evidence
     from analysis.evidence.sources import Source
     from analysis.replication import as_json, compare, sentence
     from repro.cli.runs.start import start
@@ -48,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     from repro.terminal import print_json
 
     seeds = _seeds(arguments.seeds)
+    if arguments.publish:
+        _check_is_ours(published_dir(arguments.scale))
     published = published_evidence(arguments.scale)
     rows = [
         published.of(experiment, row)
@@ -120,6 +123,13 @@ def _print_columns(repetitions: Sequence[Repetition]) -> None:
             print(f"    the curves part at epoch {one.parted:.3g}; otherwise here:")
         for cause in one.causes:
             print(f"      {cause}")
+
+
+def _check_is_ours(folder: Path) -> None:
+    from repro.harness import shipped
+
+    if folder.is_relative_to(shipped()):
+        raise UserError(f"--publish: {folder} is part of the installed program; use a clone")
 
 
 def _publish(repetitions: Sequence[Repetition], scale: str) -> None:

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from repro.errors import UserError
-from repro.harness import PACKAGE, SHIPPED
+from repro.harness import package, shipped
 
 RUN = Path("base", "run.yaml")  # by which a folder is known that holds the paper's experiments
 
@@ -23,7 +23,7 @@ def experiments_dir() -> Path:
     for folder in (here, *here.parents):
         if (folder / "experiments" / RUN).is_file():
             return folder / "experiments"
-    ours = (SHIPPED if SHIPPED.is_dir() else PACKAGE.parent) / "experiments"
+    ours = (shipped() if shipped().is_dir() else package().parent) / "experiments"
     if not ours.is_dir():
         raise UserError(f"no experiments/{RUN} in {here} or above it; run repro inside a clone")
     return ours

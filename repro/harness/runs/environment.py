@@ -15,7 +15,7 @@ from typing import Any
 from repro.errors import UserError
 from repro.files import read_json
 from repro.hardware import cpu_model
-from repro.harness import PACKAGE, SHIPPED
+from repro.harness import package, shipped
 from repro.harness.runs import variables
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
@@ -70,8 +70,9 @@ def code_version() -> dict[str, Any]:
     Raises:
         UserError: code.json cannot be read, or is not what was written.
     """
-    installed = SHIPPED.is_dir()
-    file, again = (SHIPPED / CODE, "install") if installed else (PACKAGE.parent / CODE, "submit")
+    installed = shipped().is_dir()
+    folder, again = (shipped(), "install") if installed else (package().parent, "submit")
+    file = folder / CODE
     copied = read_json(file)
     if copied is not None:
         if not isinstance(copied, dict):
@@ -82,7 +83,7 @@ def code_version() -> dict[str, Any]:
         digest = copied.pop("digest", None)
         known = digest is None or digest == digest_of(package_contents())
         return copied if known else UNKNOWN
-    if installed or _git("ls-files", "--error-unmatch", f"{PACKAGE.name}/__init__.py") is None:
+    if installed or _git("ls-files", "--error-unmatch", "repro/__init__.py") is None:
         return UNKNOWN
     return {
         "git_sha": _git("rev-parse", "HEAD"),
@@ -97,12 +98,12 @@ def with_check(code: dict[str, Any]) -> dict[str, Any]:
     return code | {CHECK: hashlib.blake2b(said, digest_size=8).hexdigest()}
 
 
-def package_contents(package: Path = PACKAGE) -> dict[str, bytes]:
-    """The code of this package, by its paths below the folder it is imported from."""
-    apart = ("__pycache__", SHIPPED.name)
-    files = (p for p in package.rglob("*") if p.is_file())
-    names = {file.relative_to(package.parent).as_posix(): file for file in files}
-    names = {name: file for name, file in names.items() if not set(name.split("/")) & set(apart)}
+def package_contents(folder: Path | None = None) -> dict[str, bytes]:
+    """The code of this package, or of another copy of it, by paths that begin with its name."""
+    folder = folder or package()
+    apart = {"__pycache__", shipped().name}
+    files = [p.relative_to(folder.parent) for p in folder.rglob("*") if p.is_file()]
+    names = {p.as_posix(): folder.parent / p for p in files if not apart.intersection(p.parts)}
     return {name: names[name].read_bytes() for name in sorted(names)}
 
 
@@ -115,7 +116,7 @@ def digest_of(contents: dict[str, bytes]) -> str:
 
 def _git(*arguments: str) -> str | None:
     # Without optional locks: runs start while somebody commits.
-    command = ["git", "--no-optional-locks", "-C", str(PACKAGE.parent), *arguments]
+    command = ["git", "--no-optional-locks", "-C", str(package().parent), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.rstrip()
     except (OSError, subprocess.CalledProcessError):

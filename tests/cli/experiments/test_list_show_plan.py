@@ -54,6 +54,6 @@ def test_plan_has_its_fixed_shape_and_starts_nothing(
     planned = json_of(capsys, "plan", "F7", "T7", "--scale", "smoke", "--seeds", "2")
     assert planned["todo"] == len(planned["runs"]) == 24
     assert {"id", "experiment", "row", "seed", "state"} <= planned["runs"][0].keys()
-    assert planned["gpu_hours"] is None
+    assert planned["gpu_hours"] == 0  # the step that was measured is a CPU's
     assert planned["skipped"] == []
     assert not results.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -104,9 +105,27 @@ def test_a_run_made_for_one_table_is_done_for_another(tmp_path: Path) -> None:
     assert (shared.state, shared.slug, shared.row) == ("done", "F7-both-smoke-s0", "r1")
 
 
+@pytest.fixture
+def unmeasured(tmp_path: Path) -> None:
+    """Results with measurements of their own, of which there are none."""
+    (tmp_path / "benchmarks").mkdir()
+
+
+@pytest.mark.usefixtures("unmeasured")
 def test_the_cost_is_unknown_until_a_run_of_this_scale_has_finished(tmp_path: Path) -> None:
     finish(make(tmp_path, plan(["F7:both"], "laptop", 1, tmp_path).runs[0]), 10)
     assert plan(["F7"], "smoke", 1, tmp_path).cost is None
+
+
+def test_results_that_lie_elsewhere_are_priced_by_what_comes_with_the_program(
+    tmp_path: Path,
+) -> None:
+    measured = plan(["F7"], "smoke", 1, tmp_path).cost
+    finished = plan(["F7"], "laptop", 1, tmp_path).cost
+    assert measured is not None
+    assert measured.basis == "the benchmark of a training step"
+    assert finished is not None
+    assert re.fullmatch(r"\d{3} finished", finished.basis)
 
 
 @pytest.mark.parametrize("gpu", [None, "NVIDIA H200"])
@@ -127,6 +146,7 @@ def test_the_cost_is_the_work_at_the_median_rate_of_finished_runs(
     assert hours == pytest.approx(2.5 * 0.2 * (1 if gpu else 3))
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_the_paper_scale_is_priced_by_table_8_until_something_has_finished(tmp_path: Path) -> None:
     cost = plan(["T8:l10"], "paper", 1, tmp_path).cost
     assert cost is not None
