@@ -88,9 +88,11 @@ def append(ids: Sequence[str], scale: str) -> Publication:
         raise UserError(
             f"{own[0]}: only the paper's tables and figures are published, not own ones"
         )
-    folder = results_dir() / "published" / scale
+    results = results_dir()
+    folder = results / "published" / scale
+    begun = results.exists() and "published" in os.listdir(results)
     # A first published folder holds one's own runs alone: not those that came with the program.
-    evidence = load_evidence(scale, Source.all if folder.parent.is_dir() else Source.own)
+    evidence = load_evidence(scale, Source.all if begun else Source.own)
     finished = {
         run.id: run
         for experiment in map(evidence.experiment, ids)

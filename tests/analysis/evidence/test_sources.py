@@ -118,7 +118,7 @@ def test_elsewhere_every_reader_finds_the_repositorys_records(
     assert done["laptop"] == 4
     assert int(basis.removesuffix(" finished")) >= records
     (tmp_path / "published").mkdir()
-    assert found() == (0, [], {}, "")
+    assert found() == (0, [], {}, "the benchmark of a training step")
 
 
 def test_together_a_run_of_both_counts_once_and_is_named(twice: RunFolder) -> None:
