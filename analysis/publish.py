@@ -90,7 +90,7 @@ def append(ids: Sequence[str], scale: str) -> Publication:
         )
     results = results_dir()
     folder = results / "published" / scale
-    begun = results.exists() and "published" in os.listdir(results)
+    begun = results.exists() and folder.parent in results.iterdir()
     # A first published folder holds one's own runs alone: not those that came with the program.
     evidence = load_evidence(scale, Source.all if begun else Source.own)
     finished = {
