@@ -11,7 +11,7 @@ class UserError(Exception):
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:
-    """The valid word closest to `word`, for "did you mean" messages.
+    """The valid word closest to `word`, for "did you mean" messages; none where none is like it.
 
     A dotted key is first compared as a whole, then by its last part, so that `teacher.knd`
     finds `teacher.kind` and `momentum` finds `teacher.momentum`.
@@ -21,10 +21,9 @@ def nearest(word: str, valid: Iterable[str]) -> str:
         return whole
     last = word.rsplit(".", 1)[-1]
     by_last = {key.rsplit(".", 1)[-1]: key for key in candidates}
-    part = difflib.get_close_matches(last, by_last, n=1, cutoff=0.0)
-    return by_last[part[0]] if part else ""
+    return by_last.get(near(last, by_last), "none")
 
 
-def near(word: str, valid: Iterable[str]) -> str:
+def near(word: str, valid: Iterable[str], likeness: float = 0.6) -> str:
     """The valid word that `word` may be a slip of; empty where none is like it."""
-    return next(iter(difflib.get_close_matches(word, list(valid), n=1, cutoff=0.6)), "")
+    return next(iter(difflib.get_close_matches(word, list(valid), n=1, cutoff=likeness)), "")

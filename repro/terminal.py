@@ -84,7 +84,7 @@ def table_lines(
     follow below their row, under their name.
     """
     cells = [list(map(str, row)) for row in rows]
-    widths = _widths(columns, cells, width)
+    widths = fitted_widths(columns, cells, width)
     beside = sorted(widths)
     below = [i for i in range(len(columns)) if i not in widths]
     lines = _beside([columns[i] for i in beside], [widths[i] for i in beside])
@@ -98,17 +98,30 @@ def table_lines(
     return lines
 
 
-def _widths(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], width: int | None
+def fitted_widths(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int | None,
+    gap: int = GAP,
+    spared: Sequence[int] | None = None,
 ) -> dict[int, int]:
-    """Of the columns that stand beside each other, by index."""
+    """Of the columns that have room beside each other, by index.
+
+    Args:
+        width: in all, with `gap` between two columns.
+        spared: those that may go, the last first; by default all but the first, the widest first.
+    """
     full = {i: max(map(len, (c, *(row[i] for row in rows)))) for i, c in enumerate(columns)}
     if width is None:
         return full
     least = {i: _least_width(c, [row[i] for row in rows]) for i, c in enumerate(columns)}
-    while len(least) > 1 and sum(least.values()) + GAP * (len(least) - 1) > width:
-        del least[max(list(least)[1:], key=lambda i: full[i])]
-    spare = width - sum(least.values()) - GAP * (len(least) - 1)
+    wide = (lambda i: full[i]) if spared is None else (lambda i: i)
+    while sum(least.values()) + gap * (len(least) - 1) > width:
+        may_go = [i for i in (list(least)[1:] if spared is None else spared) if i in least]
+        if not may_go:
+            break
+        del least[max(may_go, key=wide)]
+    spare = width - sum(least.values()) - gap * (len(least) - 1)
     for i in least:
         more = max(0, min(spare, full[i] - least[i]))
         least[i] += more
@@ -146,6 +159,11 @@ def wrapped(text: str, width: int, indent: str = "") -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def print_text(text: str) -> None:
+    """A line, broken between words where the terminal is narrower."""
+    print(*wrapped(text, terminal_width() or len(text)) or [""], sep="\n")
 
 
 def count(number: int, noun: str) -> str:

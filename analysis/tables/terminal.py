@@ -1,7 +1,8 @@
 """A table written for a terminal: no number is cut, however narrow it is.
 
 Where the columns do not fit, words and differences are left out first, and a line says so; where
-the numbers still do not fit, a row becomes a paragraph with a line a metric.
+the numbers still do not fit, a row becomes a paragraph with a line a metric. The table comes last,
+below the claims, so that it is what a screen shows.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from repro.terminal import table_lines, wrapped
 WIDTH_ELSEWHERE = 220  # in files and pipes
 # What a narrow terminal does without, in this order; the last as the claims say more.
 SPARED = ("verdict", "others", "Δ", "sentinel")
+MORE = "With -v: notes, deviations and the evidence behind every claim."
 
 
 def terminal(
@@ -34,22 +36,25 @@ def terminal(
 
     Args:
         verbose: with the notes, and the evidence behind every claim.
-        claims: whether the claims' verdicts follow.
+        claims: whether the claims' verdicts come before it.
         width: by default the terminal's.
     """
     tty = sys.stdout.isatty()
     width = width or (shutil.get_terminal_size().columns if tty else WIDTH_ELSEWHERE)
     console = Console(width=width, no_color=not tty, highlight=False)
     with console.capture() as capture:
-        for part in _fitted(printed, console):
-            console.print(part)
-        _print_grid(console, printed)
         if verbose:
             for note in printed.notes:
                 console.print(Text(note, style="dim"))
         if claims:
-            console.print()
             _print_claims(console, printed, verbose)
+        if claims or verbose:
+            console.print()
+        for part in _fitted(printed, console):
+            console.print(part)
+        _print_grid(console, printed)
+        if claims and not verbose:
+            console.print(Text(MORE, style="dim"))
     return "\n".join(line.rstrip() for line in capture.get().split("\n"))
 
 

@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from statistics import median
-from textwrap import shorten
 
 import numpy as np
 import numpy.typing as npt
@@ -35,13 +34,12 @@ from repro.harness.experiments.claims import Claim
 from repro.harness.experiments.experiment import Experiment
 from repro.harness.experiments.missing import NOT_MEASURED, NOT_RUN
 from repro.harness.runs.records import Record
-from repro.terminal import count, print_table
+from repro.terminal import count, print_table, print_text
 
 POWER = 0.8
 MOST = 100  # seeds; more will never be run
 DRAWS = 1_000
 STAIRS = (3, 5, 8, 10, 20, 50, 100)  # seeds
-WORDS = 60  # characters of a statement
 SAMPLING = 0.5  # spread of a table of which nothing is known, points: honest repetitions of DINO
 NOTHING_TESTED = "nothing of it is a test at this scale"
 NOTHING_KNOWN = "nothing is known of rows that it needs"
@@ -289,7 +287,7 @@ def print_power(planned: Sequence[Planned], title: str) -> None:
             p.with_three.told(p.otherwise) if p.with_three else "",
             _needed(p),
             f"{p.more_runs} in {p.more_minutes:.0f} min" if p.more_runs else "",
-            p.why_not or shorten(p.statement, WORDS, placeholder=" ..."),
+            p.why_not or p.statement,
         )
         for p in planned
     ]
@@ -301,7 +299,7 @@ def print_power(planned: Sequence[Planned], title: str) -> None:
         if many not in (0, *reached.values()):
             reached[n] = many
     each = ", ".join(f"{many} with {n} seeds" for n, many in reached.items())
-    print(f"Of {count(len(planned), 'line')} decided: {each or 'none'}.")
+    print_text(f"Of {count(len(planned), 'line')} decided: {each or 'none'}.")
 
 
 def _needed(p: Planned) -> str:

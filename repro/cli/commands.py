@@ -45,6 +45,16 @@ TABLE = (
 )
 
 
+# What people of other programs type, and what does it here.
+SYNONYMS = {
+    "abort": "cancel", "kill": "cancel", "stop": "cancel",
+    "clean": "gc", "delete": "rm", "remove": "rm",
+    "config": "train --cfg", "dry-run": "plan", "start": "run", "launch": "submit",
+    "continue": "retry", "resume": "retry", "evaluate": "eval", "diff": "compare",
+    "ls": "list", "plot": "figure", "ps": "status", "tail": "logs",
+}  # fmt: skip
+
+
 class Command(Protocol):
     """What the module of a command has."""
 

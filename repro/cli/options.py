@@ -75,7 +75,7 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
     """Which runs of the chosen rows, and where."""
     add_scale(parser)
     text = "runs per row, seeds 0 to N-1 (default: %(default)s)"
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help=text)
+    parser.add_argument("--seeds", type=number_of_seeds, default=1, metavar="N", help=text)
     add_cluster(parser)
 
 
@@ -120,6 +120,13 @@ def add_yes(parser: argparse.ArgumentParser, text: str) -> None:
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document, nothing else")
+
+
+def number_of_seeds(text: str) -> int:
+    """As a type of argparse; a list is what `repro replicate` takes."""
+    if "," in text:
+        raise argparse.ArgumentTypeError(f"{text}: how many, e.g. 3 for the seeds 0, 1 and 2")
+    return int(text)
 
 
 def number_or_auto(text: str) -> int:

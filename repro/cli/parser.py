@@ -9,11 +9,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from repro.cli.commands import commands
+from repro.cli.commands import SYNONYMS, commands
 from repro.cli.exit_codes import FINE, INTERRUPTED, MISTAKE
-from repro.errors import UserError, near, nearest
+from repro.errors import UserError, near
 from repro.terminal import ready_streams
 
+LIKENESS = 0.7  # commands and options are short, so that more of a slip must be right
 LONGEST = 1000  # characters of a mistake's line; a value in it may be a page
 # A path that is a file where a folder should be, has too long a name, runs in a circle.
 PLACES = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOENT)
@@ -26,9 +27,9 @@ the four things people do
   compare with reported numbers   repro check F7 T7 --scale laptop
 
 An ID is a table or figure of the paper (T7, F6R; repro list shows them), some of its rows
-(T7:r1,r2), or all. What is done is never trained twice. A PATTERN is an ID, rows, the beginning
-of a run id, a state (failed), a glob on the run's name ('F7-*-s0'), a folder, or the name or a
-tag of a run of your own.
+(T7:r1,r2), or all. A run that is done here is not trained again; one that is only published is.
+A PATTERN is an ID, rows, the beginning of a run id, a state (failed), a glob on the run's name
+('F7-*-s0'), a folder, or the name or a tag of a run of your own.
 """
 
 
@@ -79,21 +80,41 @@ def _complain(message: str) -> int:
 def _parse(argv: list[str]) -> argparse.Namespace:
     """Options may stand before, between and after the words of a command."""
     parser, subparsers = build_parser()
+    if argv[:1] == ["help"]:
+        argv = [*argv[1:2], "--help"]
+    if argv == ["version"]:
+        argv = ["--version"]
     if not argv or argv[0].startswith("-"):
         return parser.parse_args(argv or ["--help"])
     if argv[0] not in subparsers:
-        close = near(argv[0], subparsers)
-        hint = f"nearest: {close} (repro --help shows all)" if close else "repro --help shows all"
-        raise UserError(f"no command '{argv[0]}'; {hint}")
+        raise UserError(f"no command '{argv[0]}'; {_instead(argv[0], list(subparsers))}")
     chosen = subparsers[argv[0]]
     # argparse keeps its usage meanwhile, and would read the %] of [--mem +N%] as a format.
     chosen.usage = chosen.format_usage().removeprefix("usage: ").strip().replace("%", "%%")
     arguments, unknown = chosen.parse_known_intermixed_args(argv[1:])
     if unknown:
-        name = unknown[0].partition("=")[0]
-        close = nearest(name, _options(chosen))
-        raise UserError(f"repro {argv[0]}: unknown argument '{unknown[0]}'; nearest: {close}")
+        options = {name: _options(each) for name, each in subparsers.items()}
+        hint = _elsewhere(unknown[0].partition("=")[0], argv[0], options)
+        raise UserError(f"repro {argv[0]}: unknown argument '{unknown[0]}'; {hint}")
     return arguments
+
+
+def _instead(word: str, commands: list[str]) -> str:
+    """What somebody may have meant by a command that there is not."""
+    begun = [name for name in commands if len(word) > 1 and name.startswith(word)]
+    close = SYNONYMS.get(word) or near(word, commands, LIKENESS) or next(iter(begun), "")
+    return f"nearest: {close} (repro --help shows all)" if close else "repro --help shows all"
+
+
+def _elsewhere(word: str, command: str, options: dict[str, list[str]]) -> str:
+    """What somebody may have meant by an option that the command does not take."""
+    own = [option.lstrip("-") for option in options[command]]
+    if close := near(word.lstrip("-"), own, LIKENESS):
+        return f"nearest: --{close}"
+    takers = [name for name, its in options.items() if word in its]
+    if takers:
+        return f"an option of {', '.join(f'repro {name}' for name in takers)}"
+    return f"repro {command} --help shows all"
 
 
 def _options(parser: argparse.ArgumentParser) -> list[str]:
@@ -109,7 +130,9 @@ def build_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Argument
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="name, version and commit")
+    parser.add_argument(
+        "-V", "--version", action=_Version, nargs=0, help="name, version and commit"
+    )
     group = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     subparsers: dict[str, argparse.ArgumentParser] = {}
     for name, command in commands().items():

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _print(comparison: Comparison) -> None:
     from analysis.evidence.differences import value_text
-    from repro.terminal import print_table
+    from repro.terminal import print_table, print_text
 
     runs = comparison.runs
     names = [_letter(i) for i in range(len(runs))]
@@ -52,7 +52,7 @@ def _print(comparison: Comparison) -> None:
     _section("otherwise", names, comparison.otherwise, value_text)
     print()
     for name, parting in zip(names[1:], comparison.partings, strict=True):
-        print(f"curves of A and {name} part: {parting}")
+        print_text(f"curves of A and {name} part: {parting}")
 
 
 def _section(

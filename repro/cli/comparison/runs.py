@@ -24,9 +24,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from analysis.comparison.listing import as_json, described, in_order, table
+    from repro.cli.runs.look import nothing_here
     from repro.harness.experiments.folders import results_dir
     from repro.harness.status.find import find
-    from repro.terminal import count, print_json, print_table
+    from repro.terminal import count, print_json, print_table, print_text
 
     folders, seen = find(arguments.patterns, results_dir())
     runs, notes = described(folders, seen)
@@ -37,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         return FINE
     if runs:
         print_table("", *table(runs))
-    print(count(len(runs), "run") if runs else "no runs")
+    print_text(count(len(runs), "run") if runs else nothing_here(results_dir()))
     for note in notes:
         print(note, file=sys.stderr)
     return FINE

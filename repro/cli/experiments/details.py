@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from repro.harness.experiments.experiment import Experiment, Row, Variant
-from repro.terminal import print_table, tick
+from repro.terminal import print_table, print_text, tick
 
 
 def details(experiment: Experiment, rows: Sequence[Row]) -> dict[str, Any]:
@@ -38,8 +38,8 @@ def details(experiment: Experiment, rows: Sequence[Row]) -> dict[str, Any]:
 
 def print_details(experiment: Experiment, rows: Sequence[Row]) -> None:
     """The experiment in the paper's own columns, each row with what makes it differ."""
-    print(f"{experiment.id}: {experiment.title} ({experiment.where})")
-    print(experiment.question)
+    print_text(f"{experiment.id}: {experiment.title} ({experiment.where})")
+    print_text(experiment.question)
     print()
     columns = ["row", *(c.title for c in experiment.layout)]
     columns += [m.title + (f" ({m.unit})" if m.unit else "") for m in experiment.metrics]
@@ -52,11 +52,13 @@ def print_details(experiment: Experiment, rows: Sequence[Row]) -> None:
         lines.append([*line, _difference(row)])
     print_table("", [*columns, "differs from the baseline in"], lines)
     for key, value in experiment.baseline.items():
-        print(f"baseline: {key}={value}")
+        print_text(f"baseline: {key}={value}")
     for scale, overrides in experiment.at_scale.items():
-        print(f"at {scale} scale: {_assignments(overrides)}")
+        print_text(f"at {scale} scale: {_assignments(overrides)}")
     for name, variant in experiment.variants.items():
-        print(f"variant {name} ({variant.title}): {_layers(variant) or 'the rows as they are'}")
+        print_text(
+            f"variant {name} ({variant.title}): {_layers(variant) or 'the rows as they are'}"
+        )
     print()
     claims = [[claim.id, claim.kind, claim.statement] for claim in experiment.claims]
     print_table("", ["claim", "kind", "statement"], claims)

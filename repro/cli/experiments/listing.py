@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repro.config.identity import run_id
+from repro.config.identity import run_ids
 from repro.errors import UserError
 from repro.harness.experiments.experiment import (
     Experiment,
@@ -19,18 +20,31 @@ from repro.harness.experiments.experiment import (
     row_config,
 )
 from repro.harness.experiments.folders import experiments_dir, published_in, scales_of
-from repro.harness.runs.published import read, readable
+from repro.harness.runs.published import published_runs, read
 from repro.harness.runs.records import Record
 from repro.harness.runs.store import find_runs
 from repro.terminal import print_table
 
 
+@dataclass(frozen=True)
+class Finished:
+    """The runs that a scale has, {id: seed}: as they were published, and here."""
+
+    published: dict[str, int]
+    here: dict[str, int]
+
+    @property
+    def all(self) -> dict[str, int]:
+        return self.published | self.here
+
+
 def listing(results: Path) -> list[dict[str, Any]]:
-    """One dict an experiment: {id, title, kind, rows, claims, trainable, done, own}.
+    """One dict an experiment: {id, title, kind, rows, claims, trainable, done, published, here,
+    own}.
 
     `rows`, `claims` and `trainable` are counts; `done` counts, by scale, the rows with at least one
-    finished run, here or published. `own` ones come last; one that cannot be read is left out, with
-    a line on standard error.
+    finished run, of which `published` are published and `here` were trained here. `own` ones come
+    last; one that cannot be read is left out, with a line on standard error.
     """
     finished = _finished(results)
     return [
@@ -41,7 +55,7 @@ def listing(results: Path) -> list[dict[str, Any]]:
             "rows": len(experiment.rows),
             "claims": len(experiment.claims),
             "trainable": sum(row.trainable for row in experiment.rows),
-            "done": {scale: _rows_done(experiment, scale, runs) for scale, runs in finished},
+            **_rows_done(experiment, finished),
             "own": own,
         }
         for experiment, own in _experiments()
@@ -68,12 +82,17 @@ def print_listing(entries: Sequence[dict[str, Any]]) -> None:
 def _print(title: str, entries: Sequence[dict[str, Any]]) -> None:
     rows = []
     for entry in entries:
-        done = ", ".join(f"{n} at {scale}" for scale, n in entry["done"].items() if n)
         counts = f"{entry['trainable']} of {entry['rows']}"
+        done = [_by_scale(entry[whose]) for whose in ("published", "here")]
         rows.append(
-            [entry["id"], entry["kind"], entry["title"], counts, str(entry["claims"]), done or "-"]
+            [entry["id"], entry["kind"], entry["title"], counts, str(entry["claims"]), *done]
         )
-    print_table(title, ["id", "kind", "title", "rows trainable", "claims", "rows done"], rows)
+    columns = ["id", "kind", "title", "rows trainable", "claims", "rows published", "rows here"]
+    print_table(title, columns, rows)
+
+
+def _by_scale(counts: dict[str, int]) -> str:
+    return ", ".join(f"{n} at {scale}" for scale, n in counts.items() if n) or "-"
 
 
 def published_faults(results: Path) -> list[str]:
@@ -82,26 +101,36 @@ def published_faults(results: Path) -> list[str]:
     return [str(refusal) for file in files for refusal in read(file, Record).refused]
 
 
-def _finished(results: Path) -> list[tuple[str, dict[str, int]]]:
-    """By scale, the finished runs known here: {id: seed}."""
-    by_scale: dict[str, dict[str, int]] = {}
-    for file in sorted(published_in(results).glob("*/records.jsonl")):
-        for record in readable(file):
-            by_scale.setdefault(record.scale, {})[record.id] = record.seed
+def _finished(results: Path) -> dict[str, Finished]:
+    """By scale."""
+    published: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    here: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for scale, records in published_runs(published_in(results)).items():
+        published[scale] = {record.id: record.seed for record in records}
     for folder in find_runs(results / "runs"):
         if folder.is_done():
             run = folder.told()
-            by_scale.setdefault(run.scale, {})[folder.id] = run.seed
+            here[run.scale][folder.id] = run.seed
     known = scales_of(experiments_dir())  # a damaged folder has none, a colleague's may be others
-    return sorted((scale, runs) for scale, runs in by_scale.items() if scale in known)
+    scales = sorted({*published, *here} & {*known})
+    return {scale: Finished(published[scale], here[scale]) for scale in scales}
 
 
-def _rows_done(experiment: Experiment, scale: str, runs: dict[str, int]) -> int:
-    seeds = set(runs.values())
+def _rows_done(experiment: Experiment, finished: dict[str, Finished]) -> dict[str, dict[str, int]]:
+    """How many rows are done, published and here, each by scale."""
+    counts: dict[str, dict[str, int]] = {"done": {}, "published": {}, "here": {}}
+    for scale, runs in finished.items():
+        sets = {"done": runs.all, "published": runs.published, "here": runs.here}
+        trained = [row for row in experiment.rows if not row.why_not(scale)]
+        served = [_ids(experiment, row, scale, set(runs.all.values())) for row in trained]
+        for whose, ids in sets.items():
+            counts[whose][scale] = sum(
+                all(any(one in ids for one in variant) for variant in row) for row in served
+            )
+    return counts
 
-    def done(row: Row, variant: str) -> bool:
-        config = row_config(experiment, row, scale, 0, variant)
-        return any(run_id(replace(config, seed=seed)) in runs for seed in seeds)
 
-    trained = (row for row in experiment.rows if not row.why_not(scale))
-    return sum(all(done(row, name) for name in experiment.runs_a_row) for row in trained)
+def _ids(experiment: Experiment, row: Row, scale: str, seeds: set[int]) -> list[list[str]]:
+    """Of each run that a row wants, its ids at these seeds."""
+    configs = (row_config(experiment, row, scale, 0, name) for name in experiment.runs_a_row)
+    return [list(run_ids(config, seeds)) for config in configs]

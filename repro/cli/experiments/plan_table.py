@@ -8,7 +8,7 @@ from repro.harness.plan.cost import Cost
 from repro.harness.plan.forecast import Forecast
 from repro.harness.plan.plan import Plan, to_evaluate
 from repro.harness.runs.planned import PlannedRun
-from repro.terminal import count, duration, print_table
+from repro.terminal import count, duration, print_table, print_text
 
 
 def plan_json(planned: Plan, expected: Forecast) -> dict[str, Any]:
@@ -25,6 +25,7 @@ def plan_json(planned: Plan, expected: Forecast) -> dict[str, Any]:
                 "row": run.row,
                 "seed": run.seed,
                 "state": run.state_name,
+                "published": run.published,
                 "slug": run.slug,
                 "cells": run.serves,
                 "evaluation": run.evaluation,
@@ -55,26 +56,31 @@ def print_plan(planned: Plan, expected: Forecast) -> None:
     if rows:
         print_table("", ["id", "rows it serves", "seed", "state"], rows)
     for experiment, row, why in planned.skipped:
-        print(f"{experiment}:{row}: {why}")
+        print_text(f"{experiment}:{row}: {why}")
     todo, to_evaluate = len(planned.todo), len(planned.to_evaluate)
     shared = sum(len({e for e, _ in run.serves}) > 1 for run in planned.runs)
     parts = [f"{count(len(planned.runs), 'run')}, {todo} to do"]
+    again = sum(run.published for run in planned.todo)
+    parts += [f"{again} of them published, not here"] if again else []
     parts += [f"{to_evaluate} to evaluate"] if to_evaluate else []
     parts += [f"{shared} shared by several tables"] if shared else []
-    print(", ".join(parts) + (f"; {_cost(planned.cost)}" if todo else ""))
+    print_text(", ".join(parts) + (f"; {_cost(planned.cost)}" if todo else ""))
     if planned.without_data:
         names = ", ".join(planned.without_data)
-        print(f"not measured for want of data: {names}; data: of the cluster's file names folders")
+        print_text(
+            f"not measured for want of data: {names}; data: of the cluster's file names folders"
+        )
     if todo or to_evaluate:
-        print(_expected(expected))
+        print_text(_expected(expected))
     for line in expected.remarks:
-        print(f"note: {line}")
+        print_text(f"note: {line}")
 
 
 def _state(run: PlannedRun) -> str:
     if run.sent and run.state == "queued":
         return "queued (submitted)"
-    return f"{run.state}, not evaluated" if to_evaluate(run) else run.state_name
+    name = f"{run.state}, not evaluated" if to_evaluate(run) else run.state_name
+    return f"{name} (published)" if run.published else name
 
 
 def _expected(expected: Forecast) -> str:

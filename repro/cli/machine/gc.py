@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from repro.harness.slurm.submissions import Submission
     from repro.harness.slurm.visible import Shown
 
-HELP = "remove what finished submissions left: job scripts, pickles, old code"
+HELP = "remove what finished submissions left: job scripts, pickles, old code; kept features"
 EXAMPLE = "repro gc --dry-run"
 BEGUN = 86400.0  # seconds after which nobody goes on with a file that was begun
 # Of `replace_text`, of a checkpoint, of run folders and snapshots that are being made.

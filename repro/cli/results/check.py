@@ -37,7 +37,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from analysis.verdicts.checklist import print_checklist, write_junit
     from analysis.verdicts.claims import check
-    from repro.terminal import print_json
+    from repro.terminal import print_json, print_text
 
     names = experiments_of(arguments.ids or ["all"])
     evidence = evidence_of(arguments, names) if arguments.on == "ours" else None
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print_checklist(verdicts, arguments.verbose)
         for line in evidence.remarks(arguments.verbose) if evidence else []:
-            print(line)
+            print_text(line)
     if evidence is not None:
         say_which(evidence, arguments, remarks=False, asked=names)
     return NEGATIVE if any(verdict.holds is False for verdict in verdicts) else FINE

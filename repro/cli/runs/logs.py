@@ -16,7 +16,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     text = "go on printing until they have ended"
     parser.add_argument("-f", "--follow", action="store_true", help=text)
     text = "lines of each (default: %(default)s)"
-    parser.add_argument("--lines", type=positive, default=20, metavar="N", help=text)
+    parser.add_argument("-n", "--lines", type=positive, default=20, metavar="N", help=text)
     text = "all of the Nth start instead (runs start again after preemption)"
     parser.add_argument("--attempt", type=positive, metavar="N", help=text)
 

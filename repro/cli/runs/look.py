@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from repro.harness.experiments.address import with_colon
 from repro.harness.experiments.experiment import known_ids
+from repro.harness.experiments.folders import published_in
 from repro.harness.plan.cost import hours_left
+from repro.harness.runs.published import published_runs
 from repro.harness.runs.states import LIVE, State
 from repro.harness.runs.store import RunFolder
 from repro.harness.status.find import describe, find, rows_of
@@ -43,9 +46,10 @@ def look(patterns: Sequence[str], results: Path) -> Look:
     """At the runs that match."""
     folders, seen = find(patterns, results)
     asked_as: dict[str, list[tuple[str, str]]] = {}
-    for pattern in patterns:
+    known = known_ids()
+    for pattern in (with_colon(word, known) for word in patterns):
         name = pattern.partition(":")[0]
-        if name in known_ids():
+        if name in known:
             for run, row in rows_of(pattern, folders).items():
                 asked_as.setdefault(run, []).append((name, row))
     return Look(folders, _entries(folders, seen), seen, results, asked_as)
@@ -67,7 +71,16 @@ def summary(at: Look) -> str:
     parts += [f"{count(evaluations[state], 'evaluation')} {state}" for state in bad]
     if left := hours_left(_unfinished(at), at.results):
         parts.append(left)
-    return ", ".join(parts) or "no runs"
+    return ", ".join(parts) or nothing_here(at.results)
+
+
+def nothing_here(results: Path) -> str:
+    """That there are no runs, and where there are published ones, that these are no runs here."""
+    published = published_runs(published_in(results))
+    if not published:
+        return "no runs"
+    counts = ", ".join(f"{len(runs)} at {scale}" for scale, runs in published.items())
+    return f"no runs here; published: {counts} scale (repro list, repro table ID)"
 
 
 def _entries(folders: list[RunFolder], seen: Overview) -> list[dict[str, Any]]:

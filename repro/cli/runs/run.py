@@ -72,11 +72,11 @@ def say_what_came_out(
     from analysis.tables.table import build
     from analysis.tables.terminal import terminal
     from analysis.verdicts.in_words import in_words
-    from repro.terminal import terminal_width, wrapped
+    from repro.terminal import print_text
 
     print()
     for sentence in in_words([experiment for experiment, _ in selection], evidence):
-        print(*wrapped(sentence, terminal_width() or len(sentence)), sep="\n")
+        print_text(sentence)
     print()
     for experiment, rows in selection:
         made = {row.name for row in rows if evidence.of(experiment, row).all_runs}

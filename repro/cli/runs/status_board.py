@@ -15,16 +15,17 @@ from typing import Any
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from repro.cli.runs.look import Look, look, summary
 from repro.harness.experiments.experiment import Experiment, known_ids, load, run_name
 from repro.harness.runs.states import LIVE
 from repro.harness.status.triage import Cause, grouped
-from repro.terminal import print_table, tick
+from repro.terminal import fitted_widths, print_table, tick
 
 PLAIN_WIDTH = 200
+GAP, MARGIN = 3, 4  # columns of signs between two of a board, and beside all of them
 # Shapes differ, so that no reader depends on colour.
 SIGNS = {
     "done": ("█", "green"),
@@ -58,7 +59,8 @@ def watch(patterns: Sequence[str], results: Path, every: float, runs: bool) -> N
     with Live(console=console, auto_refresh=False, screen=False) as display:
         while True:
             at = look(patterns, results)
-            display.update(_run_table(at) if runs else _board(at), refresh=True)
+            shown = _run_table(at) if runs else _board(at, console)
+            display.update(shown, refresh=True)
             if not at.live:
                 return
             time.sleep(every)
@@ -75,10 +77,11 @@ def _print(at: Look, runs: bool) -> None:
         print_runs(at.entries)
         print(summary(at))
     else:
-        _console().print(_board(at))
+        console = _console()
+        console.print(_board(at, console))
 
 
-def _board(at: Look) -> RenderableType:
+def _board(at: Look, console: Console) -> RenderableType:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for entry in at.entries:
         # A run that several tables share stands in those asked for, else in its own.
@@ -86,7 +89,7 @@ def _board(at: Look) -> RenderableType:
         for name, row in shown_as:
             groups.setdefault((name, entry["scale"]), []).append({**entry, "row": row})
     parts: list[RenderableType] = []
-    parts += [_table(name, scale, group) for (name, scale), group in groups.items()]
+    parts += [_table(name, scale, group, console.width) for (name, scale), group in groups.items()]
     if at.entries:
         rare = any(entry["state"] == "damaged" for entry in at.entries)
         shown = {s: SIGNS[s] for s in SIGNS if s != "damaged" or rare}
@@ -99,7 +102,7 @@ def _board(at: Look) -> RenderableType:
 
 def _run_table(at: Look) -> RenderableType:
     """The same lines as `print_runs`, with the states in colour."""
-    table = Table(*RUN_COLUMNS, box=box.SIMPLE_HEAD)
+    table = Table(*(Column(name, overflow="fold") for name in RUN_COLUMNS), box=box.SIMPLE_HEAD)
     for entry in at.entries:
         name, slug, state, steps, remark = _run_line(entry)
         table.add_row(name, slug, Text(state, SIGNS[state][1]), steps, Text(remark))
@@ -117,23 +120,32 @@ def _run_line(entry: dict[str, Any]) -> list[str]:
     return [entry["id"], entry["slug"], entry["state"], steps, remark.removeprefix("; ")]
 
 
-def _table(name: str, scale: str, entries: list[dict[str, Any]]) -> Table:
-    """One experiment at one scale, in the paper's columns where it is one of the paper's."""
+def _table(name: str, scale: str, entries: list[dict[str, Any]], width: int) -> Table:
+    """One experiment at one scale; of the paper's columns those that the terminal has room for."""
     experiment = load(name) if name in known_ids() else None
-    columns = [c.title for c in experiment.layout] if experiment else []
+    described = [c.title for c in experiment.layout] if experiment else []
     title = f"{name}, {scale}" + (f": {experiment.title}" if experiment else "")
-    table = Table("row", *columns, "seeds", "done", "", title=title, title_justify="left",
-                  box=box.SIMPLE_HEAD)  # fmt: skip
     order = _order(experiment)
     rows = sorted(dict.fromkeys(e["row"] for e in entries), key=lambda row: order.get(row, 10**6))
+    lines: list[list[Text]] = []
     for row in rows:
         group = sorted((e for e in entries if e["row"] == row), key=lambda e: int(e["seed"]))
         bar = Text()
         for entry in group:
             bar.append(*SIGNS[entry["state"]])
         done = sum(entry["state"] == "done" for entry in group)
-        cells = _cells(experiment, row)
-        table.add_row(row, *cells, bar, f"{done}/{len(group)}", _progress(group))
+        texts = [row, *_cells(experiment, row)]
+        remarks = [f"{done}/{len(group)}", _progress(group)]
+        lines.append([*map(Text, texts), bar, *map(Text, remarks)])
+    heads = ["row", *described, "seeds", "done", ""]
+    cells = [[cell.plain for cell in line] for line in lines]
+    spared = range(1, len(described) + 1)
+    widths = fitted_widths(heads, cells, width - MARGIN, GAP, spared)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for i, size in widths.items():
+        table.add_column(heads[i], width=size, overflow="fold")
+    for line in lines:
+        table.add_row(*(line[i] for i in widths))
     return table
 
 

@@ -1,10 +1,19 @@
-"""Addresses of rows and cells: `T7.r1` and `T7.r1.knn` in files, with colons where people type."""
+"""Addresses of rows and cells: `T7.r1` and `T7.r1.knn` in files, with colons where people type.
+
+And what people type that names no experiment: settings, claims, tables in words.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from repro.errors import UserError
+from repro.errors import UserError, near
+
+CLAIM = re.compile(r"C\.(\w+)\.\S+")
+IN_WORDS = re.compile(r"(T)ab(?:le)?[\W_]*(?=\d)|(F)ig(?:ure)?[\W_]*(?=\d)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -52,3 +61,40 @@ class Address:
     @property
     def _names(self) -> list[str]:
         return [name for name in (self.experiment, self.row, self.metric) if name]
+
+
+def with_colon(word: str, known: Collection[str]) -> str:
+    """`T7.r3`, as evidence is written, as `T7:r3`; other words stay."""
+    name, dot, rows = word.partition(".")
+    return f"{name}:{rows}" if dot and name in known else word
+
+
+def row_name(experiment: str, name: str, rows: Sequence[str]) -> str:
+    """Raises: UserError where it is not a row that is named, but one of its cells."""
+    row, _, metric = name.replace(":", ".").rpartition(".")
+    if name not in rows and row in rows:
+        raise UserError(
+            f"'{experiment}:{name}' is a cell: repro explain {experiment}:{row}:{metric}; here its "
+            f"row: {experiment}:{row}"
+        )
+    return name
+
+
+def unknown(reference: str, known: Sequence[str], folder: Path) -> UserError:
+    """What to say of a word that names no experiment."""
+    key, is_setting, _ = reference.partition("=")
+    if is_setting:
+        return UserError(
+            f"'{reference}': {key} of a table's runs stands in the table's file; settings of your "
+            "own are for repro train and repro sweep"
+        )
+    claim = CLAIM.fullmatch(reference)
+    if claim and claim[1] in known:
+        return UserError(
+            f"'{reference}' is a claim: repro explain {reference}; here its experiment: {claim[1]}"
+        )
+    by_upper = {name.upper(): name for name in known}
+    short = IN_WORDS.sub(lambda match: match[1] or match[2], reference)
+    close = near(short.upper(), by_upper)
+    hint = f"nearest: {by_upper[close]} (repro list shows all)" if close else "repro list shows all"
+    return UserError(f"no experiment '{reference}' in {folder}; {hint}")

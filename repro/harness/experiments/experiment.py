@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from repro.decode import Strict, check_among, check_unique, decode, read_yaml
 from repro.errors import UserError, nearest
 from repro.harness.experiments.about import Topic, check_topics
-from repro.harness.experiments.address import Address
+from repro.harness.experiments.address import Address, row_name, unknown, with_colon
 from repro.harness.experiments.claims import Claim, read_claim
 from repro.harness.experiments.figure import AblationFigure, Figure, HeatmapFigure, RowsFigure
 from repro.harness.experiments.folders import (
@@ -199,26 +199,23 @@ def load(reference: str | Path) -> Experiment:
     if reference in own_ids():
         return _parse(own_dir() / f"{reference}.yaml")
     if reference not in experiment_ids():
-        known = {name.upper(): name for name in known_ids()}
-        raise UserError(
-            f"no experiment '{reference}' in {experiments_dir()}; nearest: "
-            f"{known[nearest(reference.upper(), known)]} (repro list shows all)"
-        )
+        raise unknown(reference, known_ids(), experiments_dir())
     return _parse(experiments_dir() / f"{reference}.yaml")
 
 
 def select(references: Sequence[str]) -> list[tuple[Experiment, list[Row]]]:
-    """Experiments and their rows from words such as `T7`, `T7:r1,r2` or `all`.
+    """Experiments and their rows from words such as `T7`, `T7:r1,r2`, `T7.r1` or `all`.
 
     An experiment named twice is one entry; rows are in the order of the file.
     """
     chosen: dict[str, set[str]] = {}
     loaded: dict[str, Experiment] = {}
     for word in references:
-        name, colon, rows = word.partition(":")
+        name, colon, rows = with_colon(word, known_ids()).partition(":")
         for one in experiment_ids() if name == "all" and not colon else [name]:
             experiment = loaded.setdefault(one, load(one))
-            names = rows.split(",") if colon else [row.name for row in experiment.rows]
+            every = [row.name for row in experiment.rows]
+            names = [row_name(one, n, every) for n in rows.split(",")] if colon else every
             chosen.setdefault(one, set()).update(experiment.row(n).name for n in names)
     return [
         (loaded[one], [row for row in loaded[one].rows if row.name in names])

@@ -247,7 +247,7 @@ def _summary(folder: RunFolder, state: State) -> str:
             f"{result['sentinel']['state']}  wall {clock(result['wall_seconds'])}"
         )
     if state is State.failed and (failure := folder.failure()):
-        return f"{failure.kind} at step {failure.step}: {failure.line}"
+        return f"{failure.kind.meaning} (step {failure.step}): {failure.line}"
     return ""
 
 

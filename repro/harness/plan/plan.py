@@ -18,8 +18,10 @@ from repro.harness.evaluation.requests import benchmark_of, request_for, without
 from repro.harness.evaluation.stage import missing
 from repro.harness.experiments.clusters import Cluster
 from repro.harness.experiments.experiment import Experiment, Row, row_config, select
+from repro.harness.experiments.folders import published_in
 from repro.harness.plan.cost import Cost, estimate
 from repro.harness.runs.planned import PlannedRun
+from repro.harness.runs.published import readable
 from repro.harness.runs.states import EvaluationState, State
 from repro.harness.runs.store import RunFolder, find_runs
 from repro.harness.status.overview import Overview, overview
@@ -99,7 +101,8 @@ def plan_rows(
                         run = _joined(runs[run.id], run)
                     runs[run.id] = run
     seen = overview([folders[run.id] for run in runs.values() if run.id in folders], results)
-    viewed = (with_view(run, seen) for run in runs.values())
+    ids = {run.id for run in readable(published_in(results) / scale / "records.jsonl")}
+    viewed = (replace(with_view(run, seen), published=run.id in ids) for run in runs.values())
     known = tuple(_not_yet_asked(run, folders.get(run.id)) for run in viewed)
     todo = {run.id: run.config for run in known if to_do(run)}
     requests = [request_for(name, run.config) for run in known for name in run.requests]

@@ -33,11 +33,12 @@ def check_budget(cost: Cost | None, cluster: SlurmCluster, budget: float | None)
     if not limit:
         return
     where = f"budget_hours: of {cluster.name}" if budget is None else "--budget"
+    without = "budget_hours: 0" if budget is None else "--budget 0"
     hours = (cost.gpu_hours if cluster.gpus else cost.cpu_hours) if cost else 0.0
     if not hours:
         raise UserError(
             f"{where} {limit:g}: what these runs cost is not known yet; finish one run of this "
-            "scale first, or raise the limit to 0 (none)"
+            f"scale first, or go without a limit ({without})"
         )
     if hours > limit:
         unit = "GPU" if cluster.gpus else "CPU"

@@ -59,7 +59,10 @@ class FailureKind(StrEnum):
         "out_of_memory",
         "oom",
         "out of memory",
-        "repro retry --only oom --mem +50%; on a GPU more parts of a batch: resources.accumulate=2",
+        (
+            "on SLURM repro retry --only oom --mem +50%, here with fewer --workers; on a GPU "
+            "more parts of a batch: resources.accumulate=2"
+        ),
     )
     cuda = (
         "cuda",
@@ -122,7 +125,10 @@ class FailureKind(StrEnum):
         "killed",
         "killed",
         "killed from outside",
-        "often memory: repro retry --only killed --mem +50%; the host's system log tells more",
+        (
+            "often memory: on SLURM repro retry --only killed --mem +50%, here with fewer "
+            "--workers; the host's system log tells more"
+        ),
     )
     unknown = (
         "unknown",
@@ -253,7 +259,7 @@ def _notes(folder: Path) -> list[Path]:
 
 
 def failure_of_the_dead(log: Path, start: int, code: int, step: int) -> Failure:
-    """Of a worker that could not write its own, since it was killed.
+    """Of a worker that could not write its own: it was killed, or Python ended before.
 
     Args:
         start: where in its log this worker began.
@@ -264,7 +270,9 @@ def failure_of_the_dead(log: Path, start: int, code: int, step: int) -> Failure:
         lines = file.read().decode(errors="replace").splitlines()[-LOG_TAIL:]
     last = lines[-1] if lines else "(none)"
     line = f"worker {_end(code)}; last line of its log: {last}"
-    return Failure(FailureKind.killed, line, "\n".join(lines), hostname(), step)
+    ended_itself = code > 0 and any(one.startswith("Traceback ") for one in lines)
+    kind = FailureKind.code if ended_itself else FailureKind.killed
+    return Failure(kind, line, "\n".join(lines), hostname(), step)
 
 
 def _end(code: int) -> str:

@@ -26,6 +26,7 @@ class PlannedRun:
         tags: words of people's own, which join those that its folder has.
         sent: whether a live SLURM job has it.
         evaluation: as an overview found it.
+        published: whether a run of this id is among the published ones, here or not.
     """
 
     id: str
@@ -40,6 +41,7 @@ class PlannedRun:
     sent: bool = False
     evaluation: EvaluationState = EvaluationState.none
     tags: tuple[str, ...] = ()
+    published: bool = False
 
     @property
     def state_name(self) -> str:

@@ -72,6 +72,12 @@ def readable(path: Path) -> list[Record]:
     return [line for line in lines if not isinstance(line, str)]
 
 
+def published_runs(published: Path) -> dict[str, list[Record]]:
+    """Of every scale that has any, the runs as they were published."""
+    files = sorted(published.glob("*/records.jsonl"))
+    return {file.parent.name: runs for file in files if (runs := readable(file))}
+
+
 class _Named(msgspec.Struct):
     id: str = ""
     run: str = ""

@@ -10,6 +10,7 @@ pickles.
 from __future__ import annotations
 
 import os
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -336,10 +337,9 @@ def _room(cluster: SlurmCluster) -> int:
 
 def check_sbatch() -> None:
     if slurm.ask("sbatch", "--version") is None:
-        raise UserError(
-            "no sbatch on this machine: submit from a login node of the cluster, or use "
-            "--cluster local"
-        )
+        found = shutil.which("sbatch")
+        what = f"{found} does not answer" if found else "no sbatch on this machine"
+        raise UserError(f"{what}: submit from a login node of the cluster, or use --cluster local")
     # A shell that srun opened (--pty) is a person's; any other step repeats what one task does.
     if "SLURM_STEP_ID" in os.environ and "SLURM_PTY_PORT" not in os.environ:
         raise UserError(

@@ -16,6 +16,7 @@ from typing import Any
 
 from repro.config.identity import run_ids
 from repro.errors import UserError, nearest
+from repro.harness.experiments.address import with_colon
 from repro.harness.experiments.experiment import known_ids, row_config, run_name, select
 from repro.harness.experiments.folders import experiments_dir, scales_of
 from repro.harness.runs.failures import FailureKind
@@ -99,8 +100,9 @@ def cause_text(cause: Cause | None) -> str | None:
 
 
 def _matching(pattern: str, folders: list[RunFolder], runs: Path) -> list[RunFolder]:
-    name = pattern.partition(":")[0]
-    if name in known_ids():
+    known = known_ids()
+    pattern = with_colon(pattern, known)
+    if pattern.partition(":")[0] in known:
         served = rows_of(pattern, folders)
         return [f for f in folders if f.id in served]
     matched = [
@@ -113,7 +115,7 @@ def _matching(pattern: str, folders: list[RunFolder], runs: Path) -> list[RunFol
         or _called(pattern, folder.told())
     ]
     if not matched:
-        known = [*known_ids(), *STATES, *(f.id for f in folders), *(f.slug for f in folders)]
+        known += [*STATES, *(f.id for f in folders), *(f.slug for f in folders)]
         raise UserError(f"no run in {runs} matches '{pattern}'; nearest: {nearest(pattern, known)}")
     return matched
 

@@ -24,7 +24,7 @@ def check_reporters(reporting: Reporting) -> None:
     """Raises: UserError, if a reporter that is asked for is not installed."""
     for name in ("tensorboard", "wandb"):
         if getattr(reporting, name) and find_spec(name) is None:
-            raise UserError(f"--report {name}: not installed; pip install 'dino-repro[{name}]'")
+            raise UserError(f"--report {name}: not installed; pip install {name}")
 
 
 @contextmanager

@@ -8,6 +8,8 @@ import pytest
 
 from repro.cli.parser import main
 from repro.harness.experiments.experiment import experiment_ids
+from repro.harness.plan.plan import plan
+from repro.harness.runs.store import create_run
 from tests.cli.calling import json_of
 
 
@@ -57,3 +59,31 @@ def test_plan_has_its_fixed_shape_and_starts_nothing(
     assert planned["gpu_hours"] == 0  # the step that was measured is a CPU's
     assert planned["skipped"] == []
     assert not results.exists()
+
+
+def test_list_plan_status_and_runs_tell_what_is_published_from_what_is_here(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seven = next(entry for entry in json_of(capsys, "list") if entry["id"] == "T7")
+    assert seven["published"]["laptop"] == seven["done"]["laptop"] == 9
+    assert not any(seven["here"].values())
+    assert all(run["published"] for run in json_of(capsys, "plan", "T7")["runs"])
+    assert main(["plan", "T7"]) == 0
+    planned = capsys.readouterr().out
+    assert planned.count("new (published)") == 9
+    assert "9 runs, 9 to do, 9 of them published, not here;" in planned
+    for command in ("status", "runs"):
+        assert main([command]) == 0
+        assert capsys.readouterr().out.startswith("no runs here; published: ")
+
+    (run,) = plan(["T7:r1"], "laptop", 1, results).runs
+    done = create_run(results / "runs", run.slug, run.config)
+    done.finish({"metrics": {"knn": 1.0}, "counts": {"steps": 1}})
+    seven = next(entry for entry in json_of(capsys, "list") if entry["id"] == "T7")
+    assert (seven["published"]["laptop"], seven["here"]["laptop"]) == (9, 1)
+    assert main(["plan", "T7"]) == 0
+    planned = capsys.readouterr().out
+    assert "done (published)" in planned
+    assert "9 runs, 8 to do, 8 of them published, not here;" in planned
+    assert main(["plan", "T7", "--scale", "smoke"]) == 0
+    assert "published" not in capsys.readouterr().out

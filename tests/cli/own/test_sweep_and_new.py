@@ -122,7 +122,7 @@ def test_a_sweep_is_written_and_only_its_new_runs_are_sent_when_it_grows(
     capsys.readouterr()
     assert json_of(capsys, "list")[-1] == {
         "id": "momentum-prototypes", "title": "momentum x prototypes", "kind": "table", "rows": 6,
-        "claims": 0, "trainable": 6, "done": {}, "own": True,
+        "claims": 0, "trainable": 6, "done": {}, "published": {}, "here": {}, "own": True,
     }  # fmt: skip
 
 

@@ -103,7 +103,8 @@ def test_a_repeated_command_brings_new_paths_and_reporting_to_a_run_that_is_not_
 
 
 def test_nothing_is_offered_that_is_not_near(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "nearest" not in mistake(capsys, "delete")
+    assert "nearest: rm" in mistake(capsys, "delete")
+    assert "nearest" not in mistake(capsys, "unlike-any")
     assert "nearest: plan" in mistake(capsys, "pln")
 
 

@@ -125,7 +125,11 @@ MISTAKES: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
     (r"unknown key 'titel'; nearest valid key: title", lambda s: s.update(titel="x")),
     (r"the key 'question' is missing", lambda s: s.pop("question")),
     (r"id 'X2' must be the file's name, 'X1'", lambda s: s.update(id="X2")),
-    (r"kind: 'plot' is not one of table, figure; nearest: table", lambda s: s.update(kind="plot")),
+    (
+        r"kind: 'tabel' is not one of table, figure; nearest: table",
+        lambda s: s.update(kind="tabel"),
+    ),
+    (r"kind: 'plot' is not one of table, figure; nearest: none", lambda s: s.update(kind="plot")),
     (r"rows: 5 must be a list", lambda s: s.update(rows=5)),
     (r"row a: unknown key 'overides'; .*: overrides", lambda s: s["rows"][0].update(overides={})),
     (r"row 1: name: False must be text", lambda s: s["rows"][0].update(name=False)),

@@ -309,7 +309,7 @@ def test_a_failure_does_not_hold_up_the_others(smoke: MakeConfig, runs: Path) ->
         for line in console.file.getvalue().splitlines()  # type: ignore[attr-defined]
         if line.startswith("failed")
     ]
-    assert "user at step 0: train.batch_size=1000" in line
+    assert "a setting is wrong (step 0): train.batch_size=1000" in line
 
 
 @given(

@@ -104,6 +104,17 @@ def test_the_dead_are_told_of_by_the_end_of_their_own_log(tmp_path: Path) -> Non
     assert "gone, exit code 3" in failure_of_the_dead(log, log.stat().st_size, 3, step=0).line
 
 
+def test_a_worker_that_ends_with_python_s_own_traceback_was_not_killed(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text(
+        "Traceback (most recent call last):\n  File ...\nAttributeError: no such thing\n"
+    )
+    failure = failure_of_the_dead(log, 0, 1, step=0)
+    assert failure.kind is FailureKind.code
+    assert failure.line.endswith("exit code 1; last line of its log: AttributeError: no such thing")
+    assert failure_of_the_dead(log, 0, -9, step=0).kind is FailureKind.killed
+
+
 def test_the_rank_that_failed_first_is_told_of_and_neighbours_that_noticed_its_end_last(
     tmp_path: Path,
 ) -> None:

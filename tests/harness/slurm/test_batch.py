@@ -243,6 +243,16 @@ def test_without_slurm_the_way_out_is_named(
         send(tmp_path)
 
 
+def test_an_sbatch_that_does_not_answer_is_not_called_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sbatch").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"/sbatch does not answer: submit from a login node"):
+        send(tmp_path)
+
+
 def test_the_script_can_be_read_where_there_is_no_slurm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,7 +306,9 @@ def test_a_snapshot_changes_with_the_code(tmp_path: Path, monkeypatch: pytest.Mo
     [
         (Cost(0, 50.0, "test", 0), 0, 40.0, "--budget 40: these runs need about 50.0 GPU-hours"),
         (Cost(0, 50.0, "test", 0), 40, None, "budget_hours: of mine 40"),
-        (None, 40, None, "not known yet"),
+        (None, 40, None, r"not known yet; .* go without a limit \(budget_hours: 0\)"),
+        (None, 0, 40.0, r"go without a limit \(--budget 0\)"),
+        (None, 40, 0.0, ""),
         (Cost(0, 50.0, "test", 0), 40, 60.0, ""),
         (Cost(0, 50.0, "test", 0), 0, None, ""),
     ],

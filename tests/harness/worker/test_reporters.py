@@ -116,6 +116,6 @@ def test_a_reporter_that_is_not_installed_is_refused_with_the_command(
     smoke: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("repro.harness.worker.reporters.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"--report wandb: not installed; pip install 'dino-repro"):
+    with pytest.raises(UserError, match=r"--report wandb: not installed; pip install wandb$"):
         check_reporters(smoke({"reporting.wandb": True}).reporting)
     check_reporters(smoke().reporting)
