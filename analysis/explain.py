@@ -108,7 +108,8 @@ class Explainer:
             {cell, scale, reported, sources, mean, interval: [low, high] of 95 % or null, spread (of
             one or two seeds: whose it is), n, missing, difference, verdict, rule, flips, tier,
             clean, others, runs: [{id, seed, value, from, git_sha, dirty, hardware, sentinel,
-            wall_seconds, log, evaluation}], config_difference: {key: {ours, paper}}, deviations}.
+            stopped_on, wall_seconds, log, evaluation}], config_difference: {key: {ours, paper}},
+            deviations}.
             `tier` is official, clean or empty, `clean` the mean of the clean tier where the two
             differ, `evaluation` the request that gave the number, null for training's own.
         """
@@ -257,6 +258,7 @@ class Explainer:
             "dirty": env.dirty,
             "hardware": msgspec.to_builtins(env.hardware),
             "sentinel": run.sentinel.state,
+            "stopped_on": msgspec.to_builtins(run.stopped_on),
             "wall_seconds": run.times.wall_seconds,
             "evaluation": made and made.request,
             "log": _last_line(folder.path / "log.txt") if folder else None,

@@ -12,7 +12,8 @@ import msgspec
 
 from analysis.evidence.words import code_of, hardware_of, plain
 from analysis.verdicts.confounds import Confound, sentences
-from repro.harness.runs.records import Environment, Hardware
+from repro.harness.runs.environment import Environment, Hardware
+from repro.harness.runs.records import EarlyEnd
 from repro.terminal import count, duration
 
 Explained = Mapping[str, Any]
@@ -145,6 +146,7 @@ def _run(run: Explained) -> str:
         _number(run.get("value")),
         f"run {run['id']}",
         f"sentinel: {sentinel}",
+        str(msgspec.convert(run["stopped_on"], EarlyEnd | None) or ""),
         f"code {made}",
         f"on {hardware_of(msgspec.convert(run['hardware'], Hardware | None))}",
         "" if seconds is None else f"trained for {duration(seconds / 3600)}",

@@ -32,8 +32,9 @@ from analysis.evidence.stats import Spread, pooled
 from analysis.verdicts.cells import column_spread
 from repro.config.identity import SCHEMA
 from repro.harness.experiments.experiment import Metric
+from repro.harness.runs.environment import Environment
 from repro.harness.runs.published import Candidate, Refusal
-from repro.harness.runs.records import Agreement, Environment, Metrics, Record, Replication
+from repro.harness.runs.records import Agreement, Metrics, Record, Replication
 from repro.terminal import count
 
 LEVEL = 0.05

@@ -164,6 +164,15 @@ def mean(values: Tensor) -> Tensor:
     return total / ranks()
 
 
+def means(scalars: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The mean over all ranks of each of these numbers, in one exchange."""
+    if ranks() == 1:
+        return scalars
+    first, *_ = scalars.values()
+    stacked = torch.stack([value.to(first.device) for value in scalars.values()])
+    return dict(zip(scalars, mean(stacked).unbind(), strict=True))
+
+
 def gather(values: Tensor, dim: int = 0) -> Tensor:
     """All ranks' tensors (of one shape) one after another along `dim`; carries no gradient."""
     if ranks() == 1:

@@ -27,19 +27,20 @@ import torch
 from torch import Tensor
 
 from repro import distributed
-from repro.config.schema import GLOBAL_VIEWS, Family, Operation, Precision, RunConfig
+from repro.config.schema import GLOBAL_VIEWS, Family, Operation, Precision, RunConfig, StopOn
 from repro.data.dataset import Dataset
 from repro.data.views.kinds import to_pixels
+from repro.data.views.parts import images_of, parts_of
 from repro.dino import schedules
 from repro.dino.diagnostics import FeatureStatistics, to_floats
 from repro.dino.fast.choice import choose_kernels, named_kernels
 from repro.dino.method import Method, Targets
-from repro.dino.networks import Network, Outputs, build_student, build_teacher
+from repro.dino.networks import Outputs, build_student, build_teacher
 from repro.dino.optimiser import build_optimiser, clip_gradients, freeze_last_layer, set_rates
 from repro.dino.sentinel import Sentinel, judge, judge_vectors
 from repro.dino.teachers import after_update, before_update, relative_distance
 from repro.errors import UserError
-from repro.evals.knn import network_knn, pixel_knn
+from repro.evals.knn import knn_in_training
 from repro.evals.throughput import images_per_second, peak_memory
 from repro.evals.weights.start import start_from_weights
 from repro.randomness import derive, epoch_order
@@ -128,7 +129,7 @@ class Trainer:
             yield self._evaluate(floors=True)
         if self.step % self.steps_per_epoch == 0 and not self.epoch_ended:
             yield from self._end_epoch()
-        while self.step < self.total_steps:
+        while not self.ended:
             yield from self._epoch()
 
     def _epoch(self) -> Iterator[Event]:
@@ -165,10 +166,29 @@ class Trainer:
         yield {"kind": "epoch", "step": self.step, "epoch": self.epochs_done}
 
     @property
+    def ended(self) -> bool:
+        """Whether no step follows."""
+        return self.step == self.total_steps or self.stopped_early
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether a collapse has held for as long as the config says, at an epoch's end.
+
+        A function of the state that is saved, and of means over all ranks: a resumed run, and every
+        rank, stops at the same step.
+        """
+        train = self.config.train
+        at_end = self.step % self.steps_per_epoch == 0 and self.step < self.total_steps
+        if train.stop_on is StopOn.nothing or not at_end:
+            return False
+        held = self.sentinel.collapsed_for(self.step)
+        return held >= max(1, train.stop_after * self.total_steps)
+
+    @property
     def evaluation_due(self) -> bool:
         """Whether an epoch's last step is done, and an evaluation comes next."""
         epochs, rest = divmod(self.step, self.steps_per_epoch)
-        wanted = self.step == self.total_steps or epochs % self.config.eval.every_epochs == 0
+        wanted = self.ended or epochs % self.config.eval.every_epochs == 0
         return wanted and rest == 0 and not self.epoch_ended
 
     @property
@@ -188,7 +208,7 @@ class Trainer:
         torch.manual_seed(derive(config.seed, "drop path", self.step, distributed.rank()))
         views = [to_pixels(view.to(self.device, non_blocking=True)) for view in views]
         labels_B = labels_B.to(self.device, non_blocking=True)
-        parts = _parts(len(labels_B), config.resources.accumulate)
+        parts = parts_of(len(labels_B), config.resources.accumulate)
         taught = self._teach(views[0], parts)
         features = FeatureStatistics(taught.features_MD)
         teacher_GBK = taught.logits_MK.float().view(GLOBAL_VIEWS, -1, self.outputs)
@@ -200,7 +220,7 @@ class Trainer:
         if epoch < config.head.freeze_last_layer_epochs:
             freeze_last_layer(student)
         centre_K = self.method.centre.moved(teacher_GBK)
-        scalars = _mean_over_ranks(scalars | features.scalars()) | {
+        scalars = distributed.means(scalars | features.scalars()) | {
             "grad_norm": grad_norm,
             "student_teacher_distance": relative_distance(teacher, student),
             "centre_norm": centre_K.norm(),
@@ -241,7 +261,7 @@ class Trainer:
         pieces = []
         for rows in parts:
             with self._autocast():
-                outputs = self.teacher([_images(views, GLOBAL_VIEWS, rows)])
+                outputs = self.teacher([images_of(views, GLOBAL_VIEWS, rows)])
             pieces.append([t.view(GLOBAL_VIEWS, -1, t.shape[-1]) for t in outputs])
         return Outputs(
             *(torch.cat(same, dim=1).flatten(0, 1) for same in zip(*pieces, strict=True))
@@ -257,7 +277,7 @@ class Trainer:
             last = index == len(parts) - 1
             with distributed.gradients_at(self.replica, last):
                 with self._autocast():
-                    some = [_images(v, n, rows) for v, n in zip(views, counts, strict=True)]
+                    some = [images_of(v, n, rows) for v, n in zip(views, counts, strict=True)]
                     logits_MK = self.replica(some).logits_MK
                 student_VBK = logits_MK.view(sum(counts), -1, self.outputs)
                 loss, statistics = self.method.loss(student_VBK, targets.images(rows))
@@ -278,35 +298,19 @@ class Trainer:
         return judge(values["loss"], *entropies, self.sentinel.log_K)
 
     def _evaluate(self, floors: bool = False) -> Event:
-        """k-NN of teacher and student; with `floors`, of raw pixels and of the initial weights.
-
-        None where no image has a class.
-        """
-        dataset, settings, device = self.judged, self.config.eval, self.device
-        if dataset is None:
-            floors_too = ("knn_pixels", "knn_random") if floors else ()
-            nothing = dict.fromkeys(("knn", "student_knn", *floors_too))
-            self.accuracies |= nothing
-            return {"kind": "eval", "step": self.step, "epoch": self.epochs_done, **nothing}
-
-        def knn(network: Network) -> tuple[float, Tensor]:
-            return network_knn(network.backbone, dataset, settings, device, self.kernels)
-
-        accuracy, self.test_features_MD = knn(self.teacher)
-        measured: dict[str, float | None] = {"knn": accuracy}
-        if floors:
-            # Teacher and student are still the same random network.
-            random = measured["knn"]
-            measured |= {"student_knn": random, "knn_pixels": pixel_knn(dataset, settings, device)}
-            measured |= {"knn_random": random}
-        else:
-            measured["student_knn"], _ = knn(self.student)
+        """k-NN of teacher and student; with `floors`, of raw pixels and of the initial weights."""
+        networks = self.teacher.backbone, self.student.backbone
+        measured, self.test_features_MD = knn_in_training(
+            *networks, self.judged, self.config.eval, self.device, self.kernels, floors
+        )
         self.accuracies |= measured
         return {"kind": "eval", "step": self.step, "epoch": self.epochs_done, **measured}
 
     def result(self) -> dict[str, Any]:
-        """Final metrics (accuracies in percent, entropies in nats), sentinel and counts."""
-        assert self.step == self.total_steps, f"step {self.step} of {self.total_steps}"
+        """Final metrics (accuracies in percent, entropies in nats), sentinel and counts; of a run
+        that ended early also on what.
+        """
+        assert self.ended, f"step {self.step} of {self.total_steps}"
         backbone, resolution = self.teacher.backbone, self.config.data.resolution
         judged = self.judged
         metrics = {
@@ -333,7 +337,14 @@ class Trainer:
                 "steps": self.step,
                 "images_seen": self.step * self.config.train.batch_size,
             },
+            **self._early_end(),
         }
+
+    def _early_end(self) -> dict[str, Any]:
+        if not self.stopped_early:
+            return {}
+        cause = self.config.train.stop_on.value
+        return {"stopped_on": {"cause": cause, "step": self.step, "of": self.total_steps}}
 
     def _memory(self) -> int:
         self.peak_memory = max(self.peak_memory, peak_memory(self.device))
@@ -373,22 +384,3 @@ class Trainer:
         self.seconds = state["seconds"]
         self.peak_memory = state["peak_memory"]
         self.step = state["step"]
-
-
-def _mean_over_ranks(scalars: dict[str, Tensor]) -> dict[str, Tensor]:
-    if distributed.ranks() == 1:
-        return scalars
-    device = scalars["loss"].device
-    stacked = torch.stack([value.to(device) for value in scalars.values()])
-    return dict(zip(scalars, distributed.mean(stacked).unbind(), strict=True))
-
-
-def _parts(images: int, count: int) -> list[slice]:
-    """The images of a rank in `count` equal parts."""
-    size = images // count
-    return [slice(start, start + size) for start in range(0, images, size)]
-
-
-def _images(views: Tensor, count: int, rows: slice) -> Tensor:
-    """Some images of view-major [count x B, 3, side, side], in all `count` views."""
-    return views.view(count, -1, *views.shape[1:])[:, rows].flatten(0, 1)

@@ -12,7 +12,8 @@ from typing import Any, cast
 from analysis.evidence.differences import Flat, flat_identity
 from repro.decode import read_yaml
 from repro.errors import UserError
-from repro.harness.runs.records import Environment, Record, environment_of
+from repro.harness.runs.environment import Environment
+from repro.harness.runs.records import EarlyEnd, Record, early_end, environment_of
 from repro.harness.runs.store import RunFolder
 from repro.lines import last_lines
 
@@ -37,6 +38,7 @@ class Described:
     config: Flat
     metrics: Numbers
     sentinel: str = ""
+    stopped_on: EarlyEnd | None = None
     experiment: str = ""
     row: str = ""
     tags: Sequence[str] = ()
@@ -71,6 +73,7 @@ def of_folder(folder: RunFolder, state: str) -> Described:
         config=flat_identity(cast(Mapping[str, Any], values)),
         metrics=metrics,
         sentinel=sentinel,
+        stopped_on=early_end(result, str(folder.path / "result.json")),
         experiment=run.experiment,
         row=run.row,
         tags=run.tags,
@@ -90,9 +93,15 @@ def of_record(record: Record) -> Described:
         config=flat_identity(record.config),
         metrics=record.metrics,
         sentinel=record.sentinel.state,
+        stopped_on=record.stopped_on,
         env=record.env,
         record=record,
     )
+
+
+def sentinel_words(run: Described) -> str:
+    """What the sentinel said last, and whether the training ended on it."""
+    return f"{run.sentinel}, {run.stopped_on}" if run.stopped_on else run.sentinel
 
 
 def environment(run: Described) -> Environment:

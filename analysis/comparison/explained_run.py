@@ -15,6 +15,7 @@ from repro.errors import UserError
 from repro.harness.experiments.experiment import experiment_ids
 from repro.harness.experiments.folders import experiments_dir, results_dir
 from repro.harness.runs.planned import OWN
+from repro.harness.runs.records import EarlyEnd
 from repro.harness.runs.store import RunFolder
 from repro.harness.status.find import find, rows_of
 
@@ -38,8 +39,8 @@ def meant(word: str) -> tuple[RunFolder, str] | None:
 
 
 def explain_run(folder: RunFolder, state: str) -> dict[str, Any]:
-    """{run, folder, state, tags, scale, seed, differs, metrics, sentinel, code, hardware, serves,
-    counts, log}.
+    """{run, folder, state, tags, scale, seed, differs, metrics, sentinel, stopped_on, code,
+    hardware, serves, counts, log}.
 
     `differs` says in which settings it is not what its scale has by itself; `serves` which rows
     its numbers are of.
@@ -64,6 +65,7 @@ def explain_run(folder: RunFolder, state: str) -> dict[str, Any]:
         "differs": {k: {"run": a, "scale": b} for k, (a, b) in differs.items() if k != "seed"},
         "metrics": dict(run.metrics),
         "sentinel": run.sentinel or None,
+        "stopped_on": msgspec.to_builtins(run.stopped_on),
         "git_sha": env.git_sha,
         "dirty": env.dirty,
         "hardware": msgspec.to_builtins(env.hardware),
@@ -96,6 +98,8 @@ def lines_of(explained: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"  {key}: {value:.6g}" for key, value in numbers if value is not None)
     if explained["sentinel"]:
         yield f"sentinel: {explained['sentinel']}"
+    if explained["stopped_on"]:
+        yield f"ended: {msgspec.convert(explained['stopped_on'], EarlyEnd)}"
     dirty = ", with uncommitted changes" if explained["dirty"] else ""
     yield f"code: {explained['git_sha'] or 'not noted'}{dirty}"
     if explained["serves"]:

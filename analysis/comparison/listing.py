@@ -6,7 +6,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from analysis.comparison.described import Described, of_folder
+import msgspec
+
+from analysis.comparison.described import Described, of_folder, sentinel_words
 from analysis.evidence.differences import in_words, set_apart
 from repro.errors import UserError, nearest
 from repro.harness.runs.store import RunFolder
@@ -88,7 +90,7 @@ def table(runs: Sequence[Described]) -> tuple[list[str], list[list[str]]]:
         numbers = [number_text(run.metrics.get(name)) for name in shown]
         name = _name(run)
         words = in_words(differs[run.id])
-        lines.append([run.id, name, str(run.seed), run.state, *numbers, run.sentinel, words])
+        lines.append([run.id, name, str(run.seed), run.state, *numbers, sentinel_words(run), words])
     return columns, lines
 
 
@@ -117,6 +119,7 @@ def as_json(runs: Sequence[Described]) -> list[dict[str, Any]]:
             "state": run.state,
             "created": run.created,
             "sentinel": run.sentinel or None,
+            "stopped_on": msgspec.to_builtins(run.stopped_on),
             "metrics": dict(run.metrics),
             "differs": differs[run.id],
             "folder": str(run.folder.path) if run.folder else None,

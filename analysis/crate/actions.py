@@ -15,13 +15,9 @@ import msgspec
 
 from analysis.crate.graph import Graph, Ref, fragment, moment
 from repro.harness.experiments.address import Address
+from repro.harness.runs.environment import Environment
 from repro.harness.runs.published import Candidate
-from repro.harness.runs.records import (
-    Environment,
-    PublishedEvaluation,
-    Record,
-    Replication,
-)
+from repro.harness.runs.records import PublishedEvaluation, Record, Replication
 
 RECORDS, EVALUATIONS, REPLICATIONS = "records.jsonl", "evaluations.jsonl", "replications.jsonl"
 PACKAGES = ("python", "torch", "torchvision", "timm", "numpy")

@@ -28,6 +28,7 @@ class Quantity:
     """A number of a run, on the scale on which seeds vary alike whatever its size.
 
     `scaled` leads to that scale, of values and of limits; `shown` leads back, to words for a value.
+    `at_any_end`: whether a run that ended early has it as well, being a state that it was in.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Quantity:
     floor: Callable[[Record], float]
     shown: Callable[[float], str]
     scaled: Callable[[float], float] = float
+    at_any_end: bool = True
 
     def of(self, run: Record) -> float:
         return self.scaled(self.raw(run))
@@ -76,6 +78,8 @@ class Measured:
             for metric in row.experiment.metrics:
                 if metric.variant != variant or source_of(row, metric) != source:
                     continue
+                if ended_early(row, metric):
+                    continue
                 measured = row.cell(metric.key).values
                 if not measured or (logarithms and min(measured.values()) <= 0):
                     continue
@@ -109,6 +113,8 @@ class Measured:
         values: dict[str, Mapping[int, float]] = {}
         floors: dict[str, float] = {}
         for row, variant in self.rows:
+            if row.stopped(variant) and not quantity.at_any_end:
+                continue
             by_seed, least = {}, 0.0
             for seed, run in row.runs(variant).items():
                 try:
@@ -138,6 +144,12 @@ def identity_of(row: MeasuredRow, metric: Metric) -> str:
     """Which runs a cell rests on."""
     columns = [row.experiment.metric(key) for key in metric.difference] or [metric]
     return "-".join(row.identity(column.variant) for column in columns)
+
+
+def ended_early(row: MeasuredRow, metric: Metric) -> bool:
+    """Whether a run that a cell rests on did."""
+    columns = [row.experiment.metric(key) for key in metric.difference] or [metric]
+    return any(row.stopped(column.variant) for column in columns)
 
 
 def is_product(metric: Metric) -> bool:

@@ -131,6 +131,13 @@ class MeasuredRow:
         known = {seed: self.records.get(identity) for seed, identity in ids}
         return {seed: run for seed, run in known.items() if run is not None}
 
+    @once
+    def stopped(self, variant: str = "") -> list[Record]:
+        """Its runs that ended early: nothing of theirs is of the end of a training, and to judge
+        the others alone would be to choose them by what they came to.
+        """
+        return [run for run in self.runs(variant).values() if run.stopped_on]
+
     @property
     def all_runs(self) -> list[Record]:
         """The records of all variants and seeds."""

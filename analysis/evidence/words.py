@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
-from repro.harness.runs.records import Environment, Hardware
+from repro.harness.runs.environment import Environment, Hardware
 
 
 def plain(value: Any) -> str:

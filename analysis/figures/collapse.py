@@ -3,7 +3,8 @@
 Departures: time is the share of the whole training, since the number of epochs differs between
 scales; a line at ln K, which differs too, shows what a uniform target would have. Where the
 collapse sentinel reported a state to stay, its onset is marked on the curve of that seed. A row
-whose seeds ended in different states has no mean worth the name: each of its seeds is a line.
+whose seeds ended in different states, or at different steps, has no mean worth the name: each of
+its seeds is a line. Where a run stopped on its collapse a bar ends its curve.
 """
 
 from __future__ import annotations
@@ -24,9 +25,13 @@ from analysis.evidence.rows import MeasuredRow
 from analysis.figures.style import (
     GREY,
     ONSETS,
+    STOP,
+    STOPPED,
     Look,
+    curves_of_rows,
     lines,
     looks,
+    mark_stops,
     ours,
     panels,
     reading_band,
@@ -53,9 +58,8 @@ def draw_collapse(experiment: Experiment, evidence: Evidence) -> Figure:
         lines(above, points, "row", styles, lw=1.3)
         reading_band(above, points, "row", styles, experiment.metric(metric).reading_error)
         own = measured[measured["metric"] == metric]
-        lines(below, own[~own["row"].isin(parted)], "row", styles)
-        for _, one in own[own["row"].isin(parted)].groupby(["row", "seed"], sort=False):
-            lines(below, one, "row", styles, lw=0.9)
+        curves_of_rows(below, own, "row", styles, parted)
+        mark_stops(below, own, "row", styles, evidence.rows(experiment))
         mark_onsets(below, experiment, evidence, metric, styles)
         for axes, config in ((above, first.paper_config()), (below, first.config())):
             _limits(axes, metric, config.head.prototypes)
@@ -74,15 +78,16 @@ def draw_collapse(experiment: Experiment, evidence: Evidence) -> Figure:
 
 
 def is_parted(row: MeasuredRow) -> bool:
-    """Whether its seeds ended in different states."""
-    return len({run.sentinel.state for run in row.runs().values()}) > 1
+    """Whether its seeds ended in different states, or at different steps."""
+    return len({(run.sentinel.state, run.stopped_on) for run in row.runs().values()}) > 1
 
 
 def onset(run: Record) -> tuple[str, float] | None:
     """What the sentinel last reported of a run and the share of training at which it set in."""
-    if run.sentinel.healthy or not run.counts.steps:
+    steps = run.stopped_on.of if run.stopped_on else run.counts.steps
+    if run.sentinel.healthy or not steps:
         return None
-    return run.sentinel.state, run.sentinel.since_step / run.counts.steps
+    return run.sentinel.state, run.sentinel.since_step / steps
 
 
 def mark_onsets(
@@ -150,4 +155,6 @@ def _legend(
         for state, mark in ONSETS.items()
         if state in states
     ]  # fmt: skip
+    if any(run.stopped_on for run in runs):
+        handles.append(Line2D([], [], ls="", marker=STOP, mec=GREY, mew=1.6, ms=11, label=STOPPED))
     return handles

@@ -2,7 +2,7 @@
 
 The paper's curves and ours stand in panels of their own, since the data differ, with one range;
 time is the share of the whole training. Lines of several rows are means over the seeds that all of
-them have.
+them have; of a row of which a run ended early every seed is a line, with a bar where that stopped.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from analysis.evidence.rows import MeasuredRow
 from analysis.figures.marks import same_range
 from analysis.figures.metrics import seeds_named
 from analysis.figures.style import (
+    STOPPED,
     Look,
+    curves_of_rows,
     lines,
     looks,
+    mark_stops,
     ours,
     panels,
     reading_band,
@@ -51,8 +54,10 @@ def draw_curves(experiment: Experiment, evidence: Evidence) -> Figure:
         look = styles[str(name)]
         left.plot(own["fraction"], own["value"], look.marker, color=look.colour, ms=3.5)
     reading_band(left, paper, hue, styles, error)
-    lines(right, measured, hue, styles)
-    for name, own in measured.groupby(hue, sort=False):
+    parted = [row.name for row in rows if row.stopped()]
+    curves_of_rows(right, measured, hue, styles, parted)
+    mark_stops(right, measured, hue, styles, rows)
+    for name, own in measured[~measured["row"].isin(parted)].groupby(hue, sort=False):
         mean, look = own.groupby("fraction")["value"].mean(), styles[str(name)]
         right.plot(mean.index, mean, look.marker, color=look.colour, ms=4)
     for axes in (left, right):
@@ -64,6 +69,7 @@ def draw_curves(experiment: Experiment, evidence: Evidence) -> Figure:
     left.set(title=f"paper, read off to ± {error:g} points", ylabel="k-NN top-1 (%)")
     counts = list(measured.groupby(hue)["seed"].nunique())
     spread = seeds_named(seeds) if max(counts) == 1 else f"mean and range of {seeds_of(counts)}"
+    spread += f"; |: {STOPPED}" if parted else ""
     right.set(title=f"{ours(evidence)}, {spread}", ylabel="")
     return figure
 

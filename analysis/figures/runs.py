@@ -2,7 +2,8 @@
 
 What Figure 7 shows for four runs of the paper: entropy in units of ln K (so that runs with other K
 compare), KL, effective rank and spread of the features, norm of the centre, k-NN, over epochs;
-where the collapse sentinel reported a state, its onset. Runs need not be finished.
+where the collapse sentinel reported a state, its onset. Runs need not be finished; the legend names
+those that stopped on their collapse.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from repro.harness.experiments.experiment import known_ids, select
 from repro.harness.experiments.folders import published_in, results_dir
 from repro.harness.runs.curves import Curves, curves_of
 from repro.harness.runs.failures import FailureKind
-from repro.harness.runs.records import Record
+from repro.harness.runs.records import EarlyEnd, Record, early_end
 from repro.harness.runs.store import RunFolder
 from repro.harness.status.find import ID_PREFIX, find
 
@@ -60,6 +61,7 @@ class ShownRun:
     meaning: str
     config: Flat = field(default_factory=dict, repr=False)
     record: Record | None = field(default=None, repr=False)  # of a published run
+    stopped_on: EarlyEnd | None = None
     place: str = ""  # the folder it lies in, if it lies in one
 
     @property
@@ -74,7 +76,8 @@ class ShownRun:
 
     def sentence(self) -> str:
         since = "" if self.state == "healthy" else f" since epoch {self.onset:.2g}"
-        return f"{self.id}  {self.label}: {self.state}{since}: {self.meaning}"
+        early = f", {self.stopped_on}" if self.stopped_on else ""
+        return f"{self.id}  {self.label}: {self.state}{since}{early}: {self.meaning}"
 
 
 def find_shown(patterns: Sequence[str], source: Source | None = None) -> list[ShownRun]:
@@ -166,7 +169,8 @@ def _published(word: str) -> Iterator[Record]:
 
 def of_record(record: Record) -> ShownRun:
     """A published run."""
-    steps, since = record.counts.steps, record.sentinel.since_step
+    early, since = record.stopped_on, record.sentinel.since_step
+    steps = early.of if early else record.counts.steps
     epochs = record.config["train"]["epochs"]
     return ShownRun(
         id=record.id,
@@ -178,6 +182,7 @@ def of_record(record: Record) -> ShownRun:
         meaning=record.sentinel.meaning,
         config=flat_identity(record.config),
         record=record,
+        stopped_on=early,
     )
 
 
@@ -212,6 +217,7 @@ def of_folder(folder: RunFolder) -> ShownRun:
         onset=since * last["epoch"] / last["step"],
         meaning=Sentinel(log_K, grace=0, patience=0, state=state).meaning(),
         config=config,
+        stopped_on=early_end(result, str(folder.path)),
         place=str(folder.path.resolve().parent),
     )
 
@@ -233,7 +239,7 @@ def _legend(runs: Sequence[ShownRun], styles: dict[str, Look]) -> list[Line2D]:
         marker = "" if run.state == "healthy" else ONSETS[run.state]
         # What `repro train` made before runs had names are all called alike.
         name = run.name if run.record or not apart else f"{run.name} {in_words(apart, 2)}"
-        label = f"{name}: {run.state.replace('_', ' ')}"
+        label = f"{name}: {run.state.replace('_', ' ')}{', stopped early' * bool(run.stopped_on)}"
         style = {"color": look.colour, "ls": look.dashes, "lw": 1.5}
         handles.append(
             Line2D([], [], marker=marker, mec="black", mew=0.8, ms=7, label=label, **style)

@@ -20,6 +20,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
 
 from analysis.evidence.evidence import Evidence
+from analysis.evidence.rows import MeasuredRow
 from repro.errors import UserError, nearest
 
 FORMATS = ("png", "svg", "pdf")
@@ -50,6 +51,8 @@ BEHIND: dict[str, Any] = {"facecolor": "white", "lw": 0, "alpha": 0.8, "pad": 0.
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1, 1.3)), (0, (6, 1.5, 1.2, 1.5)))
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "h")
 # What the collapse sentinel reports, drawn where it set in.
+STOP = "|"  # at the end of the curve of a run that ended early
+STOPPED = "run stopped there, on collapse"
 ONSETS = {"uniform": "^", "one_dimension": "v", "constant": "X", "nan": "*"}
 
 
@@ -135,6 +138,29 @@ def lines(axes: Axes, points: pd.DataFrame, hue: str, styles: dict[str, Look], *
         if own["seed"].nunique() > 1:
             band = {"color": look.colour, "alpha": 0.2, "lw": 0}
             axes.fill_between(seeds.index, seeds["min"], seeds["max"], **band)
+
+
+def curves_of_rows(
+    axes: Axes, points: pd.DataFrame, hue: str, styles: dict[str, Look], parted: Sequence[str]
+) -> None:
+    """`lines`, but for rows whose seeds have no mean worth the name: each of them is a line."""
+    lines(axes, points[~points["row"].isin(parted)], hue, styles)
+    keys = list(dict.fromkeys([hue, "row", "seed"]))
+    for _, one in points[points["row"].isin(parted)].groupby(keys, sort=False):
+        lines(axes, one, hue, styles, lw=0.9)
+
+
+def mark_stops(
+    axes: Axes, points: pd.DataFrame, hue: str, styles: dict[str, Look], rows: Sequence[MeasuredRow]
+) -> None:
+    """A bar at the end of every curve that is shorter than its training was to be."""
+    for row in rows:
+        seeds = [run.seed for run in row.stopped()]
+        own = points[(points["row"] == row.name) & points["seed"].isin(seeds)]
+        ends = own.sort_values("fraction").groupby([hue, "seed"], as_index=False).last()
+        for name, at in ends.groupby(hue, sort=False):
+            colour = styles[str(name)].colour
+            axes.plot(at["fraction"], at["value"], STOP, ms=11, mew=1.6, color=colour)
 
 
 def reading_band(

@@ -16,7 +16,8 @@ from analysis.evidence.words import code_of, hardware_of, plain
 from analysis.explain import Explainer
 from analysis.report.data import Section
 from repro.harness.experiments.address import Address
-from repro.harness.runs.records import Environment, Hardware, Record
+from repro.harness.runs.environment import Environment, Hardware
+from repro.harness.runs.records import Record
 
 CURVES = ("knn", "student_knn", "entropy", "kl", "loss", "output_spread")
 UNSAFE = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"}

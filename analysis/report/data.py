@@ -23,7 +23,8 @@ from analysis.verdicts.confounds import sentences
 from repro.harness.experiments.claims import Claim
 from repro.harness.experiments.experiment import Experiment, experiment_ids
 from repro.harness.experiments.paper import Anchor, Inconsistency, read_paper
-from repro.harness.runs.records import Environment, Record
+from repro.harness.runs.environment import Environment
+from repro.harness.runs.records import Record
 
 PARTS = {"T": "Tables", "F": "Figures", "A": "Appendix"}  # by the first letter of an id
 PACKAGES = ("python", "torch", "torchvision", "timm", "numpy")

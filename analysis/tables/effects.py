@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 
 from analysis.evidence.evidence import Evidence
-from analysis.evidence.measured import Measured, identity_of, source_of
+from analysis.evidence.measured import Measured, ended_early, identity_of, source_of
 from analysis.evidence.model import Table
 from repro.harness.experiments.experiment import Experiment, Metric
 from repro.harness.experiments.grid import Grid, Point, row_name, text_of
@@ -48,7 +48,8 @@ def _of(grid: Grid, experiment: Experiment, metric: Metric, measured: Measured) 
     names: dict[str, str] = {}
     tables: dict[str, Table] = {}
     for row in measured.evidence.rows(experiment):
-        if not metric.difference and row.cell(metric.key).values:
+        has_numbers = row.cell(metric.key).values and not ended_early(row, metric)
+        if not metric.difference and has_numbers:
             names[row.name] = identity_of(row, metric)
             source = source_of(row, metric)
             tables[source] = measured.cells(source, False)

@@ -20,6 +20,7 @@ from repro.harness.experiments.folders import experiments_dir
 from repro.harness.experiments.ledger import concerned, read_ledger
 from repro.harness.experiments.paper import read_paper
 from repro.harness.runs.records import Record
+from repro.terminal import count
 
 
 def notes_of(experiment: Experiment, evidence: Evidence, borrowed: bool) -> list[str]:
@@ -39,6 +40,7 @@ def notes_of(experiment: Experiment, evidence: Evidence, borrowed: bool) -> list
         notes += _difference(scale)
         notes += _floors(list(runs.values()))
         notes += _clean_tiers(experiment, evidence)
+        notes += _early_ends(rows)
     notes += _of_the_paper(experiment)
     if scale != PAPER:
         notes.append(_deviations(experiment, trained))
@@ -96,6 +98,23 @@ def _clean_tiers(experiment: Experiment, evidence: Evidence) -> list[str]:
                 f"benchmark's own definition (number of seeds): {', '.join(means)}."
             )
     return notes
+
+
+def _early_ends(rows: Sequence[MeasuredRow]) -> list[str]:
+    """Which numbers are of no whole training."""
+    ended = []
+    for row in rows:
+        ends = {run.stopped_on for run in row.all_runs if run.stopped_on}
+        if ends:
+            shares = sorted(end.step / end.of for end in ends)
+            span = " to ".join(dict.fromkeys(f"{share:.0%}" for share in (shares[0], shares[-1])))
+            number = count(sum(run.stopped_on is not None for run in row.all_runs), "run")
+            ended.append(f"{row.row.label} ({number}, at {span} of training)")
+    if not ended:
+        return []
+    which = f"Stopped early, on collapse: {', '.join(ended)}."
+    what = "claims on outputs rest on them, claims on accuracies, times and curves do not"
+    return [f"{which} Their numbers are of that moment; {what}."]
 
 
 def _of_the_paper(experiment: Experiment) -> list[str]:

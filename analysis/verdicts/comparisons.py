@@ -18,12 +18,19 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 from analysis.evidence.evidence import Evidence
-from analysis.evidence.measured import Measured, cell_of, identity_of, is_product, source_of
+from analysis.evidence.measured import (
+    Measured,
+    cell_of,
+    ended_early,
+    identity_of,
+    is_product,
+    source_of,
+)
 from analysis.evidence.model import Table
 from analysis.verdicts.statement import All, Bound, Expression, Some, Statement
 from analysis.verdicts.verdict import Judgement
 from repro.harness.experiments.address import Address
-from repro.harness.experiments.missing import Missing
+from repro.harness.experiments.missing import STOPPED, Missing
 
 LARGEST = 99.0  # logarithms that are written out
 ROUNDING = 1e-9  # 72.8 - 71.8 is not exactly 1.0 in binary
@@ -333,6 +340,8 @@ def missing_cells(cells: Iterable[str], evidence: Evidence) -> dict[str, Missing
             reasons[str(row.address)] = row.missing
         elif why := evidence.cell(address).missing:
             reasons[address] = why
+        elif ended_early(row, evidence.metric(address)):
+            reasons[address] = STOPPED
     return reasons
 
 

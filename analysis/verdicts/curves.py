@@ -3,7 +3,7 @@
 A curve is judged at its evaluations: the mean over seeds of a gap at each of them, with a spread
 that the evaluations of the row share (`evidence/model.py`). "At every point" needs all of them, "at
 some point" one, and nothing is concluded from the evaluations that happen to be left: all that the
-config asks for must be there.
+config asks for must be there: a row of which a run ended early has no such curve.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from repro.harness.experiments.claims import (
     PeakAndDecline,
     RiseAndFall,
 )
-from repro.harness.experiments.missing import NOT_MEASURED, NOT_RUN
+from repro.harness.experiments.missing import NOT_MEASURED, NOT_RUN, STOPPED
 from repro.harness.runs.records import NotMeasured, Record
 
 START_HIGH = 0.9  # of ln K: where the entropy of a healthy run begins
@@ -108,6 +108,8 @@ def curve_crosses(body: CurveCrosses, measured: Measured) -> list[Statement]:
     runs = {address: row.runs() for address, row in rows.items()}
     if missing := {a: row.missing or NOT_RUN for a, row in rows.items() if not runs[a]}:
         return [Statement(name, key, missing=missing)]
+    if stopped := [address for address, row in rows.items() if row.stopped()]:
+        return [Statement(name, key, missing=dict.fromkeys(stopped, STOPPED))]
     seeds = sorted(runs[body.first].keys() & runs[body.second].keys())
     epochs = _evaluations(rows[body.first], "", 0.0)
     gaps = {}

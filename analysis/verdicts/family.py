@@ -24,7 +24,7 @@ from analysis.verdicts.kinds import statements_of
 from analysis.verdicts.statement import P, Statement
 from analysis.verdicts.verdict import SEEDS_NEEDED
 from repro.harness.experiments.experiment import Experiment
-from repro.harness.experiments.missing import NOT_MEASURED, NOT_RUN
+from repro.harness.experiments.missing import NOT_MEASURED, STOPPED, TO_COME
 
 ALPHA = 0.05
 
@@ -55,7 +55,7 @@ class Family:
         if statement.not_judged:
             return Status.NOT_JUDGED
         if statement.expression is None:
-            unmeasured = set(statement.missing.values()) == {NOT_MEASURED}
+            unmeasured = set(statement.missing.values()) <= {NOT_MEASURED, STOPPED}
             return Status.NOT_MEASURED if unmeasured else Status.NOT_RUN
         p = statement.expression.p
         if statement.chance and statement.n < SEEDS_NEEDED:
@@ -121,7 +121,7 @@ def _counts(statement: Statement) -> bool:
     """Whether it is tested at this scale once its rows have been run."""
     if statement.not_judged or not statement.chance:
         return False
-    return set(statement.missing.values()) <= {NOT_RUN, NOT_MEASURED}
+    return set(statement.missing.values()) <= TO_COME
 
 
 def adjusted(p: P, family: Family) -> float:

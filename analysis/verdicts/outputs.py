@@ -4,7 +4,9 @@ Sec. 5.3: KL(Pt|Ps) equal to zero indicates a constant output, hence a collapse;
 uniform output (entropy = ln K) and one dominant dimension (entropy = 0). Collapse is a state of the
 outputs, told by the limits of the sentinel (`repro/dino/sentinel.py`), which were fixed before any
 run; any form of it is uniform, one-dimensional or otherwise the same for every image. Of methods
-whose outputs are vectors their spread is judged.
+whose outputs are vectors their spread is judged. A run that stopped on its collapse
+(`train.stop_on`) tells of its outputs and of nothing that is measured at the end, and of one form
+only if it is in that.
 
 Failing is an accuracy: at small scale a collapsed network keeps that of random features, or more.
 A row fails whose k-NN has gained less than `HALF` of what the healthy row of its experiment gains
@@ -15,7 +17,7 @@ seeds (`statement.py`); where a run diverged, by counting seeds.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -56,13 +58,14 @@ from repro.harness.experiments.claims import (
     UniformLoss,
     Works,
 )
-from repro.harness.experiments.missing import NOT_MEASURED, NOT_RUN
+from repro.harness.experiments.missing import NOT_MEASURED, NOT_RUN, STOPPED
 from repro.harness.runs.records import NotMeasured, Record
 
 B = TypeVar("B", bound=OfRows)
 CHANCE = 1 / 1000  # top-1 of a constant output on ImageNet
 VALIDATION_IMAGES = 50_000
 DECOMPOSITION_LIMIT = 1e-4
+FORMS = ("uniform", "one_dimension", "constant")  # of collapse
 HALF = 0.5  # of the healthy row's gain: nearer to it than to the random network, or not
 
 
@@ -73,6 +76,7 @@ def collapse(body: Collapse, measured: Measured) -> list[Statement]:
         ("collapse", body.form),
         lambda row, variant: _collapsed(row, variant, measured, body.form),
         when_diverged=False,
+        at_stop=(body.form,) if body.form else FORMS,
     )
 
 
@@ -83,6 +87,7 @@ def no_collapse(body: NoCollapse, measured: Measured) -> list[Statement]:
         ("collapse", None),
         lambda row, variant: Negated(_collapsed(row, variant, measured, None)),
         when_diverged=False,
+        at_stop=FORMS,
     )
 
 
@@ -91,7 +96,8 @@ def healthy(body: Healthy, measured: Measured) -> list[Statement]:
         bounds = ((KL, KL_LIMIT, True), (ENTROPY, LOW, True), (ENTROPY, HIGH, False))
         return _limits(row, variant, measured, bounds)
 
-    return of_rows(body, measured, ("healthy",), expression, when_diverged=False)
+    asked = ("healthy",)
+    return of_rows(body, measured, asked, expression, when_diverged=False, at_stop=FORMS)
 
 
 def uniform_loss(body: UniformLoss, measured: Measured) -> list[Statement]:
@@ -100,7 +106,8 @@ def uniform_loss(body: UniformLoss, measured: Measured) -> list[Statement]:
     def expression(row: MeasuredRow, variant: str) -> Expression:
         return _limits(row, variant, measured, ((LOSS, HIGH, True), (LOSS, 2 - HIGH, False)))
 
-    return of_rows(body, measured, ("uniform loss",), expression, when_diverged=False)
+    asked = ("uniform loss",)
+    return of_rows(body, measured, asked, expression, when_diverged=False, at_stop=("uniform",))
 
 
 def fails(body: Fails, measured: Measured) -> list[Statement]:
@@ -135,6 +142,7 @@ def of_rows(
     expression: Callable[[MeasuredRow, str], Expression],
     *,
     when_diverged: bool,
+    at_stop: Collection[str] = (),
 ) -> list[Statement]:
     """One statement a row and variant.
 
@@ -142,6 +150,7 @@ def of_rows(
         asked: what of them, for the key.
         expression: raises NotMeasured where no run has the numbers.
         when_diverged: what a run says that has diverged.
+        at_stop: states in which a run that ended early says as much as one of all epochs.
     """
     statements = []
     for address in body.rows:
@@ -150,6 +159,9 @@ def of_rows(
             name = f"{address}.{variant}" if variant else address
             key = name if row.missing else (*asked, row.identity(variant))
             runs = row.runs(variant)
+            if any(run.sentinel.state not in at_stop for run in row.stopped(variant)):
+                statements.append(Statement(name, key, missing={name: STOPPED}))
+                continue
             try:
                 if not runs:
                     raise NotMeasured(name)

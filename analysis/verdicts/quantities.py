@@ -81,6 +81,7 @@ GAIN = Quantity(
     lambda run: run.metric("knn") - run.metric("knn_random"),
     lambda run: counting_floor(run, "knn", "knn_random"),
     points,
+    at_any_end=False,
 )
 LOSS = Quantity(
     "loss / ln K", lambda run: _share(run, "cross_entropy"), lambda _run: OF_LOSS, "{:.3f}".format

@@ -19,6 +19,7 @@ from repro.config.schema import (
     Operation,
     OptimiserName,
     RunConfig,
+    StopOn,
     TeacherKind,
 )
 from repro.decode import mistakes
@@ -120,6 +121,14 @@ def _problems(c: RunConfig) -> Iterator[str]:
             f"head.freeze_last_layer_epochs={c.head.freeze_last_layer_epochs} freezes them for all "
             f"{c.train.epochs} epochs"
         )
+    stops, after = c.train.stop_on is not StopOn.nothing, c.train.stop_after
+    if stops and after == 0:
+        yield (
+            f"train.stop_on={c.train.stop_on.name} says not for how long: set train.stop_after to "
+            "a share of the epochs, e.g. 0.2"
+        )
+    if after > 0 and not stops:
+        yield f"train.stop_after={after:g} without train.stop_on=collapse ends no run"
     yield from _method_problems(c)
     yield from _division_problems(c)
 

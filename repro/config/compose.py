@@ -24,7 +24,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from repro.config.checks import check
-from repro.config.schema import GROUPS, RunConfig, dotted_keys
+from repro.config.keys import GROUPS, dotted_keys
+from repro.config.schema import RunConfig
 from repro.config.typed import check_text, holds_names, parse_assignments
 from repro.decode import read_yaml
 from repro.errors import UserError, nearest

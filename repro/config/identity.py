@@ -24,6 +24,7 @@ from repro.config.schema import (
     OptimiserName,
     Part,
     RunConfig,
+    StopOn,
 )
 
 SCHEMA = 1
@@ -41,6 +42,8 @@ ADDED: Mapping[str, Any] = {
     "model.weights": "",
     "optim.name": OptimiserName.adamw,
     "train.sync_batch_norm": True,
+    "train.stop_on": StopOn.nothing,
+    "train.stop_after": 0.0,
 }
 
 

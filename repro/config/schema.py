@@ -11,11 +11,10 @@ the fields that they bound; what several fields together must satisfy is in `che
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints
+from typing import Annotated
 
 from msgspec import Meta
 
@@ -117,6 +116,11 @@ class CodePath(Enum):
 
     fast = "fast"
     reference = "reference"
+
+
+class StopOn(Enum):
+    nothing = "nothing"
+    collapse = "collapse"  # in whatever form the sentinel has seen it (repro/dino/sentinel.py)
 
 
 class Precision(Enum):
@@ -276,6 +280,10 @@ class TrainConfig:
     batch_size: PositiveInt = 512  # images per optimiser step
     precision: Precision = Precision.fp32
     sync_batch_norm: bool = True  # batch statistics over all ranks; false: over each rank's images
+    # An early end, at the end of the epoch in which the sentinel has seen it, without a break, for
+    # this share of all epochs. Schedules stay those of all epochs.
+    stop_on: StopOn = StopOn.nothing
+    stop_after: Fraction = 0.0
 
 
 @dataclass
@@ -371,24 +379,3 @@ class RunConfig:
     reporting: Reporting = field(default_factory=Reporting)
     protocols: Protocols = field(default_factory=Protocols)
     label: Label = field(default_factory=Label)
-
-
-@cache
-def kinds(node: type = RunConfig, prefix: str = "") -> dict[str, Any]:
-    """Every settable key, e.g. `teacher.kind`, with the type of its field, without its bounds."""
-    found: dict[str, Any] = {}
-    for name, kind in get_type_hints(node, include_extras=True).items():
-        plain = get_args(kind)[0] if get_origin(kind) is Annotated else kind
-        if is_dataclass(plain):
-            found |= kinds(cast(type, plain), f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = plain
-    return found
-
-
-def dotted_keys() -> list[str]:
-    """Every settable key of the config, in declaration order."""
-    return list(kinds())
-
-
-GROUPS = ("data", "model", "views", "method", "preset", "crops")  # folders of experiments/base

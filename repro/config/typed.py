@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, get_origin
 
-from repro.config.schema import kinds
+from repro.config.keys import kinds
 from repro.decode import plain_yaml
 from repro.errors import UserError
 

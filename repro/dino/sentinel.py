@@ -68,6 +68,11 @@ class Sentinel:
             self.state, self.since_step = self.candidate, self.candidate_since
         return self.state
 
+    def collapsed_for(self, step: int) -> int:
+        """Steps up to `step` in which the collapse in force was seen, without a break."""
+        collapsed = self.state not in ("healthy", "nan") and self.candidate == self.state
+        return step - self.candidate_since + 1 if collapsed else 0
+
     def meaning(self) -> str:
         """One line for the user."""
         ln_K = f"ln K = {self.log_K:.3f}"

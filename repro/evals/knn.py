@@ -111,6 +111,34 @@ def network_knn(
     return _accuracy(train_ND, test_MD.to(device), dataset, settings, kernels), test_MD
 
 
+def knn_in_training(
+    teacher: nn.Module,
+    student: nn.Module,
+    dataset: Dataset | None,
+    settings: EvalConfig,
+    device: torch.device,
+    kernels: Kernels,
+    floors: bool,
+) -> tuple[dict[str, float | None], Tensor | None]:
+    """Of both backbones, and the teacher's test features; None where no image has a class.
+
+    Args:
+        floors: before the first step: also of raw pixels and of the initial weights.
+    """
+    if dataset is None:
+        floors_too = ("knn_pixels", "knn_random") if floors else ()
+        return dict.fromkeys(("knn", "student_knn", *floors_too)), None
+    accuracy, test_MD = network_knn(teacher, dataset, settings, device, kernels)
+    measured: dict[str, float | None] = {"knn": accuracy}
+    if floors:
+        # Teacher and student are still the same random network.
+        measured |= {"student_knn": accuracy, "knn_pixels": pixel_knn(dataset, settings, device)}
+        measured |= {"knn_random": accuracy}
+    else:
+        measured["student_knn"], _ = network_knn(student, dataset, settings, device, kernels)
+    return measured, test_MD
+
+
 def knn_protocol(
     backbone: nn.Module,
     dataset: Dataset,

@@ -22,17 +22,9 @@ from analysis.replication import (
 )
 from repro.cli import main
 from repro.harness.experiments.address import Address
+from repro.harness.runs.environment import DataDigests, Environment, Hardware
 from repro.harness.runs.published import Candidate
-from repro.harness.runs.records import (
-    Agreement,
-    DataDigests,
-    Environment,
-    Hardware,
-    Record,
-    Replication,
-    as_line,
-    record,
-)
+from repro.harness.runs.records import Agreement, Record, Replication, as_line, record
 from repro.harness.runs.seal import append
 from repro.harness.runs.store import find_runs
 from tests.analysis.conftest import typed

@@ -14,7 +14,8 @@ import yaml
 
 from repro.config.checks import check
 from repro.config.compose import PACKAGES, compose, from_plain, parse_assignments, to_plain
-from repro.config.schema import GROUPS, Paths, RunConfig, TeacherKind, dotted_keys
+from repro.config.keys import GROUPS, dotted_keys
+from repro.config.schema import Paths, RunConfig, TeacherKind
 from repro.errors import UserError, nearest
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"

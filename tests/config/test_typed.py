@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from repro.config.checks import check
 from repro.config.compose import compose, from_plain, parse_assignments, to_plain
-from repro.config.schema import RunConfig, dotted_keys, kinds
+from repro.config.keys import dotted_keys, kinds
+from repro.config.schema import RunConfig
 from repro.decode.plain_yaml import read
 from repro.errors import UserError
 from repro.harness.runs.store import config_text

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from repro.config.checks import check
 from repro.config.compose import compose, from_plain, parse_assignments
 from repro.config.identity import run_id
-from repro.config.schema import GROUPS, dotted_keys
+from repro.config.keys import GROUPS, dotted_keys
 from repro.decode.plain_yaml import read
 from repro.errors import UserError
 from repro.harness.runs.store import config_text

@@ -38,13 +38,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print(comparison: Comparison) -> None:
+    from analysis.comparison.described import sentinel_words
     from analysis.evidence.differences import value_text
     from repro.terminal import print_table, print_text
 
     runs = comparison.runs
     names = [_letter(i) for i in range(len(runs))]
-    lines = [[n, r.id, r.slug, r.state, r.sentinel] for n, r in zip(names, runs, strict=True)]
-    print_table("", ["", "id", "run", "state", "sentinel"], lines)
+    print_table(
+        "",
+        ["", "id", "run", "state", "sentinel"],
+        [[n, r.id, r.slug, r.state, sentinel_words(r)] for n, r in zip(names, runs, strict=True)],
+    )
     _section("settings that differ", names, comparison.config, value_text)
     if not comparison.config:
         print("\nsettings: the same in all")

@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import Transformer as As
 from hydra.errors import HydraException
 
 from repro.config.compose import parse_assignments
-from repro.config.schema import GROUPS, dotted_keys
+from repro.config.keys import GROUPS, dotted_keys
 from repro.errors import UserError, nearest
 from repro.harness.experiments.folders import experiments_dir
 from repro.harness.experiments.grid import MOST, text_of

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -20,6 +21,7 @@ from rich.text import Text
 
 from repro.cli.runs.look import Look, look, summary
 from repro.harness.experiments.experiment import Experiment, known_ids, load, run_name
+from repro.harness.runs.records import EarlyEnd
 from repro.harness.runs.states import LIVE
 from repro.harness.status.triage import Cause, grouped
 from repro.terminal import fitted_widths, print_table, tick
@@ -113,11 +115,18 @@ def _run_line(entry: dict[str, Any]) -> list[str]:
     """One run under the headings of `RUN_COLUMNS`."""
     steps = f"{entry['step']}/{entry['total_steps'] or '?'}"
     remark = entry["cause"] or entry["detail"] or entry["sentinel"] or ""
+    if entry["stopped_on"]:
+        remark += f", {_early(entry)}"
     if entry["evaluation_cause"]:
         remark = entry["evaluation_cause"]
     elif entry["evaluation"] in ("waiting", "running", "missing"):
         remark += f"; evaluation {entry['evaluation']}"
     return [entry["id"], entry["slug"], entry["state"], steps, remark.removeprefix("; ")]
+
+
+def _early(entry: dict[str, Any]) -> str:
+    """On what a done run stopped, and where."""
+    return str(msgspec.convert(entry["stopped_on"], EarlyEnd))
 
 
 def _table(name: str, scale: str, entries: list[dict[str, Any]], width: int) -> Table:
@@ -166,7 +175,7 @@ def _cells(experiment: Experiment | None, name: str) -> list[str]:
 
 
 def _progress(group: list[dict[str, Any]]) -> str:
-    """What the unfinished runs of a row are at, and what is left of them."""
+    """What the unfinished runs of a row are at, what is left of them, and which ended early."""
     parts = []
     for entry in group:
         if entry["state"] == "running" and entry["total_steps"]:
@@ -177,6 +186,8 @@ def _progress(group: list[dict[str, Any]]) -> str:
             parts.append(f"s{entry['seed']} {entry['detail']}")
         elif entry["evaluation"] in ("waiting", "running", "failed", "missing"):
             parts.append(f"s{entry['seed']} evaluation {entry['evaluation']}")
+        elif entry["stopped_on"]:
+            parts.append(f"s{entry['seed']} {_early(entry)}")
     more = f" and {len(parts) - 2} more" if len(parts) > 2 else ""
     return ", ".join(parts[:2]) + more
 

@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     from repro.harness.experiments.folders import experiments_dir, results_dir
     from repro.harness.plan.plan import planned_run
     from repro.harness.runs.planned import OWN, own_name
+    from repro.harness.runs.records import early_end
     from repro.harness.runs.store import config_text, find_run, find_runs
 
     overrides = parse_assignments(arguments.overrides)
@@ -81,6 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
         for key, value in result["metrics"].items():
             print(f"{key:<20} {value if value is None else format(value, '.6g')}")
         print(f"{'sentinel':<20} {result['sentinel']['state']}: {result['sentinel']['meaning']}")
+        if early := early_end(result, str(folder.path)):
+            print(f"{'ended':<20} {early}")
         print(folder.path)
     return code
 

@@ -23,7 +23,7 @@ METHOD, OF_METHODS = "method", ("head", "target", "teacher", "loss", "predictor"
 @cache
 def topics() -> Sequence[str]:
     """All that a claim can be about, in the order of the config."""
-    from repro.config.schema import dotted_keys
+    from repro.config.keys import dotted_keys
 
     keys = dotted_keys()
     sections = dict.fromkeys(key.partition(".")[0] for key in keys if "." in key)

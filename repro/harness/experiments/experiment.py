@@ -326,7 +326,7 @@ def _check(experiment: Experiment) -> None:
         elif metric.variant:
             raise UserError(f"{where}: variant: this file has no variants")
     if isinstance(experiment.figure, AblationFigure):
-        from repro.config.schema import dotted_keys
+        from repro.config.keys import dotted_keys
 
         figure, where = experiment.figure, f"{path}: figure"
         check_among([figure.over], columns, f"{where}: over")

@@ -16,7 +16,8 @@ from typing import Any, get_args
 
 import msgspec
 
-from repro.config.schema import GROUPS, RunConfig
+from repro.config.keys import GROUPS
+from repro.config.schema import RunConfig
 from repro.harness.experiments.about import topics
 from repro.harness.experiments.claims import Claim, ClaimBody
 from repro.harness.experiments.clusters import BASE, Cluster

@@ -48,7 +48,7 @@ def read_ledger(experiments: Path) -> list[Deviation]:
     Raises:
         UserError: an unknown or missing key, naming the file and the entry.
     """
-    from repro.config.schema import dotted_keys
+    from repro.config.keys import dotted_keys
 
     path = experiments / "base" / "deviations.yaml"
     entries = decode(read_yaml(path), list[Deviation], str(path))

@@ -11,6 +11,7 @@ class Reason(StrEnum):
     OTHER_SCALE = "only at scale"
     NOT_RUN = "not run"
     NOT_MEASURED = "not measured by these runs"
+    STOPPED = "stopped early, on collapse"  # so nothing of it is of the end of a training
 
 
 @dataclass(frozen=True)
@@ -31,3 +32,5 @@ class Missing:
 
 NOT_RUN = Missing(Reason.NOT_RUN)
 NOT_MEASURED = Missing(Reason.NOT_MEASURED)
+STOPPED = Missing(Reason.STOPPED)
+TO_COME = frozenset({NOT_RUN, NOT_MEASURED, STOPPED})  # which other runs would have

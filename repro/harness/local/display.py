@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from repro.errors import UserError
+from repro.harness.runs.records import early_end
 from repro.harness.runs.states import State
 from repro.harness.runs.store import RunFolder
 from repro.harness.worker.journal import output_words
@@ -242,9 +243,11 @@ def summary(folder: RunFolder, state: State) -> str:
 def _summary(folder: RunFolder, state: State) -> str:
     if state is State.done and (result := folder.result()):
         metrics = result["metrics"]
+        early = early_end(result, str(folder.path))
+        ended = f"{result['sentinel']['state']}{f', {early}' if early else ''}"
         return (
             f"k-NN {percent(metrics['knn'])}  {output_words(metrics)}  "
-            f"{result['sentinel']['state']}  wall {clock(result['wall_seconds'])}"
+            f"{ended}  wall {clock(result['wall_seconds'])}"
         )
     if state is State.failed and (failure := folder.failure()):
         return f"{failure.kind.meaning} (step {failure.step}): {failure.line}"

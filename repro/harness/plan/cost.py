@@ -24,8 +24,9 @@ from repro.config.schema import GLOBAL_VIEWS, HeadConfig, ModelConfig, Optimiser
 from repro.errors import UserError
 from repro.harness.experiments.experiment import Row, load, row_config
 from repro.harness.experiments.folders import benchmarks_in, published_in
+from repro.harness.runs.environment import Hardware
 from repro.harness.runs.published import readable
-from repro.harness.runs.records import Hardware, Record, environment_of
+from repro.harness.runs.records import EarlyEnd, Record, early_end, environment_of
 from repro.harness.runs.store import RunFolder, find_runs
 from repro.kept import Answers, digest
 from repro.terminal import duration
@@ -187,7 +188,7 @@ def _rates_of_finished(scale: str, results: Path) -> Rates | None:
 
 
 def _finished(scale: str, results: Path) -> Iterable[tuple[float | None, float | None, Hardware]]:
-    """(work, wall seconds, hardware) of each."""
+    """(work, wall seconds, hardware) of each; of a run that ended early what it has done."""
     seen = set()
     published = published_in(results) / scale / "records.jsonl"
     for record in readable(published):
@@ -196,7 +197,7 @@ def _finished(scale: str, results: Path) -> Iterable[tuple[float | None, float |
             continue
         config = partial(_published_config, record, published)
         with suppress(UserError):  # a config of other code
-            done = _work_of_run(record.id, config)
+            done = _work_done(_work_of_run(record.id, config), record.stopped_on)
             yield done, record.times.wall_seconds, record.env.hardware
     for folder in find_runs(results / "runs"):
         with suppress(UserError):  # a damaged folder tells nothing; others do
@@ -204,8 +205,13 @@ def _finished(scale: str, results: Path) -> Iterable[tuple[float | None, float |
             if folder.id in seen or result is None or env.hardware is None:
                 continue
             if folder.read_run().scale == scale:
-                done = _work_of_run(folder.id, folder.config)
+                early = early_end(result, str(folder.path))
+                done = _work_done(_work_of_run(folder.id, folder.config), early)
                 yield done, result.get("wall_seconds"), env.hardware
+
+
+def _work_done(work: float | None, early: EarlyEnd | None) -> float | None:
+    return work if work is None or early is None else work * early.step / early.of
 
 
 def _published_config(record: Record, file: Path) -> RunConfig:

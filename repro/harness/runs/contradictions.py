@@ -49,6 +49,8 @@ _LOSSES = msgspec.json.Decoder(_Losses)
 class _Train(Struct):
     epochs: int
     batch_size: int
+    stop_on: str = "nothing"
+    stop_after: float = 0.0
 
 
 class _Eval(Struct):
@@ -117,6 +119,7 @@ def of_content(run: Record) -> Iterator[str]:
         return
     yield from of_metrics(run.metrics, run.counts.test_images)
     yield from _of_counts(run, config)
+    yield from _of_early_end(run, config)
     yield from _of_entropies(run, config)
     yield from _of_times(run)
     evaluated = curves.pop("eval", {})
@@ -132,7 +135,7 @@ def of_content(run: Record) -> Iterator[str]:
     wrong = _places(steps, bounds_of(n, per_epoch))
     yield from wrong or itertools.chain(
         _of_last_epoch(run, steps, bounds_of(n, per_epoch), per_epoch),
-        _of_sentinel(run, steps, bounds_of(n, per_epoch), per_epoch),
+        _of_sentinel(run, steps, bounds_of(n, per_epoch), per_epoch, config.train.epochs),
     )
 
 
@@ -185,11 +188,28 @@ def _of_counts(run: Record, config: _Config) -> Iterator[str]:
     steps, images = counts.steps, counts.train_images
     if steps is not None and images is not None:
         whole = train.epochs * (images // train.batch_size)
-        if steps != whole:
+        if steps != (whole if run.stopped_on is None else run.stopped_on.step):
             yield f"it has {steps} of the {whole} steps of its config"
+        if run.stopped_on is not None and run.stopped_on.of != whole:
+            yield f"it stopped early of {run.stopped_on.of} steps, its config has {whole}"
     seen = counts.images_seen
     if steps is not None and seen is not None and seen != steps * train.batch_size:
         yield f"it has seen {seen} images in {steps} steps of {train.batch_size}"
+
+
+def _of_early_end(run: Record, config: _Config) -> Iterator[str]:
+    """It ends at an epoch's end, on a collapse that was seen for as long as its config says."""
+    end, train = run.stopped_on, config.train
+    if end is None:
+        return
+    if train.stop_on != end.cause:
+        yield f"it {end}, its config stops on {train.stop_on}"
+    elif not 0 < end.step < end.of or end.step * train.epochs % end.of:
+        yield f"it {end}, which is not the end of one of {train.epochs} epochs before the last"
+    elif run.sentinel.state in ("healthy", "nan"):
+        yield f"it {end}, its sentinel says {run.sentinel.state}"
+    elif end.step - run.sentinel.since_step + 1 < train.stop_after * end.of:
+        yield f"it {end}, its sentinel saw that since step {run.sentinel.since_step} only"
 
 
 def _of_entropies(run: Record, config: _Config) -> Iterator[str]:
@@ -225,6 +245,8 @@ def _of_times(run: Record) -> Iterator[str]:
 def _of_evaluations(run: Record, config: _Config, curves: Mapping[str, Bins]) -> Iterator[str]:
     """The curves of evaluations begin at the initial network and end at the metrics."""
     places, epochs, every = curves.get("epoch", []), config.train.epochs, config.eval.every_epochs
+    if run.stopped_on is not None:
+        epochs = epochs * run.stopped_on.step // max(1, run.stopped_on.of)
     middle = range(every, epochs, every)
     if places != [0, *middle, epochs]:
         yield f"its evaluations are not those of {epochs} epochs, one every {every}"
@@ -273,12 +295,12 @@ def _of_last_epoch(
 
 
 def _of_sentinel(
-    run: Record, curves: Mapping[str, Bins], bounds: Bounds, per_epoch: int
+    run: Record, curves: Mapping[str, Bins], bounds: Bounds, per_epoch: int, epochs: int
 ) -> Iterator[str]:
     """A state held for `patience` steps from `since_step` on; what all of the last steps show is
     the state at the end.
     """
-    sentinel, steps = run.sentinel, bounds.steps
+    sentinel, steps, planned = run.sentinel, bounds.steps, epochs * per_epoch
     patience = max(MIN_PATIENCE, per_epoch)
     log_K = run.metrics.get("log_K")
     since, state = sentinel.since_step, sentinel.state
@@ -292,7 +314,7 @@ def _of_sentinel(
         yield f"its sentinel says {state} since step {since}, its curves do not"
     last = [(b, len(of)) for b, of in windows if of.stop > steps - patience]
     for other in ("uniform", "one_dimension"):
-        judged = steps - patience > steps // 5 and log_K and state not in (other, "nan")
+        judged = steps - patience > planned // 5 and log_K and state not in (other, "nan")
         if judged and all(_shows(other, curves, b, log_K, size) for b, size in last):
             yield f"its sentinel says {state}, its last curves {other}"
 

@@ -1,4 +1,6 @@
-"""What a number may depend on besides the config: versions, code and hardware (env.json)."""
+"""What a number may depend on besides the config: versions, code and hardware (env.json), as a run
+notes it and as its record says it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ import subprocess
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
 
 from repro.errors import UserError
 from repro.files import read_json
@@ -19,6 +23,78 @@ from repro.harness import package, shipped
 from repro.harness.runs import variables
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
+
+
+def holds(what: str) -> Meta:
+    """The description of a key."""
+    return Meta(description=what)
+
+
+class Hardware(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The machine of a run or an evaluation."""
+
+    cores: Annotated[int | None, holds("of the machine")]
+    cpu: Annotated[str | None, holds("name of the processor")]
+    gpu: Annotated[str | None, holds("name of the GPU; null on a CPU")]
+    mps: Annotated[
+        bool | None, holds("where runs shared it: side by side through MPS, or in turns")
+    ] = None
+    ranks: Annotated[int | None, holds("processes that shared each batch, where several did")] = (
+        None
+    )
+    runs_a_gpu: Annotated[int | None, holds("runs that shared the GPU, where several did")] = None
+    threads: Annotated[int, holds("of a process")]
+
+
+class DataDigests(Struct, frozen=True, kw_only=True):
+    """The images that a run really had; its config names them."""
+
+    test: Annotated[str, holds("as `env.data.train`, of the test images")]
+    train: Annotated[
+        str,
+        holds(
+            "digest of the training images: labels and pixels, where they are files labels, names, "
+            "4,096 sizes and 64 contents; missing before it existed"
+        ),
+    ]
+
+
+class Environment(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a number may depend on besides the config."""
+
+    cuda: Annotated[
+        dict[str, Any] | None,
+        holds("driver, runtime and cuDNN, the card's capability and memory, whether TF32 was on"),
+    ] = None
+    data: DataDigests | None = None
+    dirty: Annotated[bool | None, holds("whether `repro/` had uncommitted changes")] = None
+    git_sha: Annotated[str | None, holds("commit of the code")] = None
+    hardware: Hardware | None = None
+    kernels: Annotated[
+        dict[str, Any] | None,
+        holds(
+            "`path` that ran, reference or fast, and the kernel chosen for linear layers and "
+            "attention; missing before it existed: all of it torch's"
+        ),
+    ] = None
+    im_s: Annotated[
+        str | None,
+        holds(
+            "what `im_s` is the speed of; missing where it was that of the path that ran, whose "
+            "last block may have computed [CLS] alone"
+        ),
+    ] = None
+    numpy: Annotated[str | None, holds("version")] = None
+    platform: Annotated[str | None, holds("operating system")] = None
+    python: Annotated[str | None, holds("version")] = None
+    timm: Annotated[str | None, holds("version")] = None
+    torch: Annotated[str | None, holds("version")] = None
+    torchvision: Annotated[str | None, holds("version")] = None
+
+    @property
+    def committed(self) -> bool:
+        """Whether the code can be checked out again."""
+        return bool(self.git_sha) and not self.dirty
 
 
 def environment(device: str) -> dict[str, Any]:

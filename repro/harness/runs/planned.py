@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from repro.config.identity import is_identity
-from repro.config.schema import GROUPS, RunConfig, dotted_keys
+from repro.config.keys import GROUPS, dotted_keys
+from repro.config.schema import RunConfig
 from repro.harness.runs.states import EvaluationState, State
 
 OWN = "train"  # the experiment of what `repro train` makes, which is no row of a file

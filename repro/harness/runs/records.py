@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from repro.config.identity import SCHEMA, canonical
 from repro.errors import UserError
 from repro.harness.runs.curves import Curves, Values, curves_of
+from repro.harness.runs.environment import Environment, holds
 from repro.harness.runs.seal import lines_of
 from repro.harness.runs.store import RunFolder
 
@@ -31,11 +32,6 @@ _SCHEMA_FIRST = re.compile(rb'\{"schema": (\d{1,9})\b')
 
 class NotMeasured(Exception):
     """A run has no such number."""
-
-
-def holds(what: str) -> Meta:
-    """The description of a key."""
-    return Meta(description=what)
 
 
 class SentinelReport(Struct, frozen=True, kw_only=True):
@@ -53,6 +49,17 @@ class SentinelReport(Struct, frozen=True, kw_only=True):
         return self.state == "healthy"
 
 
+class EarlyEnd(Struct, frozen=True, kw_only=True):
+    """Why and where a training ended before its last epoch (`train.stop_on`)."""
+
+    cause: Annotated[Literal["collapse"], holds("what it stopped on; missing if it did not")]
+    step: Annotated[int, holds("its last step")]
+    of: Annotated[int, holds("steps of all its epochs")]
+
+    def __str__(self) -> str:
+        return f"stopped on {self.cause} at step {self.step:,} of {self.of:,}"
+
+
 class Counts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How much a run has seen."""
 
@@ -62,73 +69,6 @@ class Counts(Struct, frozen=True, kw_only=True, omit_defaults=True):
     test_images: Annotated[int | None, holds("images that evaluations in training use")] = None
     train_images: Annotated[int | None, holds("images of an epoch")] = None
     unreadable_images: Annotated[int | None, holds("skipped")] = None
-
-
-class Hardware(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The machine of a run or an evaluation."""
-
-    cores: Annotated[int | None, holds("of the machine")]
-    cpu: Annotated[str | None, holds("name of the processor")]
-    gpu: Annotated[str | None, holds("name of the GPU; null on a CPU")]
-    mps: Annotated[
-        bool | None, holds("where runs shared it: side by side through MPS, or in turns")
-    ] = None
-    ranks: Annotated[int | None, holds("processes that shared each batch, where several did")] = (
-        None
-    )
-    runs_a_gpu: Annotated[int | None, holds("runs that shared the GPU, where several did")] = None
-    threads: Annotated[int, holds("of a process")]
-
-
-class DataDigests(Struct, frozen=True, kw_only=True):
-    """The images that a run really had; its config names them."""
-
-    test: Annotated[str, holds("as `env.data.train`, of the test images")]
-    train: Annotated[
-        str,
-        holds(
-            "digest of the training images: labels and pixels, where they are files labels, names, "
-            "4,096 sizes and 64 contents; missing before it existed"
-        ),
-    ]
-
-
-class Environment(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a number may depend on besides the config."""
-
-    cuda: Annotated[
-        dict[str, Any] | None,
-        holds("driver, runtime and cuDNN, the card's capability and memory, whether TF32 was on"),
-    ] = None
-    data: DataDigests | None = None
-    dirty: Annotated[bool | None, holds("whether `repro/` had uncommitted changes")] = None
-    git_sha: Annotated[str | None, holds("commit of the code")] = None
-    hardware: Hardware | None = None
-    kernels: Annotated[
-        dict[str, Any] | None,
-        holds(
-            "`path` that ran, reference or fast, and the kernel chosen for linear layers and "
-            "attention; missing before it existed: all of it torch's"
-        ),
-    ] = None
-    im_s: Annotated[
-        str | None,
-        holds(
-            "what `im_s` is the speed of; missing where it was that of the path that ran, whose "
-            "last block may have computed [CLS] alone"
-        ),
-    ] = None
-    numpy: Annotated[str | None, holds("version")] = None
-    platform: Annotated[str | None, holds("operating system")] = None
-    python: Annotated[str | None, holds("version")] = None
-    timm: Annotated[str | None, holds("version")] = None
-    torch: Annotated[str | None, holds("version")] = None
-    torchvision: Annotated[str | None, holds("version")] = None
-
-    @property
-    def committed(self) -> bool:
-        """Whether the code can be checked out again."""
-        return bool(self.git_sha) and not self.dirty
 
 
 class Times(Struct, frozen=True, kw_only=True):
@@ -234,6 +174,7 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     undecoded_curves: msgspec.Raw = msgspec.field(name="curves")
     env: Environment
     times: Times
+    stopped_on: EarlyEnd | None = None
     evaluations: Mapping[
         str, PublishedEvaluation
     ] = {}  # those that joined `metrics`; no part of a line
@@ -298,7 +239,18 @@ def record(folder: RunFolder) -> Record:
         ),
         env=environment_of(folder),
         times=_typed(times | {"wall_seconds": result.get("wall_seconds")}, Times, where),
+        stopped_on=early_end(result, where),
     )
+
+
+def early_end(result: Mapping[str, Any] | None, where: str) -> EarlyEnd | None:
+    """What the result of a run says of an early end.
+
+    Raises:
+        UserError: it says something else; names `where`.
+    """
+    told = (result or {}).get("stopped_on")
+    return None if told is None else _typed(told, EarlyEnd, f"{where}: stopped_on")
 
 
 def environment_of(folder: RunFolder) -> Environment:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,8 @@ def describe(folder: RunFolder, view: View) -> dict[str, Any]:
     """{id, experiment, row, seed, state, step, cause, ...}: the fixed shape of `status --json`.
 
     `cause` says why a run is failed, lost, interrupted or cancelled, `kind` in one word; both are
-    null for all others. `detail` says where a run waits or runs, `job` which SLURM job has it or
+    null for all others. `stopped_on` says at which step of how many a done run ended early, and on
+    what. `detail` says where a run waits or runs, `job` which SLURM job has it or
     its evaluation; `evaluation_cause` says why a done run could not be evaluated.
     """
     run, last = folder.told(), folder.last_step()
@@ -76,6 +78,7 @@ def describe(folder: RunFolder, view: View) -> dict[str, Any]:
         "step": last["step"] if last else 0,
         "total_steps": run.total_steps,
         "sentinel": _sentinel(view, last),
+        "stopped_on": _stopped_on(folder, view.state, last, run.total_steps),
         "cause": cause_text(view.cause),
         "kind": view.cause.kind if view.cause else None,
         "host": view.cause.host if view.cause else run.host,
@@ -92,6 +95,17 @@ def _sentinel(view: View, last: dict[str, Any] | None) -> str | None:
     if view.cause and view.cause.kind == FailureKind.nan:
         return "nan"
     return last.get("sentinel") if last else None
+
+
+def _stopped_on(
+    folder: RunFolder, state: State, last: dict[str, Any] | None, total: int | None
+) -> dict[str, Any] | None:
+    """Asked only where the last step is not that of all epochs: a result is read for it."""
+    if state is not State.done or last is None or last["step"] == total:
+        return None
+    with suppress(UserError):  # a damaged result, which its state says
+        return (folder.result() or {}).get("stopped_on")
+    return None
 
 
 def cause_text(cause: Cause | None) -> str | None:

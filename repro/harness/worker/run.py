@@ -43,6 +43,7 @@ from repro.harness.runs.failures import (
     is_echo,
     note_of_rank,
 )
+from repro.harness.runs.records import early_end
 from repro.harness.runs.states import State
 from repro.harness.runs.store import LINES, RunFolder
 from repro.harness.worker.journal import Journal
@@ -340,7 +341,10 @@ def _lead(
     folder.event("done", step=trainer.step)
     folder.finish(result)
     accuracy = percent(result["metrics"]["knn"])
-    print(f"done: k-NN {accuracy}, {result['wall_seconds']:.0f} s")
+    early = early_end(result, str(folder.path))
+    print(
+        *filter(None, (f"done: k-NN {accuracy}, {result['wall_seconds']:.0f} s", early)), sep=", "
+    )
     return DONE
 
 

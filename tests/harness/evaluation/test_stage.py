@@ -14,9 +14,9 @@ from repro.harness.evaluation.names import PROTOCOLS, kind_of
 from repro.harness.evaluation.protocol import Kind, Protocol, Subject
 from repro.harness.evaluation.requests import ask
 from repro.harness.experiments.folders import experiments_dir
+from repro.harness.runs.environment import Environment
 from repro.harness.runs.evaluations import Request
 from repro.harness.runs.records import (
-    Environment,
     PublishedEvaluation,
     as_line,
     evaluations_of,

@@ -17,11 +17,9 @@ from repro.errors import UserError
 from repro.files import append_lines, write_json
 from repro.harness.runs import seal
 from repro.harness.runs.curves import BINS, curves_of
-from repro.harness.runs.environment import environment
+from repro.harness.runs.environment import Environment, Hardware, environment
 from repro.harness.runs.published_schema import EVALUATED, MEASURED, page
 from repro.harness.runs.records import (
-    Environment,
-    Hardware,
     as_line,
     environment_of,
     read_evaluations,

@@ -39,7 +39,8 @@ from repro.dino.sentinel import (
     judge_vectors,
 )
 from repro.harness.experiments.experiment import Experiment, load
-from repro.harness.runs.records import Counts, Environment, Record, SentinelReport, Times
+from repro.harness.runs.environment import Environment
+from repro.harness.runs.records import Counts, Record, SentinelReport, Times
 from tests.analysis.verdicts.simulated.noises import Array
 from tests.analysis.verdicts.simulated.scenes import EVALUATIONS, ROWS, STEPS, Scene
 from tests.analysis.verdicts.simulated.worlds import ACCURACIES, LOG_K, RANDOM, World
