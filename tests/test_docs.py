@@ -28,6 +28,7 @@ import yaml
 from PIL import Image
 
 from repro.cli import build_parser, main
+from repro.config.compose import compose
 from repro.decode import decode
 from repro.harness.experiments.claims import SHAPES, read_claim
 from repro.harness.experiments.clusters import load_cluster
@@ -288,7 +289,7 @@ def test_what_the_makefile_runs_is_valid(target: str, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("page", PAGES, ids=ids)
-def test_the_keys_of_a_profile_or_a_grid_that_a_page_shows_are_known(
+def test_the_keys_of_a_profile_a_grid_or_a_baseline_that_a_page_shows_are_known(
     page: Page, tmp_path: Path
 ) -> None:
     complete = yaml.safe_load((ROOT / "experiments/clusters/slurm.yaml").read_text())
@@ -296,6 +297,8 @@ def test_the_keys_of_a_profile_or_a_grid_that_a_page_shows_are_known(
         content = yaml.safe_load(block)
         if isinstance(content, dict) and "grid" in content:
             assert decode(content["grid"], Grid, page.name).points()
+        elif isinstance(content, dict) and "baseline" in content:
+            assert compose(ROOT / "experiments", "smoke", content["baseline"], page.name)
         elif isinstance(content, dict):
             (tmp_path / "mine.yaml").write_text(yaml.safe_dump(complete | content))
             load_cluster(str(tmp_path / "mine.yaml"))

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from repro.config import identity
 from repro.config.compose import from_plain, to_plain
 from repro.config.identity import SCHEMA, canonical, run_id, run_ids, slug
+from repro.config.keys import dotted_keys
 from repro.config.schema import (
     Family,
     ModelConfig,
@@ -26,7 +27,6 @@ from repro.config.schema import (
     QueueConfig,
     RunConfig,
     TeacherKind,
-    dotted_keys,
 )
 
 SECTIONS = {f.name: getattr(RunConfig(), f.name) for f in fields(RunConfig)}

@@ -342,9 +342,8 @@ def _lead(
     folder.finish(result)
     accuracy = percent(result["metrics"]["knn"])
     early = early_end(result, str(folder.path))
-    print(
-        *filter(None, (f"done: k-NN {accuracy}, {result['wall_seconds']:.0f} s", early)), sep=", "
-    )
+    how = f"{early}, " if early else ""
+    print(f"done: {how}k-NN {accuracy}, {result['wall_seconds']:.0f} s")
     return DONE
 
 
