@@ -68,7 +68,7 @@ class Trainer:
         self,
         config: RunConfig,
         dataset: Dataset,
-        device: torch.device,
+        device: torch.device | str,
         earlier: dict[str, Any] | None = None,
     ) -> None:
         """`earlier`: the state that will be loaded, whose kernels go on."""
@@ -76,7 +76,8 @@ class Trainer:
             config = replace(config, head=replace(config.head, prototypes=len(dataset.classes)))
         if config.target.operation is Operation.labels and not dataset.classes:
             raise UserError(f"{dataset.name}: labels as targets need train/CLASS/*")
-        self.config, self.dataset, self.device = config, dataset, device
+        self.config, self.dataset = config, dataset
+        self.device = device = torch.device(device)
         self.judged = dataset.judged
         images = len(dataset.train.labels_N)
         self.steps_per_epoch = images // config.train.batch_size

@@ -72,6 +72,21 @@ def asked_for(names: Sequence[str]) -> list[str]:
     return [experiment.id for experiment, _ in chosen]
 
 
+def drawn(experiment: Experiment, evidence: Evidence) -> Figure:
+    """The figure of an experiment.
+
+    Raises:
+        UserError: no finished run to draw.
+    """
+    if not _has_runs(experiment, evidence):
+        raise UserError(
+            f"{experiment.id}: no finished run at scale {evidence.scale}; "
+            f"repro run {experiment.id} --scale {evidence.scale}"
+        )
+    with styled():
+        return drawing_of(experiment.figure.kind)(experiment, evidence)
+
+
 def save(
     experiment: Experiment, evidence: Evidence, formats: Sequence[str], folder: Path
 ) -> list[Path]:
@@ -80,13 +95,8 @@ def save(
     Raises:
         UserError: an unknown format, or no finished run to draw.
     """
-    if not _has_runs(experiment, evidence):
-        raise UserError(
-            f"{experiment.id}: no finished run at scale {evidence.scale}; "
-            f"repro run {experiment.id} --scale {evidence.scale}"
-        )
+    figure = drawn(experiment, evidence)
     with styled():
-        figure = drawing_of(experiment.figure.kind)(experiment, evidence)
         return write(figure, experiment.id, formats, folder)
 
 

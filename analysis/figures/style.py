@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "dino",  # the same ids, hence the same bytes, every time
     "savefig.dpi": 200,
 }
+IN_A_NOTEBOOK = 80  # dots per inch on a screen
 # No dates: the same records give the same bytes.
 SAVING: dict[str, dict[str, Any]] = {
     "png": {"pil_kwargs": {"compress_level": 3}},  # as small as 6, in less time
@@ -79,9 +81,31 @@ def styled() -> Any:
     return mpl.rc_context({**sns.axes_style("ticks"), **STYLE})
 
 
+class Picture(Figure):
+    """A figure that a notebook shows by itself, as its file would be: no backend has a part in it.
+
+    Jupyter asks what it is to show for `_repr_png_`.
+    """
+
+    def _repr_png_(self) -> bytes:
+        with styled():
+            lay_out(self)
+            png = BytesIO()
+            self.savefig(png, **SAVING["png"] | {"format": "png", "dpi": IN_A_NOTEBOOK})
+            return png.getvalue()
+
+
+def lay_out(figure: Figure) -> None:
+    """Make room for titles and words: once for all formats, since a figure with an engine of its
+    own is laid out for each of them.
+    """
+    if any(axes.get_subplotspec() for axes in figure.axes):
+        ConstrainedLayoutEngine().execute(figure)
+
+
 def panels(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, Any]:
     """A figure of `height` inches and its array of panels."""
-    figure = Figure(figsize=(WIDTH, height), dpi=STYLE["savefig.dpi"])
+    figure = Picture(figsize=(WIDTH, height), dpi=STYLE["savefig.dpi"])
     grid = figure.subplots(rows, columns, squeeze=False, **options)
     for axes in grid.flat:
         sns.despine(ax=axes)
@@ -100,9 +124,7 @@ def write(figure: Figure, name: str, formats: Sequence[str], folder: Path) -> li
                 f"--format {one}: no such figure format; nearest: {nearest(one, FORMATS)}"
             )
     folder.mkdir(parents=True, exist_ok=True)
-    if any(axes.get_subplotspec() for axes in figure.axes):
-        # Once for all formats: a figure with an engine of its own is laid out for each of them.
-        ConstrainedLayoutEngine().execute(figure)
+    lay_out(figure)
     paths = []
     for one in formats:
         path = folder / f"{name}.{one}"

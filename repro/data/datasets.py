@@ -16,7 +16,7 @@ def open_dataset(
     config: DataConfig,
     root: str,
     resources: Resources | None = None,
-    device: torch.device | None = None,
+    device: torch.device | str | None = None,
     labelled: str = "",
 ) -> Dataset:
     """Open the data set that `config` names.
@@ -33,6 +33,7 @@ def open_dataset(
     Raises:
         UserError: one line about a missing folder, an empty class or an unreadable image.
     """
+    device = None if device is None else torch.device(device)
     if config.kind is DataKind.photographs:
         from repro.data.photographs import open_photographs
 
