@@ -45,6 +45,7 @@ FINE, NEGATIVE = 0, 1
 PARSED = {  # and why
     "repro doctor --cluster mine": "it waits for a job: tests/slurm/test_doctor.py",
     "repro verify": "the copy has no tables: tests/analysis/test_verify.py",
+    "repro completion bash": "it needs an extra: tests/cli/machine/test_completion.py",
 }
 CONTRADICTED = {  # commands whose exit code 1 is what the page says of them
     "repro check F7 F6R",

@@ -42,6 +42,7 @@ TABLE = (
     "results.export_crate",
     "machine.doctor",
     "machine.gc",
+    "machine.completion",
 )
 
 
