@@ -201,6 +201,22 @@ def _cell(text: str, bold: bool = False) -> str:
     return f"**{escaped}**" if bold else escaped
 
 
+def words_as(
+    fmt: str, columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()
+) -> str:
+    """Any table of words, and notes below it, in Markdown (md) or LaTeX (tex, booktabs' rules)."""
+    if fmt == "md":
+        cells = [[_cell(text) for text in row] for row in rows]
+        frame = pd.DataFrame(cells, columns=[_cell(column) for column in columns])
+        table = str(frame.to_markdown(index=False, disable_numparse=True))
+        return "\n".join([table, "", *(f"- {_text(note)}" for note in notes)])
+    tex: Callable[[str], str] = _latex_templates().filters["tex"]
+    head, *body = (" & ".join(map(tex, row)) + r" \\" for row in (columns, *rows))
+    rules = [r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
+    table = "\n".join([rf"\begin{{tabular}}{{{'l' * len(columns)}}}", *rules, r"\end{tabular}"])
+    return "\n".join([table, *(f"\n{tex(note)}" for note in notes)])
+
+
 FORMATS = ("terminal", "md", "tex", "csv", "html")
 
 

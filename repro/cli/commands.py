@@ -30,6 +30,7 @@ TABLE = (
     "comparison.compare",
     "comparison.why_new",
     "checkpoints.eval",
+    "checkpoints.evals",
     "checkpoints.export",
     "results.table",
     "results.figure",

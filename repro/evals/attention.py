@@ -27,6 +27,7 @@ from repro.data.scenes import Scene, looked_at, resized, squeezed
 from repro.data.views.kinds import normalise
 from repro.dino.vit import DinoViT
 from repro.errors import UserError
+from repro.evals.judged import Keep, forget
 
 MASS = 0.6  # App. D's text says 80 %, Figure 4 and the code 60 %; the numbers are the same
 
@@ -84,13 +85,18 @@ def best_jaccard(masks_AHW: Tensor, objects_OHW: Tensor, void_HW: Tensor) -> Ten
 
 
 def jaccard_protocol(
-    backbone: nn.Module, scenes: Iterable[Scene], size: int, device: torch.device
+    backbone: nn.Module,
+    scenes: Iterable[Scene],
+    size: int,
+    device: torch.device,
+    keep: Keep = forget,
 ) -> dict[str, float]:
     """{"jaccard": official, "jaccard_clean": clean}, percent: means over images with an object.
 
     Args:
         size: images are resized to squares of this side (official), or so that their shorter side
             has it (clean); 0: as they are.
+        keep: takes the index of each image with an object, by number.
 
     Raises:
         UserError: a backbone without attention, or no object in any image.
@@ -111,6 +117,8 @@ def jaccard_protocol(
         hint = f"; their masks hold {VOID_ALONE}" if void else ""
         raise UserError(f"self-attention: none of these images has an object{hint}")
     means = {"jaccard": official, "jaccard_clean": clean}
+    for name, values in means.items():
+        keep(name, values)
     return {name: 100 * sum(values) / len(values) for name, values in means.items()}
 
 

@@ -30,6 +30,7 @@ from repro.data.views.kinds import normalise
 from repro.dino.vit import DinoViT
 from repro.errors import UserError
 from repro.evals.features.layers import last_blocks
+from repro.evals.judged import Keep, forget
 from repro.evals.retrieval import average_precision
 
 GEM_POWER = 4
@@ -89,12 +90,14 @@ def copy_protocol(
     side: int,
     device: torch.device,
     say: Callable[[str], None] = print,
+    keep: Keep = forget,
 ) -> dict[str, float]:
     """{"copy_map": official, "copy_map_clean": clean}, percent.
 
     Args:
         side: images are squeezed to squares of so many pixels.
         say: takes a line where whitening is left out.
+        keep: takes the average precision of each query, by number.
 
     Raises:
         UserError: an unreadable image, or whitening from pictures that are all alike.
@@ -129,6 +132,7 @@ def copy_protocol(
             average_precision(ranking.tolist(), positive, ())
             for ranking, positive in zip(counted, copies.matches, strict=True)
         ]
+        keep(name, precisions)
         scores[name] = 100 * float(np.mean(precisions))
     return scores
 

@@ -12,14 +12,14 @@ Departures: RandAugment sometimes asks for a black image (0 bits a colour), whic
 now; then it draws again. A batch is at most a quarter of the training images, rounded to an even
 number as mixup needs it; warm-up is at most a tenth of the epochs.
 
-Shapes: B images of a batch, C classes, E epochs.
+Shapes: B images of a batch, C classes, E epochs, M test images.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from PIL import Image
@@ -61,9 +61,15 @@ class FinetuneSettings:
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """Top-1 accuracies on the test images after each epoch, percent, [E]."""
+    """Top-1 accuracies on the test images after each epoch, percent, [E].
+
+    `best_right_M` and `last_right_M` say which test images the best epoch and the last one name
+    right.
+    """
 
     accuracy_E: Tensor
+    best_right_M: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
+    last_right_M: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
 
     def metrics(self) -> dict[str, float]:
         return {
@@ -126,7 +132,8 @@ def finetune(
         re_mode="pixel", interpolation="bicubic", mean=IMAGENET_MEAN, std=IMAGENET_STD,
     ))  # fmt: skip
     loss_of: nn.Module = SoftTargetCrossEntropy()  # type: ignore[no-untyped-call]
-    accuracies = []
+    accuracies: list[float] = []
+    best_M = last_M = torch.empty(0, dtype=torch.bool)
     for epoch in range(settings.epochs):
         schedule.step(epoch)
         network.train()
@@ -143,10 +150,14 @@ def finetune(
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-        accuracies.append(accuracy(network, dataset, device))
+        last_M = named_right(network, dataset, device)
+        accuracy = 100 * float(last_M.float().mean())
+        if not accuracies or accuracy > max(accuracies):
+            best_M = last_M
+        accuracies.append(accuracy)
         if (epoch + 1) % max(1, settings.epochs // 10) == 0:
             say(f"finetune: epoch {epoch + 1} of {settings.epochs}, {accuracies[-1]:.1f} %")
-    return FinetuneResult(torch.tensor(accuracies))
+    return FinetuneResult(torch.tensor(accuracies), best_M, last_M)
 
 
 def classifier(backbone: nn.Module, classes: int) -> nn.Sequential:
@@ -162,9 +173,9 @@ def classifier(backbone: nn.Module, classes: int) -> nn.Sequential:
 
 
 @torch.no_grad()
-def accuracy(network: nn.Module, dataset: Dataset, device: torch.device) -> float:
-    """Top-1 on the test images, percent."""
+def named_right(network: nn.Module, dataset: Dataset, device: torch.device) -> Tensor:
+    """Whether the network names each test image right, [M]."""
     network.eval()
     batches = for_device(dataset.test.evaluation_batches(256), device)
     predicted = [network(i.to(device, non_blocking=True)).argmax(dim=1) for i in batches]
-    return 100 * float((torch.cat(predicted).cpu() == dataset.test.labels_N).float().mean())
+    return torch.cat(predicted).cpu() == dataset.test.labels_N

@@ -22,6 +22,7 @@ from repro.dino.fast.kernels import REFERENCE, Kernels
 from repro.evals.features.files import frozen_features
 from repro.evals.features.layers import Layers, extract_features, pixel_features
 from repro.evals.features.neighbours import nearest
+from repro.evals.judged import Keep, forget
 
 NEIGHBOURS = (10, 20, 100, 200)  # App. F.1
 CHUNK = 1024  # test images whose votes are counted at a time
@@ -146,12 +147,14 @@ def knn_protocol(
     device: torch.device,
     kernels: Kernels = REFERENCE,
     cache: Path | None = None,
+    keep: Keep = forget,
 ) -> tuple[dict[str, float], Tensor]:
     """{"knn_10": percent, ...} for the numbers of neighbours among which the paper chose 20, and
     whether each test image is named right with as many as the settings say, [M].
 
     Args:
         cache: where the features are kept.
+        keep: takes which test images are named right, by number.
     """
     splits = dataset.train, dataset.test
     train_ND, test_MD = (frozen_features(backbone, s, Layers(), device, cache) for s in splits)
@@ -159,6 +162,8 @@ def knn_protocol(
     data = train_ND, labels_N, test_MD.to(device), labels_M
     ks = (*NEIGHBOURS, settings.knn_k)
     right = knn_answers(*data, ks, settings.knn_temp, kernels)
+    for k in NEIGHBOURS:
+        keep(f"knn_{k}", right[k])
     shares = {f"knn_{k}": 100 * int(right[k].sum()) / len(labels_M) for k in NEIGHBOURS}
     return shares, right[settings.knn_k]
 

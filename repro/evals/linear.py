@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -56,12 +56,18 @@ class LinearSettings:
 
 @dataclass(frozen=True)
 class LinearResult:
-    """Accuracies in percent; `official_PE` and `clean_PE` on the test images, by rate and epoch."""
+    """Accuracies in percent; `official_PE` and `clean_PE` on the test images, by rate and epoch.
+
+    `official_right_M` and `clean_right_PM` say of each test image whether the probe that `official`
+    counts, and each of the last epoch's, names it right.
+    """
 
     rates: tuple[float, ...]
     official_PE: Tensor
     clean_PE: Tensor
     held_out_PE: Tensor
+    official_right_M: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
+    clean_right_PM: Tensor = field(default_factory=lambda: torch.empty(0, 0, dtype=torch.bool))
 
     @property
     def official(self) -> float:
@@ -75,6 +81,10 @@ class LinearResult:
     @property
     def clean(self) -> float:
         return float(self.clean_PE[self.chosen, -1])
+
+    @property
+    def clean_right_M(self) -> Tensor:
+        return self.clean_right_PM[self.chosen]
 
     def metrics(self) -> dict[str, float]:
         return {
@@ -146,9 +156,7 @@ def linear_probes(
     sweeps = [
         Probes(settings.rates, batch_size, len(c), classes, settings.seed, device) for c in columns
     ]
-    curves: list[dict[str, list[Tensor]]] = [
-        {"official": [], "clean": [], "held_out": []} for _ in choices
-    ]
+    curves = [_Curves() for _ in choices]
     views = ViewsConfig(
         global_size=settings.resolution, global_scale=(0.08, 1.0), local_number=0,
         jitter=0.0, grey=0.0, blur=(0.0, 0.0, 0.0), solarise=0.0,
@@ -170,18 +178,46 @@ def linear_probes(
                 probes.step(features_BF[:, places], labels_B, held_B)
         best = 0.0
         for probes, places, kept in zip(sweeps, columns, curves, strict=True):
-            official_P, clean_P = probes.accuracies(test_MF[:, places], test_labels_M)
+            right_PM = probes.right(test_MF[:, places], test_labels_M)
             _, held_P = probes.accuracies(held_HF[:, places], held_labels_H)
-            for name, value in (("official", official_P), ("clean", clean_P), ("held_out", held_P)):
-                kept[name].append(value)
-            best = max(best, float(official_P.max()))
+            best = max(best, kept.add(right_PM, held_P))
         if (epoch + 1) % max(1, settings.epochs // 10) == 0:
             say(f"linear: epoch {epoch + 1} of {settings.epochs}, best rate {best:.1f} %")
-    results = []
-    for kept in curves:
-        stacked = {name: torch.stack(values, dim=1) for name, values in kept.items()}
-        results.append(LinearResult(settings.rates, **{f"{k}_PE": v for k, v in stacked.items()}))
-    return results
+    return [kept.result(settings.rates) for kept in curves]
+
+
+@dataclass
+class _Curves:
+    """What the probes of one choice of layers reach, epoch by epoch."""
+
+    official: list[Tensor] = field(default_factory=list)
+    clean: list[Tensor] = field(default_factory=list)
+    held_out: list[Tensor] = field(default_factory=list)
+    best: float = -1.0
+    best_right_M: Tensor = field(default_factory=lambda: torch.empty(0))
+    last_right_PM: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def add(self, right_PM: Tensor, held_P: Tensor) -> float:
+        """One epoch; its best accuracy on the test images."""
+        official_P, clean_P = percent_right(right_PM)
+        self.official.append(official_P)
+        self.clean.append(clean_P)
+        self.held_out.append(held_P)
+        best = float(official_P.max())
+        if best > self.best:
+            self.best, self.best_right_M = best, right_PM[int(official_P.argmax())]
+        self.last_right_PM = right_PM[len(official_P) :]
+        return best
+
+    def result(self, rates: tuple[float, ...]) -> LinearResult:
+        return LinearResult(
+            rates,
+            official_PE=torch.stack(self.official, dim=1),
+            clean_PE=torch.stack(self.clean, dim=1),
+            held_out_PE=torch.stack(self.held_out, dim=1),
+            official_right_M=self.best_right_M.cpu(),
+            clean_right_PM=self.last_right_PM.cpu(),
+        )
 
 
 def columns_of(choice: Layers, widest: Layers, backbone: nn.Module, width: int) -> Tensor:
@@ -247,17 +283,24 @@ class Probes:
         return torch.einsum("bf,pcf->pbc", features_BF, weights_PCF) + biases_PC[:, None]
 
     @torch.no_grad()
+    def right(self, features_MF: Tensor, labels_M: Tensor) -> Tensor:
+        """Whether each probe names each image right, [P, M]: first those on all images, then those
+        without the held-out.
+        """
+        chunks = zip(torch.split(features_MF, CHUNK), torch.split(labels_M, CHUNK), strict=True)
+        right = [self.logits(chunk_MF).argmax(dim=2) == chunk_M for chunk_MF, chunk_M in chunks]
+        return torch.cat(right, dim=1)
+
     def accuracies(self, features_MF: Tensor, labels_M: Tensor) -> tuple[Tensor, Tensor]:
         """In percent, by rate: of the probes on all images, and of those without the held-out."""
-        count = len(self.weights)
-        correct_P = torch.zeros(count, device=features_MF.device)
-        for chunk_MF, chunk_M in zip(
-            torch.split(features_MF, CHUNK), torch.split(labels_M, CHUNK), strict=True
-        ):
-            predicted_PM = self.logits(chunk_MF).argmax(dim=2)
-            correct_P += (predicted_PM == chunk_M).sum(dim=1)
-        percent_P = 100 * correct_P.cpu() / max(1, len(labels_M))
-        return percent_P[: count // 2], percent_P[count // 2 :]
+        return percent_right(self.right(features_MF, labels_M))
+
+
+def percent_right(right_PM: Tensor) -> tuple[Tensor, Tensor]:
+    """The share of images named right, of the first half of the probes and of the second."""
+    count, images = right_PM.shape
+    percent_P = 100 * right_PM.sum(dim=1).float().cpu() / max(1, images)
+    return percent_P[: count // 2], percent_P[count // 2 :]
 
 
 def held_out(labels_N: Tensor, seed: int) -> Tensor:

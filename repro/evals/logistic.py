@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from repro.errors import UserError
+from repro.evals.judged import Keep, forget
 from repro.evals.linear import held_out
 
 PENALTY = 0.1  # times 1 / N, on the mean loss plus half the squared weights
@@ -52,11 +53,19 @@ class LogisticResult:
 
 
 def logistic_accuracies(
-    train_NF: Tensor, labels_N: Tensor, test_MF: Tensor, labels_M: Tensor, seed: int = 0
+    train_NF: Tensor,
+    labels_N: Tensor,
+    test_MF: Tensor,
+    labels_M: Tensor,
+    seed: int = 0,
+    keep: Keep = forget,
 ) -> LogisticResult:
     """Train on train features, count on test features.
 
     A class without training image cannot be found: its test images count as mistakes.
+
+    Args:
+        keep: takes which test images are named right, by number.
 
     Raises:
         UserError: fewer than two classes, or features that are not finite.
@@ -74,13 +83,17 @@ def logistic_accuracies(
         scores = []
         for candidate in PENALTIES:
             tried, _ = fit(features[~held], classes[~held], candidate)
-            scores.append(_accuracy(tried, features[held], classes[held]))
+            scores.append(_percent(_right(tried, features[held], classes[held])))
         # Of equally good ones the strongest penalty.
         penalty = max(zip(scores, PENALTIES, strict=True))[1]
     clean, second = fit(features, classes, penalty)
+    right = {"logistic": official, "logistic_clean": clean}
+    right_M = {name: _right(model, tests, truth) for name, model in right.items()}
+    for name, of_images in right_M.items():
+        keep(name, torch.from_numpy(of_images))
     return LogisticResult(
-        official=_accuracy(official, tests, truth),
-        clean=_accuracy(clean, tests, truth),
+        official=_percent(right_M["logistic"]),
+        clean=_percent(right_M["logistic_clean"]),
         penalty=penalty,
         converged=first and second,
     )
@@ -99,8 +112,13 @@ def fit(
     return model, not any(issubclass(w.category, ConvergenceWarning) for w in caught)
 
 
-def _accuracy(model: LogisticRegression, features: Array, classes: Classes) -> float:
-    return float(100 * (model.predict(features) == classes).mean())
+def _right(model: LogisticRegression, features: Array, classes: Classes) -> NDArray[np.bool_]:
+    right: NDArray[np.bool_] = model.predict(features) == classes
+    return right
+
+
+def _percent(right_M: NDArray[np.bool_]) -> float:
+    return float(100 * right_M.mean())
 
 
 def _array(features: Tensor) -> Array:

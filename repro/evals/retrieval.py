@@ -33,6 +33,7 @@ from repro.data.landmarks import Landmarks, Truth
 from repro.data.pictures import levels, picture, turned
 from repro.data.views.kinds import normalise
 from repro.errors import UserError
+from repro.evals.judged import Keep, forget
 
 ONE_SCALE = (1.0,)
 THREE_SCALES = (1.0, 1 / sqrt(2), 1 / 2)
@@ -72,7 +73,12 @@ def average_precision(ranking: Places, positive: Iterable[int], junk: Iterable[i
 def mean_average_precision(
     rankings: NDArray[np.int64], truths: Sequence[Truth], hard: bool
 ) -> float:
-    """Percent, over the queries that have positives.
+    """Percent, over the queries that have positives; as `precisions_of`."""
+    return 100 * float(np.mean(precisions_of(rankings, truths, hard)))
+
+
+def precisions_of(rankings: NDArray[np.int64], truths: Sequence[Truth], hard: bool) -> list[float]:
+    """The average precision of each query that has positives, in [0, 1].
 
     Args:
         rankings: [Q, N], places of database images, the most similar first.
@@ -90,7 +96,7 @@ def mean_average_precision(
     if not precisions:
         level = "hard" if hard else "easy or hard"
         raise UserError(f"retrieval: no query has an image that is {level} to find")
-    return 100 * float(np.mean(precisions))
+    return precisions
 
 
 @torch.no_grad()
@@ -121,8 +127,13 @@ def retrieval_protocol(
     setting: Setting,
     device: torch.device,
     say: Callable[[str], None] = print,
+    keep: Keep = forget,
 ) -> dict[str, float]:
     """{"map_medium", "map_hard"} of the official tier, the same with "_clean" of the clean one.
+
+    Args:
+        say: takes a line of progress now and then.
+        keep: takes the average precision of each query that has positives, by number.
 
     Raises:
         UserError: an unreadable image, or no positive image for any query.
@@ -147,8 +158,9 @@ def retrieval_protocol(
         queries_QD = features(landmarks.queries(cropped), "queries")
         order = (queries_QD @ database_ND.T).sort(dim=1, descending=True, stable=True).indices
         for name, hard in (("map_medium", False), ("map_hard", True)):
-            map_ = mean_average_precision(order.numpy(), landmarks.truths, hard)
-            scores[f"{name}{tier}"] = map_
+            precisions = precisions_of(order.numpy(), landmarks.truths, hard)
+            keep(f"{name}{tier}", precisions)
+            scores[f"{name}{tier}"] = 100 * float(np.mean(precisions))
     return scores
 
 

@@ -33,6 +33,7 @@ from repro.dino.vit import DinoViT
 from repro.errors import UserError
 from repro.evals.attention import patch_of
 from repro.evals.features.layers import last_blocks
+from repro.evals.judged import Keep, forget
 from repro.evals.video_scores import Marks, ObjectScore, benchmark, score_video
 
 PREVIOUS = 7  # frames before the current one, beside the first
@@ -125,11 +126,13 @@ def video_protocol(
     side: int,
     device: torch.device,
     say: Callable[[str], None] = print,
+    keep: Keep = forget,
 ) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """J&F, J and F of both tiers in percent, and the official ones by sequence.
 
     Args:
         say: takes a line for each video.
+        keep: takes J&F, J and F of each object, by number.
 
     Raises:
         UserError: unreadable frames or masks, or a video that cannot be scored.
@@ -148,6 +151,10 @@ def video_protocol(
                 by_sequence[video.name] = benchmark(by_object)
         mean = by_sequence[video.name]["jf_mean"]
         say(f"video {number} of {len(videos)}, {video.name}: J&F {mean:.1f} %")
+    for tier, of_tier in scores.items():
+        keep(f"jf_mean{tier}", [(one.j + one.f) / 2 for one in of_tier])
+        keep(f"j_mean{tier}", [one.j for one in of_tier])
+        keep(f"f_mean{tier}", [one.f for one in of_tier])
     metrics = {
         f"{key}{tier}": value
         for tier, of_tier in scores.items()

@@ -1,33 +1,57 @@
-"""`repro eval`: one protocol on any checkpoint, or a picture of what its features show."""
+"""`repro eval`: protocols on any checkpoints, or a picture of what their features show."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from repro.cli.checkpoints.drawing import FEATURES, draw_attention, draw_spaces
+from repro.cli.checkpoints.meant import meant
 from repro.cli.exit_codes import FINE, NEGATIVE
-from repro.cli.options import add_network, positive
+from repro.cli.options import add_json, add_network, positive
 from repro.errors import UserError
 from repro.harness.evaluation.names import PROTOCOLS
 
-HELP = "one evaluation protocol on any checkpoint, here and now"
+if TYPE_CHECKING:
+    from repro.harness.evaluation.any_checkpoint import ChosenWeights
+    from repro.harness.evaluation.several import Asked
+
+HELP = "evaluation protocols on any checkpoints, here and now"
 EXAMPLE = "repro eval knn --weights dino_deitsmall16_pretrain.pth --data birds=/data/birds"
-ATTENTION, FEATURES = "attention", "features"
+FORMATS = ("terminal", "md", "tex", "csv")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("protocol", choices=(*PROTOCOLS, FEATURES), help=_protocols())
-    text = "run folders or checkpoints, the authors' files, timm's (.pth, .safetensors), timm:NAME"
+    choices = (*PROTOCOLS, FEATURES)
+    parser.add_argument(
+        "protocols", nargs="+", choices=choices, metavar="PROTOCOL", help=_protocols()
+    )
+    text = (
+        "run folders, ids, names or globs; checkpoints, the authors' files, timm's (.pth, "
+        ".safetensors), timm:NAME; several give one table"
+    )
     parser.add_argument("--weights", nargs="+", required=True, metavar="FILE", help=text)
     text = (
         "PATH/train/CLASS/*, PATH/val/CLASS/*; benchmarks: voc12, davis17, roxford5k, rparis6k, "
-        "copydays; made here: photographs, composites, clips, crops, copies (default: the run's)"
+        "copydays; made here: photographs, composites, clips, crops, copies; several may be given "
+        "(default: the run's)"
     )
-    parser.add_argument("--data", default="", metavar="NAME=PATH", help=text)
+    parser.add_argument(
+        "--data", nargs="+", action="extend", default=[], metavar="NAME=PATH", help=text
+    )
     text = "with --data: leave unreadable images out, and count them"
     parser.add_argument("--skip-unreadable", action="store_true", help=text)
     text = "of linear probes or finetuning (default: those of the scale; the paper's 100 and 300)"
     parser.add_argument("--epochs", type=positive, default=0, metavar="N", help=text)
+    text = "in the table, below each checkpoint, how far it is from the first on the same images"
+    parser.add_argument("--paired", action="store_true", help=text)
+    text = "of the table: %(choices)s (default: terminal)"
+    parser.add_argument("--format", choices=FORMATS, default="", metavar="F", help=text)
+    add_json(parser)
     text = "attention: draw its heads' maps and masks (several may be given)"
     parser.add_argument("--image", nargs="+", default=[], metavar="FILE", help=text)
     text = "attention: a video file or a folder of frames, with its map beside each frame"
@@ -43,11 +67,16 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    weights = meant(arguments.weights)
     if arguments.image or arguments.video:
-        return _draw_attention(arguments)
-    if arguments.protocol == FEATURES:
-        return _draw_features(arguments)
-    return _evaluate(arguments)
+        draw_attention(arguments, weights)
+        return FINE
+    code = FINE
+    if arguments.protocols != [FEATURES]:
+        code = _evaluate(arguments, weights)
+    if FEATURES in arguments.protocols:
+        draw_spaces(arguments, weights)
+    return code
 
 
 def _protocols() -> str:
@@ -56,88 +85,78 @@ def _protocols() -> str:
     return "; ".join(f"{name}: {what}" for name, what in about.items()).replace("%", "%%")
 
 
-def _evaluate(arguments: argparse.Namespace) -> int:
-    """One protocol on checkpoints; a run without --data is evaluated on its own."""
-    from repro.harness.evaluation.any_checkpoint import (
-        ChosenWeights,
-        evaluate_run,
-        evaluate_weights,
-        run_folder,
-    )
+def _evaluate(arguments: argparse.Namespace, weights: Sequence[Path]) -> int:
+    from repro.harness.evaluation.any_checkpoint import ChosenWeights
     from repro.harness.evaluation.names import THROUGHPUT
-    from repro.harness.evaluation.stage import in_words
+    from repro.harness.evaluation.several import Asked, of_its_own
+
+    protocols = [name for name in dict.fromkeys(arguments.protocols) if name != FEATURES]
+    asked = Asked(
+        protocols, arguments.data, arguments.epochs, arguments.side, arguments.skip_unreadable
+    )
+    chosen = [ChosenWeights(path, arguments.network, arguments.heads) for path in weights]
+    for one in chosen:
+        if of_its_own(one, asked):
+            if arguments.side:
+                raise UserError("--side: a run is evaluated on its own images at its own size")
+        elif not asked.data and protocols != [THROUGHPUT]:
+            raise UserError(
+                f"--weights {one.path}: no run of yours, so say on which images: --data NAME=PATH"
+            )
+    as_table = arguments.json or arguments.format or arguments.paired
+    if len(protocols) == len(chosen) == 1 and len(asked.data) <= 1 and not as_table:
+        return _one(chosen[0], asked)
+    return _table(arguments, chosen, asked)
+
+
+def _one(chosen: ChosenWeights, asked: Asked) -> int:
+    """One protocol on one checkpoint; a run without --data is evaluated on its own."""
+    from repro.harness.evaluation.answers import Frozen
+    from repro.harness.evaluation.any_checkpoint import ask_run, run_folder
+    from repro.harness.evaluation.several import of_its_own, pairs
+    from repro.harness.evaluation.stage import evaluate, in_words
     from repro.harness.experiments.clusters import load_cluster
     from repro.harness.experiments.folders import results_dir
 
-    fine, protocol, data, epochs = True, arguments.protocol, arguments.data, arguments.epochs
-    for word in arguments.weights:
-        folder = run_folder(Path(word))
-        if folder is not None and not (data or arguments.network):
-            if folder.result() is None:
-                raise UserError(f"--weights {word}: {folder.path.name} is not done; repro status")
-            if arguments.side:
-                raise UserError("--side: a run is evaluated on its own images at its own size")
-            print(folder.path.name)
-            fine &= evaluate_run(folder, protocol, load_cluster("local"), epochs)
-            continue
-        if not data and protocol != THROUGHPUT:
-            raise UserError(f"--weights {word}: say on which images: --data NAME=PATH")
-        chosen = ChosenWeights(Path(word), arguments.network, arguments.heads)
-        metrics, path = evaluate_weights(
-            chosen,
-            data,
-            protocol,
-            results_dir(),
-            epochs,
-            arguments.side,
-            arguments.skip_unreadable,
-        )
-        print(f"{word}: {in_words(metrics)}")
-        print(path)
-    return FINE if fine else NEGATIVE
-
-
-def _draw_attention(arguments: argparse.Namespace) -> int:
-    """Head maps and masks of pictures, mean maps of videos."""
-    if arguments.protocol != ATTENTION:
-        raise UserError("--image, --video: only repro eval attention draws pictures and videos")
-    from repro.distributed import open_device
-    from repro.evals.attention_pictures import default_side, draw_picture, draw_video
-    from repro.harness.evaluation.any_checkpoint import ChosenWeights, open_weights, short_digest
-
-    device = open_device("auto")
-    for word in arguments.weights:
-        weights = open_weights(ChosenWeights(Path(word), arguments.network, arguments.heads))
-        backbone = weights.backbone.to(device)
-        side = arguments.side or default_side(weights.image_size)
-        how = (weights.network, weights.model.heads, side)
-
-        def folder(picture: str, own: str = weights.digest, how: tuple[object, ...] = how) -> Path:
-            """Its own for each folder of pictures and each way to look at them."""
-            seen_from = short_digest(*how, Path(picture).resolve().parent)
-            return _pictures_folder(arguments) / f"{own}-{seen_from}"
-
-        for image in arguments.image:
-            for path in draw_picture(backbone, Path(image), side, folder(image), device)[:1]:
-                print(path)
-        for video in arguments.video:
-            print(draw_video(backbone, Path(video), side, folder(video), device))
+    folder = run_folder(chosen.path)
+    if of_its_own(chosen, asked) and folder is not None:
+        print(folder.path.name)
+        names = ask_run(folder, asked.protocols[0], load_cluster("local"), asked.epochs)
+        return FINE if evaluate(folder, again=names) else NEGATIVE
+    (images,) = pairs(asked)
+    answer = Frozen(chosen, results_dir(), asked.side, asked.skip_unreadable).answer(images)
+    print(f"{chosen.path}: {in_words(answer.metrics())}")
+    print(answer.path)
+    if answer.kept:
+        print("kept from before; without that file it is measured again", file=sys.stderr)
+    elif answer.why:
+        print(f"measured again: {answer.why}", file=sys.stderr)
     return FINE
 
 
-def _draw_features(arguments: argparse.Namespace) -> int:
-    """t-SNE of class means and of images."""
-    from repro.harness.evaluation.any_checkpoint import ChosenWeights, draw_features
-
-    for word in arguments.weights:
-        chosen = ChosenWeights(Path(word), arguments.network, arguments.heads)
-        out = _pictures_folder(arguments)
-        for path in draw_features(chosen, arguments.data, out, arguments.side):
-            print(path)
-    return FINE
-
-
-def _pictures_folder(arguments: argparse.Namespace) -> Path:
+def _table(arguments: argparse.Namespace, chosen: Sequence[ChosenWeights], asked: Asked) -> int:
+    """All that is asked of all checkpoints, in one table."""
+    from analysis.comparison.checkpoints import as_json, described, written
+    from repro.harness.evaluation.several import evaluate_all
     from repro.harness.experiments.folders import results_dir
+    from repro.terminal import print_json
 
-    return Path(arguments.out) if arguments.out else results_dir() / "figures"
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    with redirect_stdout(sys.stderr):  # where protocols tell how far they are
+        outcomes = evaluate_all(chosen, asked, results_dir(), say)
+    lines = described(outcomes)
+    if arguments.json:
+        print_json(as_json(lines))
+    else:
+        print(written(lines, arguments.format or "terminal", arguments.paired).rstrip("\n"))
+    failed = [outcome for outcome in outcomes if outcome.failed]
+    for name, why in dict.fromkeys((one.checkpoint, one.failed) for one in failed):
+        what = [
+            f"{o.protocol} {o.data}".strip()
+            for o in failed
+            if (o.checkpoint, o.failed) == (name, why)
+        ]
+        say(f"failed: {name} ({', '.join(what)}): {why}")
+    return NEGATIVE if failed else FINE

@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from repro.errors import UserError
 from repro.files import replace_text
-from repro.harness.evaluation.chosen_data import chosen_data, data_config, seen_by, shortened
+from repro.harness.evaluation.chosen_data import data_config, seen_by, shortened
 from repro.harness.evaluation.names import PROTOCOLS
 from repro.harness.evaluation.protocol import Subject
 from repro.harness.evaluation.requests import ask, request_for, without_data
-from repro.harness.evaluation.stage import evaluate, loaded, made_on, measure
+from repro.harness.evaluation.stage import loaded
 from repro.harness.experiments.folders import experiments_dir
-from repro.harness.runs.evaluations import Images, Source, WeightsEvaluation
-from repro.harness.runs.failures import GpuMemoryError
 from repro.harness.runs.store import RunFolder
 
 if TYPE_CHECKING:
@@ -66,8 +64,8 @@ def open_weights(chosen: ChosenWeights) -> Weights:
     return load_weights(path, chosen.network, heads or folder.config().model.heads)
 
 
-def evaluate_run(folder: RunFolder, protocol: str, cluster: Cluster, epochs: int = 0) -> bool:
-    """A protocol on a run of ours, into its folder; whether it succeeded.
+def ask_run(folder: RunFolder, protocol: str, cluster: Cluster, epochs: int = 0) -> list[str]:
+    """Ask a run of ours for a protocol, and by which names its answers will lie in its folder.
 
     On the run's own data, or on the protocol's benchmarks: what stands for them at the run's scale,
     or the folders that the cluster names.
@@ -76,8 +74,10 @@ def evaluate_run(folder: RunFolder, protocol: str, cluster: Cluster, epochs: int
         epochs: of a linear probe or of finetuning; 0 for the scale's.
 
     Raises:
-        UserError: a benchmark without stand-in and without folder.
+        UserError: a run that is not done; a benchmark without stand-in and without folder.
     """
+    if folder.result() is None:
+        raise UserError(f"--weights {folder.path}: {folder.path.name} is not done; repro status")
     from repro.config.compose import compose
 
     config = folder.config()
@@ -92,71 +92,14 @@ def evaluate_run(folder: RunFolder, protocol: str, cluster: Cluster, epochs: int
             f"data: of experiments/clusters/{cluster.name}.yaml"
         )
     ask(folder, names, config)
-    return evaluate(folder, again=names)
-
-
-def evaluate_weights(
-    chosen: ChosenWeights,
-    data: str,
-    protocol: str,
-    results: Path,
-    epochs: int = 0,
-    side: int = 0,
-    skip_unreadable: bool = False,
-) -> tuple[dict[str, float], Path]:
-    """A protocol's numbers for any checkpoint on any data, and the file they were written to.
-
-    Args:
-        data: NAME=PATH: a tree PATH/train/CLASS/* and PATH/val/CLASS/*, or a benchmark's folder; or
-            the name of data that need no folder. NAME-1pct and NAME-10pct: with that share of the
-            training images, those of PATH/1percent.txt or 10percent.txt where such a list lies.
-            Throughput needs none.
-        epochs: of a linear probe or of finetuning; 0 for the paper's.
-        side: of the images that the network sees; 0 for its own.
-        skip_unreadable: leave out images with classes that cannot be read, and count them.
-
-    Raises:
-        UserError: weights or data that cannot be read.
-    """
-    from repro.distributed import open_device
-
-    images = chosen_data(data, protocol, epochs)
-    weights = open_weights(chosen)
-    config, seen = seen_by(images.config, weights, side)
-    config = replace(config, data=replace(config.data, skip_unreadable=skip_unreadable))
-    device = open_device(config.resources.device.value)
-    cache = None if config.data.made_here else results / "features"
-    subject = Subject(weights.backbone.to(device), config, device, cache, side=side)
-    try:
-        metrics = measure(images.request, subject)
-    except GpuMemoryError as error:
-        raise UserError(f"{protocol}: {error}") from error
-    said = seen.said
-    if not images.whole_images:  # whose size is the benchmark's
-        said = {key: said[key] for key in ("mean", "std")}
-    evaluation = WeightsEvaluation(
-        protocol=protocol,
-        request=images.request,
-        weights=Source(str(weights.source), weights.digest, weights.network, weights.model.heads),
-        data=Images(images.name, images.root),
-        metrics=dict(metrics),
-        details=subject.details,
-        env=made_on(device),
-        seen=said | ({"side": side} if side else {}),
-    )
-    options = (weights.model.heads, absolute(images.root), images.request.published, said, side)
-    about = (weights.digest, weights.network, images.name, protocol, short_digest(*options))
-    path = results / "evaluations" / f"{'-'.join(part for part in about if part)}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    evaluation.write(path)
-    return metrics, path
+    return names
 
 
 def draw_features(chosen: ChosenWeights, data: str, out: Path, side: int = 0) -> list[Path]:
     """A picture of the feature space of test images, in a folder of its own.
 
     Args:
-        data: as for `evaluate_weights`; empty: that of the run.
+        data: as for `chosen_data`; empty: that of the run.
 
     Raises:
         UserError: weights or data that cannot be read, or fewer than three classes.

@@ -6,6 +6,7 @@ For each of them something made here can stand for the paper's benchmark.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from repro.harness.evaluation.protocol import Subject
 from repro.harness.runs.evaluations import Request
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from repro.data.copies import Copies
     from repro.data.landmarks import Landmarks
     from repro.data.scenes import Scenes
@@ -29,8 +32,13 @@ def attention(request: Request, subject: Subject) -> dict[str, float]:
     made_here = request.source == COMPOSITES
     scenes: Scenes = CompositeScenes() if made_here else open_voc(Path(request.root))
     size = 0 if made_here else VOC_SIDE
-    metrics = jaccard_protocol(subject.backbone, scenes, size, subject.device)
-    floor = jaccard_protocol(subject.untrained(), scenes, size, subject.device)
+    device, keep = subject.device, subject.keep
+    metrics = jaccard_protocol(subject.backbone, scenes, size, device, keep)
+
+    def keep_random(number: str, items: Tensor | Sequence[float]) -> None:
+        keep(number.replace("jaccard", "jaccard_random"), items)
+
+    floor = jaccard_protocol(subject.untrained(), scenes, size, device, keep_random)
     return metrics | {
         "jaccard_random": floor["jaccard"],
         "jaccard_random_clean": floor["jaccard_clean"],
@@ -50,7 +58,8 @@ def retrieval(request: Request, subject: Subject) -> dict[str, float]:
             raise UserError(f"retrieval: {request.source} is none of {known}, {CROPS} (made here)")
         landmarks = open_revisited(Path(request.root), request.source)
         setting = SETTINGS[request.source]
-    return retrieval_protocol(subject.backbone, landmarks, setting, subject.device)
+    device = subject.device
+    return retrieval_protocol(subject.backbone, landmarks, setting, device, keep=subject.keep)
 
 
 def copies(request: Request, subject: Subject) -> dict[str, float]:
@@ -63,7 +72,7 @@ def copies(request: Request, subject: Subject) -> dict[str, float]:
         raise UserError(f"copies: {request.data}: after the dash goes a side, e.g. copydays-224")
     side = subject.side or (MADE_SIDE if made_here else int(size or SIDE))
     images: Copies = make_copies() if made_here else open_copydays(Path(request.root))
-    return copy_protocol(subject.backbone, images, side, subject.device)
+    return copy_protocol(subject.backbone, images, side, subject.device, keep=subject.keep)
 
 
 def video(request: Request, subject: Subject) -> dict[str, float]:
@@ -73,7 +82,8 @@ def video(request: Request, subject: Subject) -> dict[str, float]:
     made_here = request.source == CLIPS
     videos: Videos = MadeClips() if made_here else open_davis(Path(request.root))
     side = 0 if made_here else SIDE
-    metrics, by_sequence = video_protocol(subject.backbone, videos, side, subject.device)
+    device, keep = subject.device, subject.keep
+    metrics, by_sequence = video_protocol(subject.backbone, videos, side, device, keep=keep)
     subject.details["sequences"] = by_sequence
     return metrics
 

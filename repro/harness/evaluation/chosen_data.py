@@ -36,7 +36,12 @@ class ChosenData:
 
 
 def chosen_data(data: str, protocol: str, epochs: int = 0) -> ChosenData:
-    """Args: as of `evaluate_weights`.
+    """Args:
+        data: NAME=PATH: a tree PATH/train/CLASS/* and PATH/val/CLASS/*, or a benchmark's folder; or
+            the name of data that need no folder. NAME-1pct and NAME-10pct: with that share of the
+            training images, those of PATH/1percent.txt or 10percent.txt where such a list lies.
+            Throughput needs none.
+        epochs: of a linear probe or of finetuning; 0 for the paper's.
 
     Raises:
         UserError: data that the protocol cannot use, or no folder.

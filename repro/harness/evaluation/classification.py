@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from repro.data.dataset import Dataset
     from repro.evals.features.layers import Layers
-    from repro.evals.finetune import FinetuneResult
 
 LOW_SHOT = {"1pct": 0.01, "10pct": 0.1}  # of the run's own training images (App. A)
 TORCHVISION = {
@@ -36,7 +35,7 @@ def knn(request: Request, subject: Subject) -> dict[str, float]:
     kernels = choose_kernels(config, device)
     dataset = labelled(request, subject)
     accuracies, right_M = knn_protocol(
-        subject.backbone, dataset, config.eval, device, kernels, subject.cache
+        subject.backbone, dataset, config.eval, device, kernels, subject.cache, subject.keep
     )
     subject.details["answers"] = {
         "k": config.eval.knn_k,
@@ -69,6 +68,8 @@ def linear(request: Request, subject: Subject) -> dict[str, float]:
     settings = settings_for(width, config.data.resolution, config.seed, epochs)
     dataset = labelled(request, subject)
     probe = linear_probe(subject.backbone, dataset, settings, subject.device, cache=subject.cache)
+    subject.keep("linear", probe.official_right_M)
+    subject.keep("linear_clean", probe.clean_right_M)
     return probe.metrics()
 
 
@@ -98,6 +99,9 @@ def _choices(request: Request, subject: Subject, choices: Mapping[str, Layers]) 
         subject.backbone, dataset, settings, layers, subject.device, cache=subject.cache
     )
     pairs = list(zip(choices, results, strict=True))
+    for name, result in pairs:
+        subject.keep(f"linear_{name}", result.official_right_M)
+        subject.keep(f"linear_{name}_clean", result.clean_right_M)
     official = {f"linear_{name}": result.official for name, result in pairs}
     return official | {f"linear_{name}_clean": result.clean for name, result in pairs}
 
@@ -110,28 +114,31 @@ def logistic(request: Request, subject: Subject) -> dict[str, float]:
     train_NF, test_MF = pair
     labels_N, labels_M = dataset.train.labels_N, dataset.test.labels_N
     seed = subject.config.seed
-    regression = logistic_accuracies(train_NF, labels_N, test_MF, labels_M, seed)
+    keep = subject.keep
+    regression = logistic_accuracies(train_NF, labels_N, test_MF, labels_M, seed, keep)
     subject.details["converged"] = regression.converged
     return regression.metrics()
 
 
 def finetune(request: Request, subject: Subject) -> dict[str, float]:
-    return _tuned(request, subject, subject.backbone).metrics()
+    return _tuned(request, subject, subject.backbone, "finetune")
 
 
 def scratch(request: Request, subject: Subject) -> dict[str, float]:
-    metrics = _tuned(request, subject, subject.untrained()).metrics()
-    return {key.replace("finetune", "scratch"): value for key, value in metrics.items()}
+    return _tuned(request, subject, subject.untrained(), "scratch")
 
 
-def _tuned(request: Request, subject: Subject, backbone: nn.Module) -> FinetuneResult:
+def _tuned(request: Request, subject: Subject, backbone: nn.Module, name: str) -> dict[str, float]:
     from repro.evals.finetune import FinetuneSettings
     from repro.evals.finetune import finetune as tune
 
     config = subject.config
     epochs, batch, lr = (request.settings[f"finetune_{key}"] for key in ("epochs", "batch", "lr"))
     settings = FinetuneSettings(epochs, batch, lr, config.data.resolution, config.seed)
-    return tune(backbone, labelled(request, subject), settings, subject.device)
+    found = tune(backbone, labelled(request, subject), settings, subject.device)
+    subject.keep(name, found.best_right_M)
+    subject.keep(f"{name}_clean", found.last_right_M)
+    return {key.replace("finetune", name): value for key, value in found.metrics().items()}
 
 
 def labelled(request: Request, subject: Subject) -> Dataset:
@@ -156,6 +163,11 @@ def is_tree(root: str) -> bool:
 
 def _benchmark(request: Request, subject: Subject) -> Dataset:
     """A classification benchmark at the resolution at which the run is evaluated."""
+    which = repr((subject.config.data, request.source, request.root))
+    return subject.once(which, lambda: _open_benchmark(request, subject))
+
+
+def _open_benchmark(request: Request, subject: Subject) -> Dataset:
     from repro.config.schema import DataConfig, DataKind
     from repro.data.datasets import open_dataset
     from repro.data.listed import PLACES_LISTS, open_inaturalist, open_places205

@@ -48,18 +48,20 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "retrieval": Protocol(
         "image retrieval, mAP", Kind.retrieval, ("map_medium", "map_hard"), benchmarks.retrieval,
         tiers=True, benchmarks=("roxford5k", "rparis6k"), stand_in=benchmarks.CROPS,
+        over="queries",
     ),
     "copies": Protocol(
         "copy detection, mAP", Kind.copies, ("copy_map",), benchmarks.copies, tiers=True,
-        benchmarks=("copydays",), stand_in=benchmarks.COPIES,
+        benchmarks=("copydays",), stand_in=benchmarks.COPIES, over="queries",
     ),
     "video": Protocol(
         "video object segmentation, J and F", Kind.video, ("jf_mean", "j_mean", "f_mean"),
         benchmarks.video, tiers=True, benchmarks=("davis17",), stand_in=benchmarks.CLIPS,
+        over="objects",
     ),
     THROUGHPUT: Protocol(
         "128 images a forward pass, inference: images per second and peak memory", Kind.speed,
-        ("images_per_second", "peak_memory_GB"), benchmarks.throughput,
+        ("images_per_second", "peak_memory_GB"), benchmarks.throughput, over="",
     ),
 }  # fmt: skip
 

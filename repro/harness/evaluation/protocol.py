@@ -6,7 +6,7 @@ torch is imported only when something is measured: `repro --help` reads the name
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from repro.errors import UserError
-from repro.harness.runs.evaluations import Request
+from repro.harness.runs.evaluations import Judged, Request, judged
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +44,8 @@ class Subject:
 
     `cache`: where features are kept; `details`: what a protocol leaves beside its numbers; `side`:
     asked for in place of a benchmark's own; `seen`: digests of the images that a run was made of,
-    where it noted them.
+    where it noted them; `judged`: what each test item contributes to a number; `opened`: data sets
+    by what they are, which may be shared with other subjects.
     """
 
     backbone: nn.Module
@@ -54,6 +55,18 @@ class Subject:
     details: dict[str, Any] = field(default_factory=dict)
     side: int = 0
     seen: Mapping[str, str] = field(default_factory=dict)
+    judged: dict[str, Judged] = field(default_factory=dict)
+    opened: dict[str, Dataset] = field(default_factory=dict)
+
+    def keep(self, number: str, items: Tensor | Sequence[float]) -> None:
+        """What the test items contribute to a number, as `repro.evals.judged.Keep`."""
+        self.judged[number] = judged(items)
+
+    def once(self, what: str, open_it: Callable[[], Dataset]) -> Dataset:
+        """A data set that is opened only where none that shares it has done so."""
+        if what not in self.opened:
+            self.opened[what] = open_it()
+        return self.opened[what]
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -61,9 +74,14 @@ class Subject:
 
         config = self.config
         paths, resources = config.paths, config.resources
-        dataset = open_dataset(config.data, paths.data, resources, self.device, paths.labelled)
-        for line in dataset.notes:
-            print(line, file=sys.stderr)
+
+        def opened() -> Dataset:
+            found = open_dataset(config.data, paths.data, resources, self.device, paths.labelled)
+            for line in found.notes:
+                print(line, file=sys.stderr)
+            return found
+
+        dataset = self.once(repr((config.data, paths.data, paths.labelled)), opened)
         now = dataset.digests() if self.seen else {}
         if changed := [part for part in now if self.seen.get(part) != now[part]]:
             raise UserError(
@@ -104,6 +122,7 @@ class Protocol:
         benchmarks: the paper's, where it needs data of its own kind.
         stand_in: the data made here that can stand for them.
         settings: keys of `config.Protocols`.
+        over: what its numbers are means over.
     """
 
     about: str
@@ -114,3 +133,4 @@ class Protocol:
     benchmarks: tuple[str, ...] = ()
     stand_in: str = ""
     settings: tuple[str, ...] = ()
+    over: str = "test images"

@@ -11,8 +11,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from repro.errors import UserError
@@ -21,7 +23,7 @@ from repro.harness.evaluation.names import PROTOCOLS
 from repro.harness.evaluation.protocol import Subject
 from repro.harness.evaluation.requests import requests_in
 from repro.harness.runs.environment import environment
-from repro.harness.runs.evaluations import Request, RunEvaluation, read_evaluation
+from repro.harness.runs.evaluations import Judged, Request, RunEvaluation, read_evaluation
 from repro.harness.runs.failures import (
     Failure,
     GpuMemoryError,
@@ -36,6 +38,8 @@ from repro.locks import Busy, hold
 if TYPE_CHECKING:
     import torch
 
+    from repro.config.schema import RunConfig
+    from repro.data.dataset import Dataset
     from repro.dino.fast.kernels import Kernels
     from repro.evals.weights.networks import Weights
 
@@ -69,7 +73,7 @@ def has_checkpoint(folder: RunFolder) -> bool:
 def failure(folder: RunFolder) -> tuple[str, Failure] | None:
     """Which evaluation failed when it was last tried, and why."""
     for name in missing(folder):
-        if why := told_failure(_failure_file(folder, name)):
+        if why := told_failure(failure_file(folder, name)):
             return name, why
     return None
 
@@ -82,15 +86,20 @@ def evaluate(folder: RunFolder, again: Sequence[str] = ()) -> bool:
     files = folder.path / "evaluations"
     files.mkdir(exist_ok=True)
     try:
-        with hold(files / ".lock", f"{folder.path}: another process evaluates it", PATIENCE):
+        with (
+            hold(files / ".lock", f"{folder.path}: another process evaluates it", PATIENCE),
+            TemporaryDirectory(prefix="repro-features-") as scratch,
+        ):
             requests, fine = requests_of(folder), True
-            for name in again or missing(folder):
+            names = again or missing(folder)
+            checkpoint = _Checkpoint(folder, Path(scratch) if len(names) > 1 else None)
+            for name in names:
                 try:
-                    _make(folder, requests[name])
+                    _make(checkpoint, requests[name])
                 except Exception as error:  # noqa: BLE001  whatever happened, the folder must tell
                     why = failure_of(error, folder.step)
                     with suppress(OSError):
-                        write_failure(_failure_file(folder, name), why)
+                        write_failure(failure_file(folder, name), why)
                         folder.event("evaluation_failed", protocol=name, line=why.line)
                     print(f"evaluation {name} failed ({why.kind}): {why.line}")
                     fine = False
@@ -103,35 +112,72 @@ def evaluate(folder: RunFolder, again: Sequence[str] = ()) -> bool:
 def give_up(folder: RunFolder, why: Failure) -> None:
     """Leave why none of the missing evaluations is underway any more."""
     name = missing(folder)[0]
-    write_failure(_failure_file(folder, name), why)
+    write_failure(failure_file(folder, name), why)
     folder.event("evaluation_failed", protocol=name, line=why.line)
 
 
-def _make(folder: RunFolder, request: Request) -> None:
-    from repro.dino.fast.choice import choose_kernels
-    from repro.distributed import open_device
+@dataclass
+class _Checkpoint:
+    """The last one of a run, which is opened once for all that is asked of it.
+
+    Args:
+        scratch: where features of images that are made here are kept for further protocols.
+    """
+
+    folder: RunFolder
+    scratch: Path | None
+    opened: dict[str, Dataset] = field(default_factory=dict)
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """One process, whatever number trained."""
+        config = self.folder.config()
+        return replace(config, resources=replace(config.resources, ranks=1, accumulate=1))
+
+    @cached_property
+    def device(self) -> torch.device:
+        from repro.distributed import open_device
+
+        resources = self.config.resources
+        return open_device(resources.device.value, resources.deterministic)
+
+    @cached_property
+    def weights(self) -> Weights:
+        from repro.dino.fast.choice import choose_kernels
+
+        return loaded(self.folder, kernels=choose_kernels(self.config, self.device))
+
+    def subject(self) -> Subject:
+        """For one request."""
+        folder, config, device = self.folder, self.config, self.device
+        backbone, made_here = self.weights.backbone.to(device), config.data.made_here
+        cache = self.scratch if made_here else folder.path.parents[1] / "features"
+        seen = {} if made_here else folder.environment().get("data", {})
+        return Subject(backbone, config, device, cache, seen=seen, opened=self.opened)
+
+
+def _make(checkpoint: _Checkpoint, request: Request) -> None:
+    """One evaluation, into the folder."""
+    from repro.harness.evaluation.items import items_of
 
     begun = time.monotonic()
-    config = folder.config()
-    # One process, whatever number trained.
-    config = replace(config, resources=replace(config.resources, ranks=1, accumulate=1))
-    device = open_device(config.resources.device.value, config.resources.deterministic)
-    weights = loaded(folder, kernels=choose_kernels(config, device))
-    cache = None if config.data.made_here else folder.path.parents[1] / "features"
-    seen = {} if config.data.made_here else folder.environment().get("data", {})
-    subject = Subject(weights.backbone.to(device), config, device, cache, seen=seen)
-    metrics = measure(replace(request, root=expanded(request.root)), subject)
+    folder, subject = checkpoint.folder, checkpoint.subject()
+    here = replace(request, root=expanded(request.root))
+    metrics = measure(here, subject)
     made = RunEvaluation(
         protocol=request.protocol,
         request=request,
-        step=weights.step,
+        step=checkpoint.weights.step,
         metrics=dict(metrics),
         details=subject.details,
-        env=made_on(device),
+        env=made_on(checkpoint.device),
         wall_seconds=time.monotonic() - begun,
+        judged=judgements(here, subject),
+        items=items_of(here, subject) if subject.judged else "",
+        made=time.time(),
     )
     made.write(evaluation_file(folder, request.name), folder.id)
-    _failure_file(folder, request.name).unlink(missing_ok=True)
+    failure_file(folder, request.name).unlink(missing_ok=True)
     folder.event("evaluated", protocol=request.name)
     print(f"evaluated {request.name} in {made.wall_seconds:.1f} s: {in_words(metrics)}")
 
@@ -177,8 +223,16 @@ def measure(request: Request, subject: Subject) -> dict[str, float]:
         raise UserError(f"{request.protocol}: weights that are not finite: the training diverged")
     with telling_of_memory(subject.device), _telling_of_sizes(subject):
         metrics = PROTOCOLS[request.protocol].measure(request, subject)
-    ending = f"@{request.data}" if request.data else ""
-    return {f"{key}{ending}": value for key, value in metrics.items()}
+    return {f"{key}{_ending(request)}": value for key, value in metrics.items()}
+
+
+def judgements(request: Request, subject: Subject) -> dict[str, Judged]:
+    """What each test item contributed to the numbers that `measure` gave, under their names."""
+    return {f"{key}{_ending(request)}": items for key, items in subject.judged.items()}
+
+
+def _ending(request: Request) -> str:
+    return f"@{request.data}" if request.data else ""
 
 
 @contextmanager
@@ -229,5 +283,5 @@ def evaluation_file(folder: RunFolder, name: str) -> Path:
     return folder.path / "evaluations" / f"{name}.json"
 
 
-def _failure_file(folder: RunFolder, name: str) -> Path:
+def failure_file(folder: RunFolder, name: str) -> Path:
     return folder.path / "evaluations" / f"{name}.failure.json"

@@ -236,11 +236,11 @@ def test_a_run_is_exported_with_a_card_and_evaluates_the_same(
     assert "k-NN" in card
     words = ["eval", "knn", "--data", "photographs", "--weights"]
     assert main([*words, str(target), str(trained.path)]) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if "knn_20" in line]
-    numbers = [line.partition(": ")[2] for line in lines]
-    assert numbers[0] == numbers[1]
+    *_, exported, ours = capsys.readouterr().out.partition("\nPercent")[0].splitlines()
+    assert exported.split()[1:] == ours.split()[1:]
     written = [json.loads(p.read_text()) for p in (tmp_path / "results/evaluations").iterdir()]
     assert {w["weights"]["network"] for w in written} == {"", "teacher"}
+    assert written[0]["metrics"] == written[1]["metrics"]
 
 
 def test_a_folder_of_images_is_data_for_any_checkpoint(
