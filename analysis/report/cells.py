@@ -137,7 +137,7 @@ def _run(run: Record, epochs: Shared) -> dict[str, Any]:
     return {
         "slug": run.slug,
         "seed": run.seed,
-        "sentinel": run.sentinel.state,
+        "sentinel": f"{run.sentinel.state}{f', {run.stopped_on}' if run.stopped_on else ''}",
         "meaning": run.sentinel.meaning,
         "seconds": _short(run.times.wall_seconds, 3),
         "images": run.counts.images_seen,

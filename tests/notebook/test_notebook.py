@@ -64,6 +64,19 @@ def test_experiments_are_those_of_repro_list(capsys: pytest.CaptureFixture[str])
     assert frame[~frame["own"]]["id"].tolist() == experiment_ids()
 
 
+def test_an_own_file_with_a_mistake_is_left_out_with_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "experiments" / "own"
+    own.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", "mine"]) == 0
+    (own / "broken.yaml").write_text("id: another\n")
+    frame = repro.experiments()
+    assert frame[frame["own"]]["id"].tolist() == ["mine"]
+    assert "left out: " in capsys.readouterr().err
+
+
 def test_cells_are_the_csv_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["table", "T7", "--format", "csv", "--evidence", "published"]) == 0
     printed = capsys.readouterr().out
