@@ -131,6 +131,7 @@ def _legend(
     styles: dict[str, Look],
     parted: Sequence[str],
 ) -> list[Line2D]:
+    runs = [run for row in evidence.rows(experiment) for run in row.runs().values()]
     handles = [
         Line2D([], [], color=styles[row.name].colour, ls=styles[row.name].dashes, label=row.label)
         for row in experiment.rows
@@ -142,12 +143,12 @@ def _legend(
         label = f"band below: range of {seeds_of(list(seeds))}, line: their mean"
         handles.append(Line2D([], [], color=GREY, lw=6, alpha=0.3, label=label))
     if parted:
-        label = "thin lines below: seeds of a row that end in different states"
+        how = "differently" if any(run.stopped_on for run in runs) else "in different states"
+        label = f"thin lines below: seeds of a row that end {how}"
         handles.append(Line2D([], [], color=GREY, lw=0.9, label=label))
     errors = [experiment.metric(metric).reading_error for metric in NAMES]
     read = f"band above: reading error, {errors[0]} and {errors[1]} nats"
     handles.append(Line2D([], [], color=GREY, lw=6, alpha=0.3, label=read))
-    runs = [run for row in evidence.rows(experiment) for run in row.runs().values()]
     states = {began[0] for run in runs if (began := onset(run))}
     handles += [
         Line2D([], [], ls="", marker=mark, mfc="none", mec=GREY, mew=1.3, ms=6.5,

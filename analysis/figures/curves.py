@@ -17,6 +17,7 @@ from analysis.evidence.rows import MeasuredRow
 from analysis.figures.marks import same_range
 from analysis.figures.metrics import seeds_named
 from analysis.figures.style import (
+    SMALL,
     STOPPED,
     Look,
     curves_of_rows,
@@ -69,7 +70,8 @@ def draw_curves(experiment: Experiment, evidence: Evidence) -> Figure:
     left.set(title=f"paper, read off to ± {error:g} points", ylabel="k-NN top-1 (%)")
     counts = list(measured.groupby(hue)["seed"].nunique())
     spread = seeds_named(seeds) if max(counts) == 1 else f"mean and range of {seeds_of(counts)}"
-    spread += f"; |: {STOPPED}" if parted else ""
+    if parted:
+        right.text(0.97, 0.05, f"|: {STOPPED}", transform=right.transAxes, ha="right", **SMALL)
     right.set(title=f"{ours(evidence)}, {spread}", ylabel="")
     return figure
 

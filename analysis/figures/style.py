@@ -41,7 +41,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "dino",  # the same ids, hence the same bytes, every time
     "savefig.dpi": 200,
 }
-IN_A_NOTEBOOK = 80  # dots per inch on a screen
+ON_A_SCREEN: dict[str, Any] = {"format": "png", "dpi": 72, "bbox_inches": "tight"}
 # No dates: the same records give the same bytes.
 SAVING: dict[str, dict[str, Any]] = {
     "png": {"pil_kwargs": {"compress_level": 3}},  # as small as 6, in less time
@@ -82,7 +82,7 @@ def styled() -> Any:
 
 
 class Picture(Figure):
-    """A figure that a notebook shows by itself, as its file would be: no backend has a part in it.
+    """A figure that a notebook shows by itself, with all of its words: no backend has a part in it.
 
     Jupyter asks what it is to show for `_repr_png_`.
     """
@@ -91,7 +91,7 @@ class Picture(Figure):
         with styled():
             lay_out(self)
             png = BytesIO()
-            self.savefig(png, **SAVING["png"] | {"format": "png", "dpi": IN_A_NOTEBOOK})
+            self.savefig(png, **ON_A_SCREEN)
             return png.getvalue()
 
 

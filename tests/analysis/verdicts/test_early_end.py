@@ -150,7 +150,7 @@ def test_figures_end_the_curve_there_with_a_bar_and_say_what_it_means(
     whole = draw_collapse(load("F7"), evidence_of(runs))
     assert STOPPED not in [text.get_text() for text in whole.legends[0].get_texts()]
     curves = draw_curves(load("F6L"), evidence_of([stopped(make("F6L.momentum", 0))])).axes[1]
-    assert f"|: {STOPPED}" in curves.get_title()
+    assert f"|: {STOPPED}" in [text.get_text() for text in curves.texts]
     assert sum(line.get_marker() == STOP for line in curves.lines) == 2  # teacher and student
 
 
