@@ -1,8 +1,9 @@
 """Workers that are killed at a file operation, each of them in turn, and go on.
 
-`count(folder)` says how many operations a run's worker makes; `start(folder, number, moment)` is
-one that SIGKILL ends before, in the middle of or after one of them. A write is cut in its middle
-before its `fsync`, as when the machine loses its power. All of them, one after the other:
+`count(folder)` says how many operations a run's worker makes; `Killed(folder, number, moment)`
+is one that SIGKILL ends before, in the middle of or after one of them. What was written to a file
+since it was opened is cut before its `fsync`, as when the machine loses its power; every writer
+here synchronises before it closes, so nothing older can go. All of them, one after the other:
 
     python -m tests.harness.killed_at 300
 """
@@ -38,13 +39,18 @@ class Operations:
 
     def __init__(self, number: int, moment: str) -> None:
         self.number, self.moment, self.done = number, moment, 0
+        self.kept: dict[int, int] = {}  # by inode: bytes that the disk had confirmed at its opening
         for name in ("replace", "rename", "unlink", "mkdir", "fsync"):
             setattr(os, name, self._counted(getattr(os, name), name))
         plain = io.open
 
         def opened(file: Any, mode: str = "r", *rest: Any, **more: Any) -> Any:
             writes = set(mode) & set("wax+") and not str(file).startswith("/dev")
-            return (self._counted(plain, "open") if writes else plain)(file, mode, *rest, **more)
+            found = (self._counted(plain, "open") if writes else plain)(file, mode, *rest, **more)
+            if writes:
+                there = os.fstat(found.fileno())
+                self.kept[there.st_ino] = there.st_size
+            return found
 
         io.open = opened  # type: ignore[assignment]
 
@@ -52,9 +58,10 @@ class Operations:
         def counted(*arguments: Any, **options: Any) -> Any:
             self.done += 1
             meant = self.done == self.number
-            if meant and self.moment == "torn" and name == "fsync":
-                size = os.fstat(arguments[0]).st_size
-                os.ftruncate(arguments[0], max(0, size - random.Random(size).randint(1, 300)))
+            file = os.fstat(arguments[0]) if name == "fsync" else None
+            if meant and self.moment == "torn" and file:
+                lost = random.Random(file.st_size).randint(1, 300)
+                os.ftruncate(arguments[0], max(self.kept.get(file.st_ino, 0), file.st_size - lost))
             if meant and self.moment != "after":
                 os.kill(os.getpid(), signal.SIGKILL)
             answer = call(*arguments, **options)
@@ -165,15 +172,18 @@ class Trials:
 
 
 def main(most: int) -> int:
-    with TemporaryDirectory() as root:
-        trials = Trials(Path(root))
-        every = [(n, moment) for n in range(1, trials.operations + 1) for moment in MOMENTS]
-        random.Random(0).shuffle(every)
-        places, done, wrong = deque(every), 0, 0
-        while places and done < most:
-            kills, fault = trials.trial(places, 6)
-            done, wrong = done + len(kills), wrong + bool(fault)
-            print(f"{done} kills, {trials.number} runs, {wrong} wrong {fault}", flush=True)
+    """Of DINO's worker every operation and moment in turn, then the same of others' methods."""
+    done = wrong = 0
+    for method in ("dino", "mocov2", "byol", "swav", "supervised"):
+        with TemporaryDirectory() as root:
+            trials = Trials(Path(root), {**SETTINGS, "method": method})
+            every = [(n, moment) for n in range(1, trials.operations + 1) for moment in MOMENTS]
+            random.Random(0).shuffle(every)
+            places = deque(every)
+            while places and done < most:
+                kills, fault = trials.trial(places, 6)
+                done, wrong = done + len(kills), wrong + bool(fault)
+                print(f"{method}: {done} kills, {wrong} runs wrong {fault}", flush=True)
     return 1 if wrong else 0
 
 

@@ -87,6 +87,12 @@ class RunFolder:
                 f"{file}: edited: it describes the run {described}, its folder is that of "
                 f"{self.id}; put back what was there, or remove the folder and submit again"
             )
+        label, made_for = config.label, self.told()
+        if made_for.scale and label.scale != made_for.scale:  # no part of the identity
+            raise UserError(
+                f"{file}: edited: label.scale is {label.scale!r}, the run was made for "
+                f"{made_for.scale!r}; put that back"
+            )
         return config
 
     def check_config(self) -> None:

@@ -84,6 +84,20 @@ def test_a_config_that_was_edited_is_no_longer_the_folders_run(
     assert other.config().seed == 1
 
 
+def test_a_config_that_lost_or_changed_its_scale_is_not_taken_for_a_run_of_another_scale(
+    tmp_path: Path, smoke: MakeConfig
+) -> None:
+    folder = create_run(tmp_path / "runs", "one", smoke())
+    file = folder.path / "config.yaml"
+    whole = file.read_text()
+    for edited in (whole[: whole.index("label:")], whole.replace("scale: smoke", "scale: gpu")):
+        file.write_text(edited)
+        with pytest.raises(UserError, match=rf"^{file}: edited: label.scale is '\w+', .*'smoke'"):
+            folder.config()
+    file.write_text(whole)
+    folder.config()
+
+
 def test_a_new_run_is_queued_and_holds_its_resolved_config(folder: RunFolder) -> None:
     assert folder.state(NOW) == "queued"
     assert to_plain(folder.config()) == to_plain(RunConfig())
