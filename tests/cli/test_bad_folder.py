@@ -71,3 +71,29 @@ def test_no_command_is_stopped_by_it(
     damage(make_own(results, {"seed": 6}, name="bad"))
     ends = {" ".join(argv): (main(argv), capsys.readouterr().err) for argv in COMMANDS}
     assert {line: end for line, end in ends.items() if end[0] != 0} == {}
+
+
+def test_the_page_and_figures_go_on_without_it_and_name_it(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run,) = plan(["F7:both"], "laptop", 1, results).runs
+    damaged = create_run(results_dir() / "runs", run.slug, run.config)
+    empty(damaged)
+    (damaged.path / "result.json").write_text("{}")
+    page, everything = tmp_path / "page.html", ("--scale", "laptop", "--evidence", "all")
+    for command in (["report", "--out", str(page)], ["figure", "F7"], ["table", "F7"]):
+        assert main([*command, *everything]) == 0, command
+        assert f"{damaged.path}/config.yaml: missing" in capsys.readouterr().err, command
+    assert "Emerging" in page.read_text()
+
+
+def test_a_submission_of_damaged_runs_alone_says_why_none_of_them_starts(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run,) = plan(["F7:both"], "smoke", 1, results).runs
+    damaged = create_run(results_dir() / "runs", run.slug, run.config)
+    unknown(damaged)
+    assert main(["submit", "F7:both", *SMOKE, "--yes"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 run, 0 to do" in said
+    assert f"damaged, and left as it is: {damaged.path}/config.yaml: key 'loss.kind'" in said

@@ -57,6 +57,9 @@ def print_plan(planned: Plan, expected: Forecast) -> None:
         print_table("", ["id", "rows it serves", "seed", "state"], rows)
     for experiment, row, why in planned.skipped:
         print_text(f"{experiment}:{row}: {why}")
+    for run in planned.runs:
+        if run.damage:
+            print_text(f"damaged, and left as it is: {run.damage}")
     todo, to_evaluate = len(planned.todo), len(planned.to_evaluate)
     shared = sum(len({e for e, _ in run.serves}) > 1 for run in planned.runs)
     parts = [f"{count(len(planned.runs), 'run')}, {todo} to do"]

@@ -139,7 +139,9 @@ def with_view(run: PlannedRun, seen: Overview) -> PlannedRun:
     view = seen.views.get(run.id)
     if view is None:
         return run
-    return replace(run, state=view.state, sent=view.sent, evaluation=view.evaluation)
+    damage = view.cause.line if view.cause and view.state is State.damaged else ""
+    state, evaluation = view.state, view.evaluation
+    return replace(run, state=state, sent=view.sent, evaluation=evaluation, damage=damage)
 
 
 def planned_run(config: RunConfig, folders: dict[str, RunFolder]) -> PlannedRun:

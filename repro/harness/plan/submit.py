@@ -18,7 +18,6 @@ from repro.harness.plan.cost import Cost
 from repro.harness.plan.obstacles import check_folders
 from repro.harness.plan.plan import to_do, to_evaluate, with_view
 from repro.harness.runs.planned import PlannedRun
-from repro.harness.runs.states import State
 from repro.harness.runs.store import find_runs
 from repro.harness.slurm.batch import Sent, send
 from repro.harness.slurm.requirements import Increase
@@ -71,8 +70,8 @@ def submit(
         seen = overview(folders, results)
         now = [with_view(run, seen) for run in planned]
         for run in now:
-            if run.state is State.damaged and (cause := seen.views[run.id].cause):
-                say(f"not sent: {cause.line}")
+            if run.damage:
+                say(f"not sent: {run.damage}")
         train = [run for run in now if to_do(run)]
         evaluate = [run for run in now if to_evaluate(run)]
         if not train and not evaluate:

@@ -28,6 +28,7 @@ class PlannedRun:
         sent: whether a live SLURM job has it.
         evaluation: as an overview found it.
         published: whether a run of this id is among the published ones, here or not.
+        damage: why its folder is left as it is, where that is damaged.
     """
 
     id: str
@@ -43,6 +44,7 @@ class PlannedRun:
     evaluation: EvaluationState = EvaluationState.none
     tags: tuple[str, ...] = ()
     published: bool = False
+    damage: str = ""
 
     @property
     def state_name(self) -> str:

@@ -41,6 +41,7 @@ LIVE = (State.queued, State.running)
 LATER = ("tags", "last_step")  # fields that runs of earlier versions lack
 NOTHING: tuple[object, ...] = (None, (), [])  # values with which such a field is not written
 ENDED = (State.failed, State.cancelled, State.interrupted)  # by themselves, without a result
+OVER = (*ENDED, State.done)
 
 
 class RunInfo(msgspec.Struct, frozen=True):
@@ -62,7 +63,7 @@ class RunInfo(msgspec.Struct, frozen=True):
     config: str = ""  # digest of config.yaml as it was last written
     check: str = ""  # digest of the fields above, and of none that joins later
     tags: tuple[str, ...] = ()  # words of people's own; missing where there are none
-    last_step: int | None = None  # of metrics.jsonl when the run ended without a result
+    last_step: int | None = None  # of metrics.jsonl when the run ended
 
     def checked(self) -> dict[str, Any]:
         """As it is written."""

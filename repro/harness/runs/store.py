@@ -40,7 +40,7 @@ from repro.files import (
 )  # fmt: skip
 from repro.harness.runs.evaluations import RunEvaluation, read_evaluation
 from repro.harness.runs.failures import Failure, told_failure, write_failure
-from repro.harness.runs.states import ENDED, RunInfo, State, change_run, read_run
+from repro.harness.runs.states import OVER, RunInfo, State, change_run, read_run
 from repro.lines import append_checked, checked, last_lines, read_checked
 from repro.locks import Busy, forget, hold, is_flocked
 
@@ -124,10 +124,9 @@ class RunFolder:
     def update_run(self, **changes: Any) -> None:
         """Change these fields of run.json; what another version wrote beside them stays.
 
-        Of a run that ends without a result the last step is kept, too: so a cut of its metric
-        lines shows before it goes on.
+        Of a run that ends the last step is kept, too: so a cut of its metric lines shows.
         """
-        if changes.get("state") in ENDED:
+        if changes.get("state") in OVER:
             changes["last_step"] = self.step
         change_run(self.path / "run.json", changes)
 
@@ -180,7 +179,7 @@ class RunFolder:
         for why in last_lines(self.path / "metrics.jsonl").faults.values():
             return f"metrics.jsonl: a line near its end {why}"
         run, step = self.read_run(), self.step
-        if run.state in ENDED and step < (run.last_step or 0):
+        if run.state in OVER and step < (run.last_step or 0):
             return f"metrics.jsonl ends at step {step}; by run.json the run was at {run.last_step}"
         return ""
 

@@ -258,6 +258,21 @@ def test_a_damaged_line_near_the_end_is_said_where_the_step_is_told(
     assert said in capsys.readouterr().out
 
 
+def test_lines_that_a_finished_run_has_lost_are_said(
+    runs: list[RunFolder], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = runs[0]
+    folder.append_metrics([{"kind": "step", "step": step} for step in (1, 2, 3)])
+    folder.finish({"metrics": {}})
+    assert main(["status"]) == 0
+    assert "metrics.jsonl" not in capsys.readouterr().out
+    file = folder.path / "metrics.jsonl"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:2]))
+    assert main(["status"]) == 0
+    said = f"{folder.path.name}/metrics.jsonl ends at step 2; by run.json the run was at 3"
+    assert said in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("state", ["interrupted", "cancelled", "failed"])
 def test_metric_lines_that_a_run_has_lost_since_it_ended_are_said(
     state: str, runs: list[RunFolder], capsys: pytest.CaptureFixture[str]
