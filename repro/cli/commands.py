@@ -24,6 +24,7 @@ TABLE = (
     "runs.rm",
     "runs.retry",
     "runs.train",
+    "own.init",
     "own.sweep",
     "own.new",
     "comparison.runs",

@@ -20,6 +20,7 @@ from repro.harness.experiments.experiment import (
     row_config,
 )
 from repro.harness.experiments.folders import experiments_dir, published_in, scales_of
+from repro.harness.experiments.names import own_files
 from repro.harness.runs.published import published_runs, read
 from repro.harness.runs.records import Record
 from repro.harness.runs.store import find_runs
@@ -66,6 +67,9 @@ def _experiments() -> Iterator[tuple[Experiment, bool]]:
     """Each with whether it is somebody's own."""
     for name in experiment_ids():
         yield load(name), False
+    for path, why in own_files(experiment_ids()):
+        if why:
+            print(f"left out: {path}: {why}", file=sys.stderr)
     for name in own_ids():
         try:
             yield load(name), True

@@ -23,14 +23,10 @@ from repro.harness.experiments.about import Topic, check_topics
 from repro.harness.experiments.address import Address, row_name, unknown, with_colon
 from repro.harness.experiments.claims import Claim, read_claim
 from repro.harness.experiments.figure import AblationFigure, Figure, HeatmapFigure, RowsFigure
-from repro.harness.experiments.folders import (
-    composed_from,
-    experiments_dir,
-    own_dir,
-    scales_of,
-)
+from repro.harness.experiments.folders import composed_from, experiments_dir, own_dir, scales_of
 from repro.harness.experiments.grid import Grid, Overrides, with_rows
 from repro.harness.experiments.missing import Missing, Reason
+from repro.harness.experiments.names import own_files
 
 if TYPE_CHECKING:
     from repro.config.schema import RunConfig
@@ -178,9 +174,8 @@ def experiment_ids() -> list[str]:
 
 
 def own_ids() -> list[str]:
-    """Ids of people's own experiments; those of the paper keep their names."""
-    paper = experiment_ids()
-    return sorted(p.stem for p in own_dir().glob("*.yaml") if p.stem not in paper)
+    """Ids of people's own experiments; words of commands and the paper's ids keep their meaning."""
+    return [path.stem for path, why in own_files(experiment_ids()) if not why]
 
 
 def known_ids() -> list[str]:
@@ -198,7 +193,10 @@ def load(reference: str | Path) -> Experiment:
         return _parse(reference)
     if reference in own_ids():
         return _parse(own_dir() / f"{reference}.yaml")
-    if reference not in experiment_ids():
+    if reference not in (paper := experiment_ids()):
+        for path, why in own_files(paper):
+            if path.stem == reference:
+                raise UserError(f"{path}: {why}")
         raise unknown(reference, known_ids(), experiments_dir())
     return _parse(experiments_dir() / f"{reference}.yaml")
 

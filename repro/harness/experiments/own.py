@@ -80,10 +80,14 @@ claims: []
 
 def schema_line(path: Path) -> str:
     """The first line of a file, by which editors complete and check what is typed."""
-    experiments = experiments_dir()
-    beside = path.parent.parent == experiments
-    schema = "../schema/experiment.json" if beside else f"{experiments}/schema/experiment.json"
+    beside = path.parent.parent == experiments_dir()
+    schema = "../schema/experiment.json" if beside else schema_address("experiment")
     return f"# yaml-language-server: $schema={schema}"
+
+
+def schema_address(kind: str) -> str:
+    """Of `experiment` or `cluster` files: where the schema lies on this machine."""
+    return str(experiments_dir() / "schema" / f"{kind}.json")
 
 
 def extended(text: str, experiment: Experiment, swept: Swept, complete: bool) -> str:
