@@ -58,6 +58,7 @@ NOT_TRAINED = (  # exit code 1 where no run is trained in the pool's place
     "repro replicate T7 --seeds 0,1,2 --publish",
 )
 TRAINS = "docs/own-grids.md"  # runs of seconds: its commands are about what has been trained
+WALKED = "docs/your-own-study.md"  # in a folder outside of any clone: tests/installed
 # Those on the pages, T6 for its overclaim, T8 for its times.
 EXPERIMENTS = ("F6L", "F6R", "F7", "T3", "T6", "T7", "T8")
 MODULES = (
@@ -215,7 +216,9 @@ def assert_targets(words: Sequence[str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != TRAINS], ids=ids)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name not in (TRAINS, WALKED)], ids=ids
+)
 @pytest.mark.usefixtures("scripted")
 def test_the_commands_of_a_page_run(page: Page, checkout: Checkout) -> None:
     for words in page.commands:

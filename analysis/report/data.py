@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import chain
 
@@ -20,8 +21,9 @@ from analysis.tables.formats import described, groups, spans
 from analysis.tables.table import Line, Printed, build
 from analysis.verdicts.claims import ClaimVerdict, judge_reported
 from analysis.verdicts.confounds import sentences
+from repro.errors import UserError
 from repro.harness.experiments.claims import Claim
-from repro.harness.experiments.experiment import Experiment, experiment_ids
+from repro.harness.experiments.experiment import Experiment, experiment_ids, own_ids
 from repro.harness.experiments.paper import Anchor, Inconsistency, read_paper
 from repro.harness.runs.environment import Environment
 from repro.harness.runs.records import Record
@@ -87,10 +89,16 @@ class Section:
     cost: Cost
     sources: list[str]
     inconsistencies: list[Inconsistency]
+    own: bool = False  # somebody's, not the paper's
+
+    @property
+    def anchor(self) -> str:
+        """Its place on the page, where an experiment of one's own may be called as a part of it."""
+        return f"own-{self.experiment.id}" if self.own else self.experiment.id
 
     @property
     def part(self) -> str:
-        return PARTS[self.experiment.id[0]]
+        return PARTS[self.experiment.id[0]]  # of the paper's
 
     @property
     def spans(self) -> list[tuple[str, int]]:
@@ -114,6 +122,19 @@ def sections_of(evidence: Evidence) -> list[Section]:
     """All experiments: tables before figures before appendices, Table 2 before Table 10."""
     names = sorted(experiment_ids(), key=_page_order)
     return [_section(evidence.experiment(name), evidence) for name in names]
+
+
+def own_sections_of(evidence: Evidence) -> list[Section]:
+    """People's own experiments that have runs among the evidence, apart from the paper's: a page
+    that cannot be read is not theirs to stop.
+    """
+    found = []
+    for name in own_ids():
+        with suppress(UserError):
+            experiment = evidence.experiment(name)
+            if any(row.all_runs for row in evidence.rows(experiment)):
+                found.append(replace(_section(experiment, evidence), own=True))
+    return found
 
 
 def _section(experiment: Experiment, evidence: Evidence) -> Section:

@@ -15,7 +15,15 @@ from analysis.evidence.evidence import Evidence
 from analysis.explain import Explainer
 from analysis.figures.scorecard import MARKS
 from analysis.report.cells import embedded, panels
-from analysis.report.data import all_runs, anchors, cost_of, count, coverage, sections_of
+from analysis.report.data import (
+    all_runs,
+    anchors,
+    cost_of,
+    count,
+    coverage,
+    own_sections_of,
+    sections_of,
+)
 from analysis.report.figures import drawn
 from analysis.tables.formats import TEMPLATES, html_templates
 from repro.errors import UserError
@@ -45,7 +53,8 @@ def write(evidence: Evidence, out: str = "") -> Path:
 def render(evidence: Evidence) -> str:
     """The page as text."""
     explainer = Explainer(evidence)
-    sections = sections_of(evidence)
+    sections, own = sections_of(evidence), own_sections_of(evidence)
+    shown = [*sections, *own]
     claims = [claim for section in sections for claim in section.claims]
     runs = all_runs(sections, evidence)
     template = html_templates().get_template("report.html.j2")
@@ -53,7 +62,8 @@ def render(evidence: Evidence) -> str:
         scale=evidence.scale,
         evidence=str(evidence),
         sections=sections,
-        figures=drawn([section.experiment for section in sections], evidence),
+        own=own,
+        figures=drawn([section.experiment for section in shown], evidence),
         claims=claims,
         counts=count(claims),
         overclaims=[claim for claim in claims if claim.overclaim],
@@ -63,7 +73,7 @@ def render(evidence: Evidence) -> str:
         paper=read_paper(),
         anchors=anchors(),
         ledger=explainer.ledger,
-        data=embedded(panels(sections, runs, explainer)),
+        data=embedded(panels(shown, all_runs(shown, evidence), explainer)),
         style=Markup("").join(map(_asset, STYLES)),
         scripts=[_asset(name) for name in SCRIPTS],
     )

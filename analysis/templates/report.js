@@ -41,7 +41,7 @@ function startSearch() {
     index.push({
       section,
       heading: words(section.querySelector(".heading").textContent),
-      rows: all("tr[data-row]", section).map((row) => [row, wordsOfRow(row, section.id)]),
+      rows: all("tr[data-row]", section).map((row) => [row, wordsOfRow(row, section.dataset.experiment)]),
       claims: all(".claim", section).map((claim) => [claim, words(claim.querySelector("summary").textContent)]),
       beside: all(`[data-for="${section.id}"]`),
     });
@@ -81,7 +81,7 @@ function narrow() {
       claim.hidden = !shown;
       ownClaims += shown;
       const tile = document.querySelector(`.tile[href="#${CSS.escape(claim.id)}"]`);
-      tile.classList.toggle("dim", !shown);
+      tile?.classList.toggle("dim", !shown); // the scorecard is the paper's
     }
     for (const [row, text] of entry.rows) {
       const hit = Boolean(query) && text.includes(query);

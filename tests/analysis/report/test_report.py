@@ -17,6 +17,7 @@ import pytest
 
 from analysis.evidence.evidence import load_evidence
 from analysis.report.page import render, write
+from repro.cli.parser import main
 from repro.errors import UserError
 
 Record = dict[str, Any]
@@ -104,6 +105,29 @@ def test_the_page_holds_all_it_needs_and_its_data_stay_data(some: Path) -> None:
     assert page.data["epochs"][place] == [0, 2, 4, 6, 8, 10]
     assert values == [60, 59, 58, 57, 56, 55]
     assert page.data["labels"]["T7:r6"] == "DINO + predictor"
+
+
+@pytest.mark.parametrize("name", ["mine", "data"])  # the page has a part that is called data
+def test_own_experiments_stand_behind_the_paper_s_and_count_for_nothing_there(
+    name: str, some: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    before = render(load_evidence("laptop"))
+    for words in ([name, "--from", "T7"], ["unmade"]):
+        assert main(["new", *words]) == 0
+    (tmp_path / "elsewhere" / "experiments" / "own" / "broken.yaml").write_text("id: [")
+    text = render(load_evidence("laptop"))
+    page = Page(text)
+    assert {name for name in page.ids if page.ids.count(name) > 1} == set()
+    assert page.targets - {"main"} <= set(page.ids)
+    assert {"T7", f"own-{name}", f"{name}:r2:knn", f"C.{name}.1"} <= set(page.ids)
+    assert not {"own-unmade", "own-broken"} & set(page.ids)
+    assert page.data["cells"][f"{name}:r2:knn"]["shown"] == "56.0 ± 2.5 (3)"
+    assert page.data["labels"][f"{name}:r6"] == "DINO + predictor"
+    scorecards = [re.findall(r"(?s)<main.*?<section class", one) for one in (before, text)]
+    assert scorecards[0] == scorecards[1] != []
+    assert text.index('id="T9"') < text.index(f'id="own-{name}"')
 
 
 def test_a_run_folder_adds_the_last_line_of_its_log(
