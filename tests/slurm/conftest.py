@@ -76,10 +76,15 @@ def cluster() -> Iterator[Cluster]:
 
 @dataclass
 class Lab:
-    """A user of the cluster: the `repro` command with a results folder of its own."""
+    """A user of the cluster: the `repro` command with a results folder of its own.
+
+    `python` has it, `where` is the working directory (None: that of these tests).
+    """
 
     cluster: Cluster
     folder: Path
+    python: str = sys.executable
+    where: Path | None = None
 
     @property
     def results(self) -> Path:
@@ -102,7 +107,7 @@ class Lab:
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "repro.cli", *words],
+            [self.python, "-m", "repro.cli", *words], cwd=self.where,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, env=self.environment,
         )  # fmt: skip
