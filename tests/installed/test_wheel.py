@@ -7,10 +7,13 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from packaging.requirements import Requirement
 
 from repro.harness.runs.environment import code_version
 from tests.installed.conftest import BUILD_SDIST, ROOT, Installed, build_wheel
@@ -115,6 +118,21 @@ def test_its_code_is_that_of_the_commit_until_somebody_edits_it(
     finally:
         edited.write_bytes(before)
     assert installed.shell(ask, theirs).split()[0] == str(version["git_sha"])
+
+
+def test_what_builds_needs_nothing_but_what_the_package_says_of_it(tmp_path: Path) -> None:
+    """pip builds where nothing else is installed, which these tests, without a network, do not."""
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    for name in (Requirement(one).name for one in asked):
+        found = find_spec(name)
+        assert found is not None
+        assert found.origin is not None
+        (tmp_path / name).symlink_to(Path(found.origin).parent)
+    code = f"import sys; sys.path += [{str(ROOT)!r}, {str(tmp_path)!r}]; {VERSION}"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split()[0] == str(code_version()["git_sha"])
 
 
 def test_a_copy_of_the_code_in_somebody_s_repository_has_not_its_commit(tmp_path: Path) -> None:
