@@ -20,7 +20,7 @@ from repro.harness.evaluation.answers import Answer
 from repro.harness.evaluation.names import PROTOCOLS, numbers
 from repro.harness.evaluation.several import Outcome
 from repro.harness.runs.evaluations import Judged, WeightsEvaluation
-from repro.terminal import table_lines, terminal_width
+from repro.terminal import GAP, table_lines, terminal_width, wrapped
 
 NOTE = (
     f"In brackets {CONFIDENCE * 100:.0f} % intervals: where the number would lie on other test "
@@ -121,7 +121,7 @@ def written(lines: Sequence[Line], fmt: str, paired: bool) -> str:
     columns, rows = _table(lines, paired)
     notes = _notes(lines, paired)
     if fmt == "terminal":
-        return "\n".join([*table_lines(columns, rows, terminal_width()), *notes])
+        return "\n".join(_in_terminal(columns, rows, notes, terminal_width()))
     return words_as(fmt, columns, rows, notes)
 
 
@@ -188,6 +188,32 @@ def _cells(
         else:
             bounds = "" if number.low is None else f" [{number.low:.1f}, {number.high:.1f}]"
             yield f"{number.value:.1f}{bounds}"
+
+
+def _in_terminal(
+    columns: Sequence[str], rows: list[list[str]], notes: Sequence[str], width: int | None
+) -> list[str]:
+    """What has no room beside the first numbers stands below them, with the checkpoints again."""
+    lines: list[str] = []
+    for chosen in _blocks(columns, rows, width):
+        part = [[row[i] for i in chosen] for row in rows]
+        lines += ([""] if lines else []) + table_lines([columns[i] for i in chosen], part, width)
+    return lines + [line for note in notes for line in wrapped(note, width or len(note))]
+
+
+def _blocks(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], width: int | None
+) -> list[list[int]]:
+    """Which columns fit beside each other; every block begins with those that name its rows."""
+    lead = list(range(columns.index("checkpoint") + 1))
+    widths = [max(len(row[i]) for row in (columns, *rows)) + GAP for i in range(len(columns))]
+    blocks = [list(lead)]
+    for i in range(len(lead), len(columns)):
+        full = width is not None and sum(widths[j] for j in [*blocks[-1], i]) - GAP > width
+        if full and len(blocks[-1]) > len(lead):
+            blocks.append(list(lead))
+        blocks[-1].append(i)
+    return blocks
 
 
 def _difference(number: Number | None) -> str:

@@ -231,6 +231,22 @@ def test_a_run_that_is_not_done_holds_back_no_other(
     assert states == ["failed", *["kept"] * 4]
 
 
+def test_in_a_narrow_terminal_further_numbers_stand_below_the_first(
+    small: str, few: Path, call: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.comparison.checkpoints.terminal_width", lambda: 60)
+    _, out, _ = call("knn", "logistic", "--weights", small, "--data", f"few={few}", "--format",
+                     "terminal")  # fmt: skip
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 60
+    heads = [line.split() for line in lines if line.startswith("checkpoint ")]
+    numbers = [name for head in heads for name in head[1:]]
+    assert numbers == ["knn_10", "knn_20", "knn_100", "knn_200", "logistic"]
+    rows = [line for line in lines if line.startswith("small.pth ")]
+    assert len(rows) == len(heads) > 1
+    assert sum(row.count("[") for row in rows) == 5
+
+
 @pytest.mark.parametrize("fmt", ["md", "tex", "csv"])
 def test_the_table_is_written_for_documents(
     small: str, few: Path, fmt: str, call: Callable[..., Told]
