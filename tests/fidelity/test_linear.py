@@ -16,6 +16,7 @@ from repro.evals.linear import LinearSettings, Probes, linear_probe, settings_fo
 from repro.evals.weights.networks import load_weights
 from repro.harness.evaluation.chosen_data import data_config, seen_by
 from tests.fidelity import make_linear as made
+from tests.pages import PAGES
 
 GOLDEN = json.loads(Path(__file__).with_name("linear.json").read_text())
 
@@ -102,3 +103,19 @@ def test_the_rates_are_told_apart_by_the_fixture() -> None:
     logs = [GOLDEN["runs"][str(rate)]["log"] for rate in made.RATES]
     assert logs[0][-1]["test_acc1"] < logs[1][-1]["test_acc1"] < 100
     assert logs[0][-1]["train_lr"] == pytest.approx(made.RATES[0] * made.BATCH / 256 / 4)
+
+
+def test_the_page_shows_the_numbers_of_the_fixture() -> None:
+    (table,) = (t for page in PAGES for t in page.tables if "train loss" in t[0])
+    runs = [(rate, run["log"]) for rate, run in GOLDEN["runs"].items()]
+    assert table[1:] == [
+        [
+            rate,
+            str(line["epoch"] + 1),
+            f"{line['train_loss']:.4f}",
+            f"{line['test_loss']:.4f}",
+            f"{line['test_acc1']:.0f} %",
+        ]
+        for rate, log in runs
+        for line in log
+    ]
