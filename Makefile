@@ -109,4 +109,4 @@ test-versions: $(READY) $(TOOLS)/.ready  ## the method, data and configs on othe
 	$(BIN)/python -m tests.versions $(TOOLS)/uv $(VERSIONS)
 
 clean:  ## remove the virtual environment and all caches, never results
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
