@@ -23,10 +23,13 @@ from repro.config.compose import compose
 from repro.config.identity import run_id
 from repro.data.datasets import open_dataset
 from repro.files import json_line, with_digest
+from repro.harness.local.pool import Slot, start_worker
+from repro.harness.local.warm import WarmProcess
 from repro.harness.runs import checkpoint
 from repro.harness.runs.records import read_records
 from repro.harness.runs.store import create_run
 from repro.harness.worker.journal import Journal
+from repro.harness.worker.run import BUSY
 from repro.lines import checked
 from repro.train import Event, Trainer
 from tests.benchmarks.measure import (
@@ -67,6 +70,30 @@ def test_a_worker_before_its_first_step(benchmark: BenchmarkFixture) -> None:
         limit=Against("importing torch and torchvision", lambda: subprocess.run(bare, check=True)),
         rounds=3,
     )  # fmt: skip
+
+
+if FULL:  # imports torch twice
+
+    def test_a_worker_of_a_grid(benchmark: BenchmarkFixture, tmp_path: Path) -> None:
+        """From its start to its first look at the run, which another process has."""
+        folder = create_run(tmp_path, "busy", compose(EXPERIMENTS, "smoke"))
+        environment, log = Slot(threads=1, gpu=None).environment(), folder.path / "log.txt"
+        warm = WarmProcess(environment)
+        while not warm.is_ready():
+            time.sleep(0.1)
+
+        def fork() -> None:
+            assert warm.start(folder.path, environment, log)[0].wait() == BUSY
+
+        def start() -> None:
+            assert start_worker(folder, environment, log)[0].wait() == BUSY
+
+        with folder.lock():
+            compare(
+                benchmark, "starting a worker of a grid", fork,
+                baseline=Against("a process of its own", start),
+            )  # fmt: skip
+        warm.close()
 
 
 def test_composing_and_hashing_a_config(benchmark: BenchmarkFixture) -> None:

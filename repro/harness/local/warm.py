@@ -9,13 +9,15 @@ Forking is safe since nothing has happened here but imports: no parallel operati
 thread but OpenBLAS's, which end before a fork by themselves, and no call of CUDA, which no fork
 survives: torch knows whether there was one, and then this process is done without. A worker is the
 first to call CUDA, with its own CUDA_VISIBLE_DEVICES. Runs of several ranks, the only run of a
-pool, other systems and pools inside SLURM jobs start plainly.
+pool, other systems and pools inside SLURM jobs start plainly; so do those that are left when a file
+of our code changes, since what a worker imports later would be of another version.
 """
 
 from __future__ import annotations
 
 import ctypes
 import faulthandler
+import gc
 import json
 import os
 import random
@@ -30,16 +32,28 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
+import repro
+
 NEEDED = (  # by a worker, which imports them as it goes along
     "repro.config.compose",
     "repro.data.composites",
+    "repro.data.copies",
     "repro.data.datasets",
     "repro.data.folders",
+    "repro.data.landmarks",
     "repro.data.low_shot",
     "repro.data.photographs",
+    "repro.data.scenes",
     "repro.dino.fast.choice",
+    "repro.evals.attention",
+    "repro.evals.finetune",
+    "repro.evals.linear",
+    "repro.evals.logistic",
+    "repro.evals.retrieval",
     "repro.evals.weights.networks",
     "repro.harness.runs.checkpoint",
+    "repro.harness.worker.fitting",
+    "repro.harness.worker.resume",
     "repro.harness.worker.run",
     "repro.train",
     "skimage.io",
@@ -88,6 +102,7 @@ class WarmProcess:
             raise OSError(f"{sys.platform} has no process that adopts another's children")
         if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
             raise OSError(ctypes.get_errno(), "prctl")
+        self.code = code_state()  # before anything is imported there
         self.process = subprocess.Popen(
             [sys.executable, "-u", "-m", "repro.harness.local.warm"],
             stdin=subprocess.PIPE,
@@ -112,6 +127,8 @@ class WarmProcess:
         """A worker of the run in `folder`, and where its part of the log begins."""
         assert self.ready, "the warm process is asked before it has said that it is ready"
         assert self.process.stdin is not None
+        if code_state() != self.code:
+            raise OSError("the code has changed since it began")
         with log.open("ab") as output:
             start = output.tell()
         request = {"folder": str(folder), "environment": dict(environment), "log": str(log)}
@@ -132,9 +149,16 @@ class WarmProcess:
         return line
 
 
+def code_state(folder: Path = Path(repro.__file__).parent) -> frozenset[tuple[str, int, int]]:
+    """Every file of our code with its size and when it was written."""
+    stats = ((str(file), file.stat()) for file in folder.rglob("*.py"))
+    return frozenset((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+
+
 def main() -> None:
     for name in NEEDED:
         import_module(name)
+    gc.freeze()  # what was imported stays: no worker looks through it, and its pages stay shared
     from repro.harness.runs.environment import code_version
 
     code_version()  # kept from now on: a worker runs what was imported here, whatever is edited

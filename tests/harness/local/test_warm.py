@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from repro.harness.evaluation.requests import ask
 from repro.harness.local import warm as warm_module
 from repro.harness.local.pool import Slot, dispatch
-from repro.harness.local.warm import Adopted, WarmProcess
+from repro.harness.local.warm import Adopted, WarmProcess, code_state
 from repro.harness.runs import variables
 from repro.harness.runs.store import RunFolder, create_run
 from repro.harness.worker.run import BUSY, DONE, STOPPED, USER_MISTAKE
@@ -202,6 +203,59 @@ def test_a_warm_process_that_does_not_start_is_done_without(
     outcome = dispatch(planned(*seeds(smoke, 2)), runs, workers=2, threads=1, console=console)
     assert len(outcome.done) == 2
     assert "no warm process" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_changed_file_of_the_code_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "package" / "module.py"
+    file.parent.mkdir()
+    file.write_text("a = 1\n")
+    before = code_state(tmp_path)
+    assert code_state(tmp_path) == before
+    (tmp_path / "notes.txt").touch()
+    assert code_state(tmp_path) == before
+    file.write_text("a = 22\n")
+    changed = code_state(tmp_path)
+    assert changed != before
+    (tmp_path / "another.py").touch()
+    assert code_state(tmp_path) != changed
+
+
+def test_runs_start_plainly_once_the_code_has_changed(
+    smoke: MakeConfig, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = iter(range(100))
+    monkeypatch.setattr(warm_module, "code_state", lambda: next(states))
+    console = Console(file=io.StringIO(), width=300)
+    todo = planned(*seeds(smoke, 2))
+    outcome = dispatch(todo, runs, workers=2, threads=1, console=console)
+    assert len(outcome.done) == 2
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert told.count("no warm process (the code has changed since it began)") == 1
+
+
+LOADED = """
+import os, sys
+from repro.harness.local import warm
+from repro.harness.worker import run
+warm.sys.stdin = open(os.devnull)
+warm.main()
+before = set(sys.modules)
+assert run.main(sys.argv[1:]) == run.DONE
+print("later:", sorted(n for n in set(sys.modules) - before if n.startswith("repro.")))
+"""
+
+
+def test_a_warm_process_has_imported_all_of_our_code_that_a_run_and_its_probe_use(
+    tmp_path: Path, smoke: MakeConfig
+) -> None:
+    folder = create_run(tmp_path, "probed", smoke())
+    ask(folder, ["linear"], smoke())
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, str(folder.path)],
+        env=ENVIRONMENT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "later: []"
 
 
 TOUCHED = """
