@@ -38,8 +38,9 @@ SLOW = (
     "analysis/figures/", "analysis/report/", "analysis/test_benchmarks.py",
     "analysis/test_publish.py", "analysis/verdicts/test_calibration.py",
     "analysis/verdicts/test_lying_records.py", "benchmarks/", "browser/", "dino/test_algorithm1.py",
-    "dino/test_methods.py", "fidelity/", "gpu/", "harness/evaluation/", "harness/local/",
-    "harness/worker/test_ranks.py", "harness/worker/test_run.py", "slurm/",
+    "dino/test_early_end.py", "dino/test_methods.py", "fidelity/", "gpu/", "harness/evaluation/",
+    "harness/local/", "harness/worker/test_early_end.py", "harness/worker/test_ranks.py",
+    "harness/worker/test_run.py", "notebook/test_executed.py", "slurm/",
 )  # fmt: skip
 
 
