@@ -137,7 +137,9 @@ def test_the_command_draws_any_picture_and_the_feature_space(
 ) -> None:
     weights, out = ["--weights", str(trained.path)], ["--out", str(tmp_path / "drawn")]
     assert main(["eval", "attention", *weights, "--image", str(photograph), *out]) == 0
-    assert Path(capsys.readouterr().out.strip()).is_file()
+    drawn = Path(capsys.readouterr().out.strip())
+    assert drawn.is_file()
+    assert drawn.parent.name.startswith(f"{trained.path.name}-")
     assert main(["eval", "features", *weights, *out]) == 0
     assert all(Path(line).is_file() for line in capsys.readouterr().out.split())
     assert main(["eval", "knn", *weights, "--image", str(photograph)]) == 2

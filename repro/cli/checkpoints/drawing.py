@@ -17,7 +17,12 @@ def draw_attention(arguments: argparse.Namespace, weights: Sequence[Path]) -> No
         raise UserError("--image, --video: only repro eval attention draws pictures and videos")
     from repro.distributed import open_device
     from repro.evals.attention_pictures import default_side, draw_picture, draw_video
-    from repro.harness.evaluation.any_checkpoint import ChosenWeights, open_weights, short_digest
+    from repro.harness.evaluation.any_checkpoint import (
+        ChosenWeights,
+        open_weights,
+        run_folder,
+        short_digest,
+    )
 
     device = open_device("auto")
     for path in weights:
@@ -25,8 +30,10 @@ def draw_attention(arguments: argparse.Namespace, weights: Sequence[Path]) -> No
         backbone = opened.backbone.to(device)
         side = arguments.side or default_side(opened.image_size)
         how = (opened.network, opened.model.heads, side)
+        run = run_folder(path)
+        whose = f"{run.path.name if run else path.stem}-{opened.digest}"
 
-        def folder(picture: str, own: str = opened.digest, how: tuple[object, ...] = how) -> Path:
+        def folder(picture: str, own: str = whose, how: tuple[object, ...] = how) -> Path:
             """Its own for each folder of pictures and each way to look at them."""
             seen_from = short_digest(*how, Path(picture).resolve().parent)
             return _pictures_folder(arguments) / f"{own}-{seen_from}"

@@ -100,9 +100,8 @@ def _evaluate(arguments: argparse.Namespace, weights: Sequence[Path]) -> int:
             if arguments.side:
                 raise UserError("--side: a run is evaluated on its own images at its own size")
         elif not asked.data and protocols != [THROUGHPUT]:
-            raise UserError(
-                f"--weights {one.path}: no run of yours, so say on which images: --data NAME=PATH"
-            )
+            lost = "" if one.path.exists() or one.network else "no such file, and no such run; "
+            raise UserError(f"--weights {one.path}: {lost}say on which images: --data NAME=PATH")
     as_table = arguments.json or arguments.format or arguments.paired
     if len(protocols) == len(chosen) == 1 and len(asked.data) <= 1 and not as_table:
         return _one(chosen[0], asked)

@@ -87,9 +87,10 @@ def ask_run(folder: RunFolder, protocol: str, cluster: Cluster, epochs: int = 0)
     names = [f"{protocol}@{data}" for data in benchmarks] or [protocol]
     names = [name for name in names if not without_data(request_for(name, config))]
     if not names:
+        made = PROTOCOLS[protocol].stand_in
         raise UserError(
-            f"{protocol}: no folder of {' or '.join(benchmarks)}: --data {benchmarks[0]}=PATH, or "
-            f"data: of experiments/clusters/{cluster.name}.yaml"
+            f"{protocol}: no folder of {' or '.join(benchmarks)}: --data {benchmarks[0]}=PATH, "
+            f"--data {made} (made here), or data: of experiments/clusters/{cluster.name}.yaml"
         )
     ask(folder, names, config)
     return names

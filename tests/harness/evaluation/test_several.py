@@ -15,13 +15,15 @@ import torch
 from PIL import Image
 
 from repro.cli.parser import main
+from repro.config.compose import compose
 from repro.data import datasets
 from repro.dino.backbones import build_backbone
 from repro.errors import UserError
 from repro.evals.features import files
 from repro.harness.evaluation.several import Asked, pairs, told_apart
+from repro.harness.experiments.folders import experiments_dir
 from repro.harness.runs.evaluations import Judged
-from repro.harness.runs.store import RunFolder
+from repro.harness.runs.store import RunFolder, create_run
 from tests.conftest import SMALL
 from tests.data.test_folders import write_tree
 
@@ -258,6 +260,16 @@ def test_the_table_is_written_for_documents(
     assert out.startswith(begins[fmt])
     assert ("knn_200" if fmt != "tex" else r"knn\_200") in out
     assert "images" in out
+
+
+def test_a_protocol_without_its_benchmark_offers_what_is_made_here(
+    tmp_path: Path, call: Callable[..., Told]
+) -> None:
+    folder = create_run(tmp_path / "runs", "large", compose(experiments_dir(), "paper"))
+    folder.finish({"metrics": {}})
+    code, _, err = call("video", "--weights", str(folder.path))
+    assert code == 2
+    assert "no folder of davis17: --data davis17=PATH, --data clips (made here), or data: of" in err
 
 
 def test_a_protocol_sees_the_data_of_its_kind(tmp_path: Path) -> None:
