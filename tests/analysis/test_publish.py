@@ -130,6 +130,18 @@ def test_a_folder_with_an_edited_config_and_a_pilots_are_refused_and_others_are_
     assert published_ids(results) == [whole.id]
 
 
+def test_publishing_without_runs_of_one_s_own_does_not_begin_a_folder_that_hides_others(
+    results: Path,
+) -> None:
+    (results / "published").rmdir()  # so that the repository's are read
+    there = len(load_evidence("laptop").records)
+    assert there > 100
+    with pytest.raises(UserError, match="no finished run of F7"):
+        publish(["F7"], "laptop")
+    assert not (results / "published").exists()
+    assert len(load_evidence("laptop").records) == there
+
+
 def test_a_torn_last_line_is_made_again_and_no_other_line_changes(results: Path) -> None:
     finished_run(results, "both", 0)
     append(["F7"], "laptop")
