@@ -1,4 +1,4 @@
-"""How long a search goes on: a second in the tests, CPU for REPRO_FUZZ_MINUTES where that is set."""
+"""How long a search goes on: a second in tests, or REPRO_FUZZ_MINUTES of CPU where that is set."""
 
 from __future__ import annotations
 
