@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from repro.decode.packed import damaged_entry
 from repro.errors import UserError
 
 HEADS = "heads"  # under which our files say how many
@@ -129,9 +130,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def _check_packed(path: Path) -> None:
-    """A file of kilobytes may declare gigabytes, which torch would unpack before it looks; and it
-    does not look at the checksums, so a flipped bit would be another weight.
-    """
+    """A file of kilobytes may declare gigabytes, which torch would unpack before it looks."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as packed:
@@ -139,7 +138,7 @@ def _check_packed(path: Path) -> None:
         size = path.stat().st_size
         if declared > LARGEST_RATIO * size + SMALL:
             raise UserError(f"{path}: not read, its {size:,} bytes unpack to {declared:,}")
-        if damaged := packed.testzip():
+        if damaged := damaged_entry(packed):
             raise UserError(f"{path}: damaged: {damaged} is not what was written, by its checksum")
 
 

@@ -29,6 +29,7 @@ from typing import IO, Any, cast
 
 import torch
 
+from repro.decode.packed import damaged_entry
 from repro.errors import UserError
 from repro.harness.runs.failures import is_out_of_memory
 
@@ -155,7 +156,7 @@ def _read(file: IO[bytes]) -> dict[str, Any]:
     """Raises: Damaged; OSError; what `is_out_of_memory` knows."""
     try:
         with zipfile.ZipFile(file) as records:
-            if bad := records.testzip():
+            if bad := damaged_entry(records):
                 raise Damaged(f"its content was changed or lost ({bad})")
         file.seek(0)
         state = torch.load(file, map_location="cpu", weights_only=True)
