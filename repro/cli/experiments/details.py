@@ -55,6 +55,9 @@ def print_details(experiment: Experiment, rows: Sequence[Row]) -> None:
         print_text(f"baseline: {key}={value}")
     for scale, overrides in experiment.at_scale.items():
         print_text(f"at {scale} scale: {_assignments(overrides)}")
+    for whose, also in [("rows", experiment.also), *((row.name, row.also) for row in rows)]:
+        for key, why in also.items():
+            print_text(f"{whose} may also differ in {key}: {why}")
     for name, variant in experiment.variants.items():
         print_text(
             f"variant {name} ({variant.title}): {_layers(variant) or 'the rows as they are'}"

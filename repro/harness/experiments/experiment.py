@@ -19,7 +19,14 @@ from msgspec.structs import replace
 
 from repro.decode import Strict, check_among, check_unique, decode, read_yaml
 from repro.errors import UserError, nearest
-from repro.harness.experiments.about import Topic, check_topics
+from repro.harness.experiments.about import (
+    Reasons,
+    Setting,
+    Topic,
+    check_declared,
+    check_topics,
+    overrides_of,
+)
 from repro.harness.experiments.address import Address, row_name, unknown, with_colon
 from repro.harness.experiments.claims import Claim, read_claim
 from repro.harness.experiments.figure import AblationFigure, Figure, HeatmapFigure, RowsFigure
@@ -35,10 +42,12 @@ T = TypeVar("T")
 
 
 class Column(Strict, frozen=True, kw_only=True):
-    """A descriptive column of the paper's table; `key` is one of a row's `cells`."""
+    """A descriptive column of the paper's table; `key` is one of a row's `cells`, `about` the
+    settings that it stands for where its name does not say it (`about.py`)."""
 
     key: str
     title: str
+    about: tuple[Setting, ...] = ()
 
 
 class Metric(Strict, frozen=True, kw_only=True):
@@ -80,7 +89,8 @@ class Row(Strict, frozen=True, kw_only=True):
     of the experiment's variants that need more for this row. Empty `scales` means every scale.
     `reported_only` says why the paper's numbers stand alone, e.g. where they are quoted from. `of`
     says which metrics of its runs the columns are, where that differs from row to row (Table 10).
-    `source` says where the numbers were read (`experiments/base/paper.yaml`).
+    `source` says where the numbers were read (`experiments/base/paper.yaml`), `also` which settings
+    go along with what its cells declare, and why.
     """
 
     name: str
@@ -95,6 +105,7 @@ class Row(Strict, frozen=True, kw_only=True):
     reported_only: str = ""
     variants: Mapping[str, Variant] = field(default_factory=dict)
     measured: Mapping[str, str] = field(default_factory=dict, name="of")
+    also: Reasons = field(default_factory=dict)
 
     @property
     def trainable(self) -> bool:
@@ -114,8 +125,9 @@ class Experiment(Strict, frozen=True, kw_only=True):
     """One table or figure. `baseline` and `at[scale]` apply to every row, before its overrides.
 
     `variants` are empty where every row is one run; `figure` says how it is drawn. `about` is what
-    rows differ in on purpose where a claim compares them and does not say so itself. The rows and
-    columns that a `grid` stands for are among `rows` and `layout`.
+    rows differ in on purpose where a claim compares them and does not say so itself, `also` in what
+    else any of them may. The rows and columns that a `grid` stands for are among `rows` and
+    `layout`.
     """
 
     id: str
@@ -135,6 +147,7 @@ class Experiment(Strict, frozen=True, kw_only=True):
     grid: Grid | None = None
     rows: tuple[Row, ...]
     about: tuple[Topic, ...] = ()
+    also: Reasons = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
     path: Path  # of its file
 
@@ -224,10 +237,7 @@ def select(references: Sequence[str]) -> list[tuple[Experiment, list[Row]]]:
 def row_config(
     experiment: Experiment, row: Row, scale: str, seed: int, variant: str = ""
 ) -> RunConfig:
-    """The resolved config of one run.
-
-    Layers, later ones win: baseline, variant, row, the row's variant; each with its part for the
-    scale. Then the seed.
+    """The resolved config of one run: that of its scale, what the run sets, then the seed.
 
     Raises:
         UserError: names the file, the row and the key that the config does not accept.
@@ -235,13 +245,7 @@ def row_config(
     from repro.config.composed import remembered
 
     assert variant in experiment.runs_a_row, f"{experiment.id} has no variant '{variant}'"
-    parts: list[Row | Variant] = [row]
-    if variant:
-        parts = [experiment.variants[variant], row, *_own_variant(row, variant)]
-    overrides = {**experiment.baseline, **experiment.at_scale.get(scale, {})}
-    for part in parts:
-        overrides |= {**part.overrides, **part.at_scale.get(scale, {})}
-    overrides["seed"] = seed
+    overrides = overrides_of(experiment, row, scale, variant) | {"seed": seed}
     name = run_name(row, variant)
     source = f"{experiment.path}: row {name}"
     experiments = composed_from(experiment.path)
@@ -259,10 +263,6 @@ def row_config(
 def run_name(row: Row, variant: str) -> str:
     """What a row's run is called in labels and slugs: "l0.100ep" for variant 100ep of row l0."""
     return f"{row.name}.{variant}" if variant else row.name
-
-
-def _own_variant(row: Row, variant: str) -> list[Variant]:
-    return [row.variants[variant]] if variant in row.variants else []
 
 
 def _parse(path: Path) -> Experiment:
@@ -294,6 +294,7 @@ def parse(content: Any, path: Path) -> Experiment:
         _check_row(experiment, row)
     check_unique([claim.id for claim in experiment.claims], f"{path}: claims")
     check_topics(experiment.about, str(path))
+    check_declared(experiment)
     for claim in experiment.claims:
         check_topics(claim.about, f"{path}: claim {claim.id}")
         _check_addresses(experiment, claim)

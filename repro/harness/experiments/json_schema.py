@@ -18,7 +18,7 @@ import msgspec
 
 from repro.config.keys import GROUPS
 from repro.config.schema import RunConfig
-from repro.harness.experiments.about import topics
+from repro.harness.experiments.about import settings, topics
 from repro.harness.experiments.claims import Claim, ClaimBody
 from repro.harness.experiments.clusters import BASE, Cluster
 from repro.harness.experiments.experiment import Experiment
@@ -49,14 +49,15 @@ def schemas(experiments: Path) -> dict[str, Schema]:
     _flatten_claims(experiment["$defs"])
     groups = {group: _files(experiments / "base" / group) for group in GROUPS}
     experiment["$defs"] |= {"Overrides": _object(groups | _dotted(config["RunConfig"], config))}
-    experiment["$defs"] |= _enums(config) | {"Topic": {"enum": list(topics())}}
+    words = {"Topic": {"enum": list(topics())}, "Setting": {"enum": settings()}}
+    experiment["$defs"] |= _enums(config) | words
     cluster = _schema_of(Cluster)
     for name in get_args(Cluster):
         _without(cluster["$defs"][name.__name__], "name")
         _may_begin_from_another(cluster["$defs"][name.__name__])
-    settings = config["Resources"]["properties"]
-    for_a_scale = {scale: _object(settings) for scale in _files(experiments / "scales")["enum"]}
-    cluster["$defs"] |= {"Resources": _object(settings | for_a_scale)} | _enums(config)
+    needs = config["Resources"]["properties"]
+    for_a_scale = {scale: _object(needs) for scale in _files(experiments / "scales")["enum"]}
+    cluster["$defs"] |= {"Resources": _object(needs | for_a_scale)} | _enums(config)
     return {"experiment": experiment, "cluster": cluster}
 
 

@@ -105,6 +105,7 @@ def test_overrides_apply_from_the_experiment_to_the_row_and_from_any_scale_to_th
 
     def change(spec: dict[str, Any]) -> None:
         spec["baseline"], spec["at"] = layers[0], {"smoke": layers[1], "gpu": {"seed": 7}}
+        spec["also"] = dict.fromkeys(keys, "it is about the layers")
         spec["rows"][0] |= {"overrides": layers[2], "at": {"smoke": layers[3]}}
 
     experiment = load(write(experiments, change))
