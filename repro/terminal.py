@@ -109,18 +109,19 @@ def fitted_widths(
 
     Args:
         width: in all, with `gap` between two columns.
-        spared: those that may go, the last first; by default all but the first, the widest first.
+        spared: those that may go, the last of them first; by default all but the first column,
+            the widest first.
     """
     full = {i: max(map(len, (c, *(row[i] for row in rows)))) for i, c in enumerate(columns)}
     if width is None:
         return full
     least = {i: _least_width(c, [row[i] for row in rows]) for i, c in enumerate(columns)}
-    wide = (lambda i: full[i]) if spared is None else (lambda i: i)
+    goes = (lambda i: full[i]) if spared is None else list(spared).index
     while sum(least.values()) + gap * (len(least) - 1) > width:
         may_go = [i for i in (list(least)[1:] if spared is None else spared) if i in least]
         if not may_go:
             break
-        del least[max(may_go, key=wide)]
+        del least[max(may_go, key=goes)]
     spare = width - sum(least.values()) - gap * (len(least) - 1)
     for i in least:
         more = max(0, min(spare, full[i] - least[i]))

@@ -7,7 +7,7 @@ import argparse
 from repro.cli.exit_codes import FINE
 from repro.cli.options import add_json, add_patterns
 
-HELP = "how runs are: a board in the paper's layout, failures by cause"
+HELP = "how runs are: a board in the paper's layout, its numbers, failures by cause"
 EXAMPLE = "repro status T7 --watch"
 
 
@@ -30,7 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
     results = results_dir()
     if arguments.json:
         at = look(arguments.patterns, results)
-        print_json({"runs": at.entries, "notes": list(at.overview.notes)})
+        cells = [cell for one in status_board.numbers(at).values() for cell in one.cells]
+        print_json({"runs": at.entries, "notes": list(at.overview.notes), "cells": cells})
     elif arguments.watch:
         status_board.watch(arguments.patterns, results, arguments.every, arguments.runs)
     else:

@@ -1,7 +1,8 @@
 """`repro status`: a board in the paper's layout, causes of failures in groups, what remains.
 
 A line a row of the experiment, a sign a seed: its state by shape and colour. Below it the failures,
-grouped by cause with the decisive line, the hosts, how many, and what to do.
+grouped by cause with the decisive line, the hosts, how many, and what to do. An experiment that is
+named shows its numbers and verdicts, too, once a run of it is done.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich import box
@@ -21,10 +23,14 @@ from rich.text import Text
 
 from repro.cli.runs.look import Look, look, summary
 from repro.harness.experiments.experiment import Experiment, known_ids, load, run_name
+from repro.harness.experiments.folders import experiments_dir, scales_of
 from repro.harness.runs.records import EarlyEnd
 from repro.harness.runs.states import LIVE
 from repro.harness.status.triage import Cause, grouped
 from repro.terminal import fitted_widths, print_table, tick
+
+if TYPE_CHECKING:
+    from analysis.tables.board import Board
 
 PLAIN_WIDTH = 200
 GAP, MARGIN = 3, 4  # columns of signs between two of a board, and beside all of them
@@ -41,6 +47,7 @@ SIGNS = {
 }
 RUN_COLUMNS = ("id", "run", "state", "step", "")
 MOST_NAMED = 6  # run ids that a group of failures shows
+MOST_WITH_NUMBERS = 3  # experiments; of more, the numbers would take long to come
 
 
 def show(patterns: Sequence[str], results: Path, runs: bool) -> None:
@@ -84,14 +91,10 @@ def _print(at: Look, runs: bool) -> None:
 
 
 def _board(at: Look, console: Console) -> RenderableType:
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for entry in at.entries:
-        # A run that several tables share stands in those asked for, else in its own.
-        shown_as = at.asked_as.get(entry["id"]) or [(entry["experiment"], entry["row"])]
-        for name, row in shown_as:
-            groups.setdefault((name, entry["scale"]), []).append({**entry, "row": row})
     parts: list[RenderableType] = []
-    parts += [_table(name, scale, group, console.width) for (name, scale), group in groups.items()]
+    boards = numbers(at)
+    for key, group in _groups(at).items():
+        parts += _table(*key, group, console.width, boards.get(key))
     if at.entries:
         rare = any(entry["state"] == "damaged" for entry in at.entries)
         shown = {s: SIGNS[s] for s in SIGNS if s != "damaged" or rare}
@@ -100,6 +103,41 @@ def _board(at: Look, console: Console) -> RenderableType:
     parts += [*failures(at), Text(summary(at))]
     parts += [Text(note, style="yellow") for note in at.overview.notes]
     return Group(*parts)
+
+
+def _groups(at: Look) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """The runs by (experiment, scale)."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for entry in at.entries:
+        # A run that several tables share stands in those asked for, else in its own.
+        shown_as = at.asked_as.get(entry["id"]) or [(entry["experiment"], entry["row"])]
+        for name, row in shown_as:
+            groups.setdefault((name, entry["scale"]), []).append({**entry, "row": row})
+    return groups
+
+
+def numbers(at: Look) -> dict[tuple[str, str], Board]:
+    """By (experiment, scale), of the few experiments that were named and have a finished run."""
+    named = {name for shown_as in at.asked_as.values() for name, _ in shown_as}
+    if len(named) > MOST_WITH_NUMBERS:
+        return {}
+    known, boards = scales_of(experiments_dir()), {}
+    for (name, scale), group in _groups(at).items():
+        done = sorted((e["id"], e["evaluation"]) for e in group if e["state"] == "done")
+        if done and name in named and scale in known:
+            if board := _numbers(at.results, name, scale, tuple(done)):
+                boards[name, scale] = board
+    return boards
+
+
+@lru_cache(maxsize=16)
+def _numbers(
+    _results: Path, name: str, scale: str, _done: tuple[tuple[str, str], ...]
+) -> Board | None:
+    """Asked again only as another run is done or evaluated, however often somebody looks."""
+    from analysis.tables.board import board
+
+    return board(name, scale)
 
 
 def _run_table(at: Look) -> RenderableType:
@@ -129,8 +167,10 @@ def _early(entry: dict[str, Any]) -> str:
     return str(msgspec.convert(entry["stopped_on"], EarlyEnd))
 
 
-def _table(name: str, scale: str, entries: list[dict[str, Any]], width: int) -> Table:
-    """One experiment at one scale; of the paper's columns those that the terminal has room for."""
+def _table(
+    name: str, scale: str, entries: list[dict[str, Any]], width: int, numbers: Board | None
+) -> list[RenderableType]:
+    """One experiment at one scale: the columns that the terminal has room for, numbers first."""
     experiment = load(name) if name in known_ids() else None
     described = [c.title for c in experiment.layout] if experiment else []
     title = f"{name}, {scale}" + (f": {experiment.title}" if experiment else "")
@@ -144,18 +184,27 @@ def _table(name: str, scale: str, entries: list[dict[str, Any]], width: int) -> 
             bar.append(*SIGNS[entry["state"]])
         done = sum(entry["state"] == "done" for entry in group)
         texts = [row, *_cells(experiment, row)]
-        remarks = [f"{done}/{len(group)}", _progress(group)]
-        lines.append([*map(Text, texts), bar, *map(Text, remarks)])
-    heads = ["row", *described, "seeds", "done", ""]
+        measured = numbers.of(row) if numbers else []
+        counted, remark = Text(f"{done}/{len(group)}"), Text(_progress(group))
+        lines.append([*map(Text, texts), bar, counted, *measured, remark])
+    heads = ["row", *described, "seeds", "done", *(numbers.heads if numbers else ()), ""]
+    judged = [i + len(described) + 3 for i in numbers.weights] if numbers else []
+    words = range(1, len(described) + 1)
     cells = [[cell.plain for cell in line] for line in lines]
-    spared = range(1, len(described) + 1)
-    widths = fitted_widths(heads, cells, width - MARGIN, GAP, spared)
+    widths = fitted_widths(heads, cells, width - MARGIN, GAP, [*judged, *words])
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    for i, size in widths.items():
-        table.add_column(heads[i], width=size, overflow="fold")
+    for i in sorted(widths):
+        table.add_column(heads[i], width=widths[i], overflow="fold")
     for line in lines:
-        table.add_row(*(line[i] for i in widths))
-    return table
+        table.add_row(*(line[i] for i in sorted(widths)))
+    parts: list[RenderableType] = [table]
+    if numbers and numbers.note:
+        parts.append(Text(numbers.note, style="dim"))
+    left_out = [head for i, head in enumerate(heads) if i not in widths]
+    if numbers and left_out:
+        say = f"Left out: {', '.join(left_out)} (repro table {name} --scale {scale})."
+        parts.append(Text(say, style="dim"))
+    return parts
 
 
 def _order(experiment: Experiment | None) -> dict[str, int]:
