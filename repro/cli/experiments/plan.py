@@ -13,6 +13,8 @@ from repro.errors import UserError
 if TYPE_CHECKING:
     from repro.harness.experiments.clusters import Cluster
     from repro.harness.plan.plan import Plan
+    from repro.harness.runs.store import RunFolder
+    from repro.harness.status.overview import Overview
 
 HELP = "what would run, what is done, what it costs; starts nothing"
 EXAMPLE = "repro plan T7 --scale laptop --seeds 3"
@@ -33,7 +35,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.power:
         return _power(arguments)
-    from repro.cli.experiments.plan_table import plan_json, print_plan
+    from repro.cli.experiments.plan_table import plan_json, print_plan, print_unasked
     from repro.harness.experiments.clusters import load_cluster
     from repro.harness.experiments.folders import results_dir
     from repro.harness.plan.forecast import forecast
@@ -45,10 +47,12 @@ def run(arguments: argparse.Namespace) -> int:
         print(batch_script(planned, cluster))
         return FINE
     expected = forecast(planned, cluster, results_dir(), None)
+    folders, seen = unasked_of(arguments)
     if arguments.json:
-        print_json(plan_json(planned, expected))
+        print_json(plan_json(planned, expected, folders, seen))
     else:
         print_plan(planned, expected)
+        print_unasked(folders, seen, arguments.scale)
     return FINE
 
 
@@ -58,6 +62,16 @@ def plan_of(arguments: argparse.Namespace, cluster: Cluster) -> Plan:
     from repro.harness.plan.plan import plan
 
     return plan(arguments.ids, arguments.scale, arguments.seeds, results_dir(), cluster)
+
+
+def unasked_of(arguments: argparse.Namespace) -> tuple[list[RunFolder], Overview]:
+    """The runs that these experiments have here and no row asks for any more, and how they are."""
+    from repro.harness.experiments.folders import results_dir
+    from repro.harness.status.overview import overview
+    from repro.harness.status.unasked import unasked
+
+    folders = unasked(experiments_of(arguments.ids), arguments.scale, results_dir())
+    return folders, overview(folders, results_dir())
 
 
 def batch_script(planned: Plan, cluster: Cluster) -> str:

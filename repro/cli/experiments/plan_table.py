@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 from repro.harness.plan.cost import Cost
 from repro.harness.plan.forecast import Forecast
 from repro.harness.plan.plan import Plan, to_evaluate
 from repro.harness.runs.planned import PlannedRun
+from repro.harness.runs.states import LIVE
+from repro.harness.runs.store import RunFolder
+from repro.harness.status.overview import Overview
 from repro.terminal import count, duration, print_table, print_text
 
+MOST_NAMED = 6  # run ids in a line
 
-def plan_json(planned: Plan, expected: Forecast) -> dict[str, Any]:
+
+def plan_json(
+    planned: Plan, expected: Forecast, unasked: Sequence[RunFolder], seen: Overview
+) -> dict[str, Any]:
     """{runs, gpu_hours, cpu_hours, todo, ...}: the fixed shape of `plan --json`.
 
     The hours are null where nothing comparable is known.
@@ -45,6 +54,10 @@ def plan_json(planned: Plan, expected: Forecast) -> dict[str, Any]:
             {"experiment": experiment, "row": row, "why": why}
             for experiment, row, why in planned.skipped
         ],
+        "unasked": [
+            {"id": folder.id, "slug": folder.slug, "state": seen.views[folder.id].state}
+            for folder in unasked
+        ],
     }
 
 
@@ -77,6 +90,24 @@ def print_plan(planned: Plan, expected: Forecast) -> None:
         print_text(_expected(expected))
     for line in expected.remarks:
         print_text(f"note: {line}")
+
+
+def print_unasked(folders: Sequence[RunFolder], seen: Overview, scale: str) -> None:
+    """A line an experiment that has runs here which none of its rows asks for any more."""
+    of = {folder: folder.told().experiment for folder in folders}
+    for name, group in groupby(sorted(folders, key=lambda f: of[f]), key=lambda f: of[f]):
+        runs = list(group)
+        states = [(folder.id, seen.views[folder.id]) for folder in runs]
+        said = ", ".join(f"{one} ({view.state})" for one, view in states[:MOST_NAMED])
+        more = f" and {len(runs) - MOST_NAMED} more" if len(runs) > MOST_NAMED else ""
+        remedy = "repro rm removes them"
+        if any(view.state in LIVE or view.sent for _, view in states):
+            remedy = f"repro submit {name} --scale {scale} --reconcile cancels what waits or runs"
+        serve = "serves" if len(runs) == 1 else "serve"
+        print_text(
+            f"{count(len(runs), 'run')} here {serve} no row of {name} any more: {said}{more}; "
+            f"{remedy}"
+        )
 
 
 def _state(run: PlannedRun) -> str:

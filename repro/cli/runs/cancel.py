@@ -29,22 +29,28 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from repro.harness.experiments.folders import results_dir
     from repro.harness.status.find import find
-    from repro.terminal import confirm, count
 
     folders, seen = find(arguments.patterns, results_dir())
-    active = [folder for folder in folders if _can_stop(seen.views[folder.id])]
+    active = [folder for folder in folders if can_stop(seen.views[folder.id])]
     if not active:
         print("nothing to cancel: none of these runs is queued or running")
         return FINE
+    # One run was meant as it stands; a pattern may have caught more than was meant.
+    return ask_and_cancel(active, seen.views, arguments.yes or len(active) == 1)
+
+
+def ask_and_cancel(active: Sequence[RunFolder], views: Mapping[str, View], yes: bool) -> int:
+    """Name these runs and, if somebody agrees, stop them."""
+    from repro.terminal import confirm, count
+
     for folder in active:
-        view = seen.views[folder.id]
+        view = views[folder.id]
         detail = view.detail or (f"its evaluation is {view.evaluation}" if view.evaluation else "")
         print(f"{view.state:<8} {folder.path.name}  {detail}".rstrip())
-    # One run was meant as it stands; a pattern may have caught more than was meant.
-    if not confirm(f"Cancel {count(len(active), 'run')}?", arguments.yes or len(active) == 1):
+    if not confirm(f"Cancel {count(len(active), 'run')}?", yes):
         print("nothing cancelled")
         return FINE
-    return FINE if cancel(active, seen.views) else NEGATIVE
+    return FINE if cancel(active, views) else NEGATIVE
 
 
 def cancel(folders: Sequence[RunFolder], views: Mapping[str, View]) -> bool:
@@ -70,7 +76,8 @@ def cancel(folders: Sequence[RunFolder], views: Mapping[str, View]) -> bool:
     return True
 
 
-def _can_stop(view: View) -> bool:
+def can_stop(view: View) -> bool:
+    """Whether it is queued or running, or SLURM has a job for it."""
     from repro.harness.runs.states import LIVE
 
     return view.state in LIVE or view.sent

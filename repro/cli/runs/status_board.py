@@ -124,9 +124,10 @@ def numbers(at: Look) -> dict[tuple[str, str], Board]:
     known, boards = scales_of(experiments_dir()), {}
     for (name, scale), group in _groups(at).items():
         done = sorted((e["id"], e["evaluation"]) for e in group if e["state"] == "done")
-        if done and name in named and scale in known:
-            if board := _numbers(at.results, name, scale, tuple(done)):
-                boards[name, scale] = board
+        if not (done and name in named and scale in known):
+            continue
+        if board := _numbers(at.results, name, scale, tuple(done)):
+            boards[name, scale] = board
     return boards
 
 
