@@ -277,7 +277,10 @@ class Explainer:
         """The entries of the deviation ledger that concern any run of a row."""
         configs = {variant: row.config(variant) for variant in row.experiment.runs_a_row}
         concerning = concerned(self.ledger, row.experiment.id, configs)
-        return [{"id": entry.id, "what": str(entry)} for entry, _ in concerning]
+        return [
+            {"id": entry.id, "what": str(entry), "at": ", ".join(entry.at), "effect": entry.effect}
+            for entry, _ in concerning
+        ]
 
     def _short_cell(self, address: str) -> dict[str, Any]:
         cell = self.evidence.cell(address)

@@ -165,7 +165,12 @@ def _request(request: Explained) -> str:
 
 
 def _deviations(explained: Explained) -> list[str]:
-    return [f"{entry['id']}, {entry['what']}" for entry in explained["deviations"]]
+    return [
+        f"{entry['id']}, {entry['what']}"
+        + (f"; at {entry['at']}" if entry["at"] else "")
+        + (f"; effect: {entry['effect']}" if entry["effect"] else "")
+        for entry in explained["deviations"]
+    ]
 
 
 def _number(value: float | None, sign: str = "") -> str:

@@ -5,7 +5,8 @@ protocol, which code made the numbers, and how to make them again.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from repro.harness.experiments.ledger import concerned, read_ledger
 from repro.harness.experiments.paper import read_paper
 from repro.harness.runs.records import Record
 from repro.terminal import count
+
+if TYPE_CHECKING:
+    from repro.config.schema import RunConfig
 
 
 def notes_of(experiment: Experiment, evidence: Evidence, borrowed: bool) -> list[str]:
@@ -161,11 +165,7 @@ def _ledger(experiment: Experiment, trained: Sequence[MeasuredRow]) -> list[str]
 
     Those that are not about any experiment in particular and hold for all rows share a line.
     """
-    configs = {
-        run_name(row.row, variant): row.config(variant)
-        for row in trained
-        for variant in experiment.runs_a_row
-    }
+    configs = _configs(experiment, trained)
     everywhere, notes = [], []
     for entry, names in concerned(read_ledger(experiments_dir()), experiment.id, configs):
         if len(names) == len(configs) and not entry.experiments:
@@ -177,6 +177,26 @@ def _ledger(experiment: Experiment, trained: Sequence[MeasuredRow]) -> list[str]
         listed = ", ".join(everywhere)
         notes.insert(0, f"Deviations of all rows (experiments/base/deviations.yaml): {listed}.")
     return notes
+
+
+def places_of(experiment: Experiment, evidence: Evidence) -> list[str]:
+    """Of the entries of the ledger that concern this table: where the authors' way stands, and what
+    was measured of the difference."""
+    trained = [row for row in evidence.rows(experiment) if not row.missing]
+    concerning = concerned(
+        read_ledger(experiments_dir()), experiment.id, _configs(experiment, trained)
+    )
+    places = [f"{e.id} {e.topic}: {e.measured}." for e, _ in concerning if e.measured]
+    said = "Where the authors' way stands (experiments/base/deviations.yaml names the commit):"
+    return [said, *places] if places else []
+
+
+def _configs(experiment: Experiment, trained: Sequence[MeasuredRow]) -> Mapping[str, RunConfig]:
+    return {
+        run_name(row.row, variant): row.config(variant)
+        for row in trained
+        for variant in experiment.runs_a_row
+    }
 
 
 def _provenance(runs: list[Record], evidence: Evidence) -> str:

@@ -20,7 +20,7 @@ from analysis.evidence.rows import Cell, MeasuredRow
 from analysis.evidence.stats import Spread, mean_interval
 from analysis.tables.crossed import Crossed, crossed
 from analysis.tables.effects import effects
-from analysis.tables.notes import notes_of
+from analysis.tables.notes import notes_of, places_of
 from analysis.tables.tidy import is_compared, tidy
 from analysis.verdicts.cells import CellVerdict, column_spread, judge_cells
 from analysis.verdicts.claims import ClaimVerdict, judge_ours
@@ -78,6 +78,7 @@ class Printed:
     tidy: pd.DataFrame  # the cells as numbers, for csv
     crossed: tuple[Crossed, ...] = ()
     effects: Sequence[str] = ()
+    places: Sequence[str] = ()  # of deviations, for the terminal
 
 
 def build(experiment: Experiment, evidence: Evidence) -> Printed:
@@ -112,6 +113,7 @@ def build(experiment: Experiment, evidence: Evidence) -> Printed:
         tidy=tidy(experiment, evidence, verdicts),
         crossed=crossed(experiment, {key: _texts_of_ours(block) for key, block in blocks.items()}),
         effects=effects(experiment, evidence),
+        places=places_of(experiment, evidence),
     )
 
 

@@ -44,7 +44,7 @@ def terminal(
     console = Console(width=width, no_color=not tty, highlight=False)
     with console.capture() as capture:
         if verbose:
-            for note in printed.notes:
+            for note in (*printed.notes, *printed.places):
                 console.print(Text(note, style="dim"))
         if claims:
             _print_claims(console, printed, verbose)

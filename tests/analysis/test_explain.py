@@ -45,6 +45,8 @@ def test_explain_says_what_a_claim_rests_on_and_what_would_turn_it(
     assert measured["T7:r4:knn"] == pytest.approx(70.5667, abs=1e-4)
     assert measured["T7:r4:linear"] is None
     assert "is shown above any limit up to" in found["flips"]
+    loss = next(entry for entry in found["deviations"] if entry["id"] == "D3")
+    assert (loss["at"], "twenty steps" in loss["effect"]) == ("Eq. 3, main_dino.py:402", True)
     assert sorted(run["seed"] for run in found["runs"]) == [0, 0, 1, 1, 2, 2]
     assert "D7" in [entry["id"] for entry in found["deviations"]]
 

@@ -154,5 +154,6 @@ def test_without_any_record_the_page_still_says_what_the_paper_claims(results: P
     page = Page(path.read_text())
     assert page.buttons == []
     assert {"T7", "C.T7.1", "deviations"} <= set(page.ids)
+    assert "<td>Eq. 3, main_dino.py:402</td>" in path.read_text()
     with pytest.raises(UserError, match="a folder"):
         write("laptop", str(results))

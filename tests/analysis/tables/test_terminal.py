@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from analysis.evidence.evidence import Evidence, published_evidence
+from analysis.tables.formats import write
 from analysis.tables.table import Printed, build
 from analysis.tables.terminal import SPARED, terminal
 from repro.harness.experiments.experiment import experiment_ids
@@ -71,6 +72,16 @@ def test_notes_and_evidence_are_for_the_asking(evidence: Evidence) -> None:
     assert "Differs from the paper's protocol" in whole
     found = set(NUMBER.findall(" ".join(whole.split())))
     assert found >= {n for v in printed.claims for n in NUMBER.findall(v.verdict.noted_as)}
+
+
+def test_where_the_authors_way_stands_is_for_the_asking_and_on_no_published_page(
+    evidence: Evidence,
+) -> None:
+    printed = build(evidence.experiment("T7"), evidence)
+    whole = " ".join(terminal(printed, verbose=True, width=80).split())
+    assert "D3 loss: Eq. 3, main_dino.py:402; effect: against the code none" in whole
+    assert "main_dino.py:" not in terminal(printed, width=80)
+    assert all("main_dino.py:" not in write(printed, fmt) for fmt in ("md", "tex", "csv", "html"))
 
 
 def test_claims_may_be_left_to_who_prints_them(evidence: Evidence) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,17 @@ def test_an_entry_concerns_the_rows_whose_config_has_its_values(tmp_path: Path) 
         ),
         ("- {id: D1, topic: t, authors: a, ours: o}", "the key 'why' is missing"),
         (f"- {{id: D1, {WORDS}}}\n- {{id: D1, {WORDS}}}", "'D1' appears twice"),
+        (f"- {{id: D1, {WORDS}, at: [main_dino.py]}}", "D1: at: 'main_dino.py' is no place; at is"),
+        (f"- {{id: D1, {WORDS}, at: ['utils.py:0']}}", "D1: at: 'utils.py:0' is no place"),
+        (f"- {{id: D1, {WORDS}, at: [somewhere]}}", "D1: at: 'somewhere' is no place"),
+        (
+            "- {id: D1, topic: t, authors: so (code), ours: o, why: w}",
+            "D1: says what the code does",
+        ),
+        (
+            "- {id: D1, topic: t, authors: so (code), ours: o, why: w, at: [App. B]}",
+            "D1: says what the code does, but not where",
+        ),
     ],
 )
 def test_a_mistake_in_the_ledger_names_file_entry_and_key(
@@ -76,3 +88,32 @@ def test_every_entry_of_the_committed_ledger_concerns_some_row_at_some_scale() -
     used = {e.id for name, rows in configs.items() for e, _ in concerned(ledger, name, rows)}
     assert used == {entry.id for entry in ledger}
     assert {n for entry in ledger for n in entry.experiments} <= set(experiment_ids())
+
+
+def test_every_entry_about_the_code_says_in_which_line_and_where_an_effect_was_measured() -> None:
+    ledger = {entry.id: entry for entry in read_ledger(experiments_dir())}
+    of_code = [entry for entry in ledger.values() if "code" in entry.authors]
+    assert len(of_code) >= 6
+    for entry in of_code:
+        assert any(re.fullmatch(r"\w+\.(py|md):\d+", place) for place in entry.at), entry.id
+    root = experiments_dir().parent
+    measured = [entry.effect for entry in ledger.values() if entry.effect]
+    assert measured
+    for effect in measured:
+        places = re.findall(r"\(([\w/]+\.(?:py|md))\)", effect)
+        assert places, effect
+        assert all((root / place).is_file() for place in places), effect
+
+
+def test_an_entry_says_where_the_authors_way_stands_and_what_it_makes(tmp_path: Path) -> None:
+    at = "at: [Eq. 3, 'main_dino.py:402']"
+    (bare, placed, measured) = read_ledger(
+        write(
+            tmp_path,
+            f"- {{id: D1, {WORDS}}}\n- {{id: D2, {WORDS}, {at}}}\n"
+            f"- {{id: D3, {WORDS}, {at}, effect: none}}\n",
+        )
+    )
+    assert bare.measured == ""
+    assert placed.measured == "Eq. 3, main_dino.py:402"
+    assert measured.measured == "Eq. 3, main_dino.py:402; effect: none"
