@@ -42,16 +42,21 @@ class Board:
 
 
 def board(name: str, scale: str) -> Board | None:
-    """What the table of an experiment says of this machine's own runs; None if none counts yet."""
+    """What the table of an experiment says of this machine's own runs; None if none counts yet.
+
+    An experiment without metrics has none, either.
+    """
     evidence = load_evidence(scale, Source.own)
     experiment = evidence.experiment(name)
-    if not any(row.all_runs for row in evidence.rows(experiment)):
+    counted = any(row.all_runs for row in evidence.rows(experiment))
+    if not (counted and experiment.metrics):
         return None
     printed = build(experiment, evidence)
-    variants = {metric.title: metric.variant for metric in experiment.metrics}
     kept = [i for i, h in enumerate(printed.headings) if h.over and _plain(h.title) in SHOWN]
     heads = [f"{printed.headings[i].over} {_plain(printed.headings[i].title)}" for i in kept]
-    of_kept = [variants[printed.headings[i].over] for i in kept]
+    ours = [_plain(printed.headings[i].title) == OURS for i in kept]
+    # Of each metric ours is the last column that is kept.
+    of_kept = [experiment.metrics[sum(ours[:n])].variant for n in range(len(kept))]
     lines: dict[str, Sequence[Text]] = {}
     for row, line in zip(experiment.rows, printed.lines, strict=True):
         verdict = _in_colour(line.entries[-1].text, printed)
@@ -71,7 +76,7 @@ def _by_weight(heads: Sequence[str]) -> tuple[int, ...]:
         for _, its in groupby(range(len(heads)), lambda i: heads[i].rpartition(" ")[0])
         for i in sorted(its, key=lambda i: not heads[i].endswith(OURS))
     ]
-    first = len(SHOWN) if heads[0].endswith("paper") else 1
+    first = len(SHOWN) if heads[0].endswith(SHOWN[0]) else 1
     return (*columns[:first], len(heads), *columns[first:])
 
 
