@@ -10,7 +10,7 @@ FOLDER = 0x10  # of an entry's external attributes, as MS-DOS had it
 
 
 def damaged_entry(packed: ZipFile) -> str | None:
-    """The name of the first entry that is not what was written, if any.
+    """The name, as a line can show it, of the first entry that is not what was written, if any.
 
     One that is marked as a folder passes by its checksum, and torch's reader then leaves whatever
     was in memory in place of its content; torch marks none so.
@@ -20,5 +20,6 @@ def damaged_entry(packed: ZipFile) -> str | None:
     """
     for entry in packed.infolist():
         if entry.is_dir() or entry.external_attr & FOLDER:
-            return entry.filename
-    return packed.testzip()
+            return repr(entry.filename)[1:-1]
+    damaged = packed.testzip()
+    return repr(damaged)[1:-1] if damaged else None

@@ -55,6 +55,13 @@ def test_an_entry_that_is_marked_as_a_folder_is_damaged() -> None:
         assert damaged_entry(packed) == "archive/data/0"
 
 
+def test_a_damaged_entry_is_named_in_one_line_whatever_its_name() -> None:
+    content = saved().replace(b"archive/data/0", b"archive\x1cdata\n0")
+    content = content.replace(STATE["weight"].numpy().tobytes(), b"x" * 24)
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        assert damaged_entry(packed) == r"archive\x1cdata\n0"
+
+
 @pytest.mark.slow
 def test_no_flipped_bit_of_its_directory_is_another_state() -> None:
     whole = saved()
