@@ -92,7 +92,7 @@ def test_in_an_empty_folder_the_paper_is_shown_and_nothing_is_written(
         table = installed.shell("repro table F7 --format csv 2> /dev/null", empty, **variables)
         assert table == (ROOT / "results/published/laptop/F7.csv").read_text()
     planned = installed.shell("repro plan F7", empty, REPRO_RESULTS=elsewhere)
-    assert "4 runs, 4 to do; about" in planned
+    assert "4 runs, 4 to do, 4 of them published, not here; about" in planned
     assert "finished" in planned
     assert "no finished run of F7" in installed.shell("repro publish F7", empty, code=2)
     refused = installed.shell("repro replicate F7 --publish", empty, code=2)

@@ -51,6 +51,7 @@ NEEDED = (  # by a worker, which imports them as it goes along
     "repro.evals.logistic",
     "repro.evals.retrieval",
     "repro.evals.weights.networks",
+    "repro.harness.evaluation.items",
     "repro.harness.runs.checkpoint",
     "repro.harness.worker.fitting",
     "repro.harness.worker.resume",
