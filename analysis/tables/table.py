@@ -243,7 +243,7 @@ def _row_verdict(
         for v in claims
         if v.verdict.outcome is not Outcome.NOT_RUN and address in _judged_rows(by_id[v.id].body)
     ]
-    return "; ".join(parts) or str(next(iter(of_cells.values())))
+    return "; ".join(parts) or next(map(str, of_cells.values()), "")
 
 
 def _judged_rows(body: Body) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from msgspec import structs
 
 from analysis.evidence.evidence import Evidence, load_evidence
 from analysis.tables.formats import render_tables, write
@@ -211,6 +212,14 @@ def test_every_table_is_written_in_every_format(name: str, evidence: Evidence) -
     claims, title, _rows = write(table, "terminal").rpartition(table.title.split(":")[0])
     assert title
     assert bool(claims.strip()) == bool(table.claims)
+
+
+def test_a_table_without_metrics_has_its_rows(evidence: Evidence) -> None:
+    whole = evidence.experiment("T7")
+    bare = structs.replace(whole, path=whole.path.with_name("bare.yaml"), metrics=(), claims=())
+    table = build(bare, evidence)
+    assert [line.row for line in table.lines] == [row.name for row in whole.rows]
+    assert table.title.split(":")[0] in write(table, "terminal")
 
 
 HOSTILE = (
