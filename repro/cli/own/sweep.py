@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, text)
     print(f"{path}: {_said(experiment, before)}")
-    arguments.ids, arguments.script = [experiment.id], False
+    arguments.ids, arguments.script, arguments.reconcile = [experiment.id], False, False
     if isinstance(cluster, SlurmCluster):
         return submit_command.run(arguments)
     return run_command.run(arguments)

@@ -80,6 +80,7 @@ class Stage:
             "source": ["S1"],
             "question": "Are the verdicts calibrated?",
             "layout": [],
+            "also": {"optim.weight_decay_end": "makes a row another run than all others"},
             "metrics": [*metrics, speed],
             "baseline": {"train.epochs": LAST, "eval.every_epochs": EVERY},
             "rows": [
