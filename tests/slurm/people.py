@@ -21,12 +21,11 @@ from tests.slurm.conftest import Lab
 UMASK = 0o002
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Person(Lab):
     """A user of the cluster who is not root; `folder` is the group's."""
 
     name: str
-    python: str
 
     @property
     def environment(self) -> dict[str, str]:
@@ -70,7 +69,7 @@ def people(cluster: Cluster) -> Iterator[tuple[Person, Person]]:
             os.chown(path, 0, grp.getgrnam(group).gr_gid)
             path.chmod(0o2775)
         python = python_for_everybody(folder / "python")
-        ann, bob = (Person(cluster, folder, name, python) for name in names)
+        ann, bob = (Person(cluster, folder, python, name=name) for name in names)
         yield ann, bob
     finally:
         for name in names:

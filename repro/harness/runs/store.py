@@ -277,7 +277,7 @@ class RunFolder:
                 return State.running
         if run.state in (State.running, State.done):
             return State.lost
-        if run.state is State.queued and self.cancel_requested():
+        if run.state in (State.queued, State.interrupted) and self.cancel_requested():
             return State.cancelled
         return run.state
 

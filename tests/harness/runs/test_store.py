@@ -98,6 +98,17 @@ def test_a_config_that_lost_or_changed_its_scale_is_not_taken_for_a_run_of_anoth
     folder.config()
 
 
+@pytest.mark.parametrize("waits", ["queued", "interrupted"])
+def test_a_run_that_is_cancelled_while_it_waits_is_cancelled_until_it_is_asked_for_again(
+    folder: RunFolder, waits: str
+) -> None:
+    folder.update_run(state=waits)
+    folder.request_cancel()
+    assert folder.state(NOW) == "cancelled"
+    folder.clear_cancel()
+    assert folder.state(NOW) == waits
+
+
 def test_a_new_run_is_queued_and_holds_its_resolved_config(folder: RunFolder) -> None:
     assert folder.state(NOW) == "queued"
     assert to_plain(folder.config()) == to_plain(RunConfig())
