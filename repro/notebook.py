@@ -13,7 +13,6 @@ Accuracies are in percent, entropies, divergences and losses in nats, times in h
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,16 +25,9 @@ from analysis.evidence.sources import Source
 from analysis.verdicts.cells import judge_cells
 from analysis.verdicts.claims import judge_ours
 from repro.errors import UserError, nearest
-from repro.harness.experiments.experiment import (
-    Experiment,
-    Row,
-    experiment_ids,
-    load,
-    own_ids,
-    row_config,
-    run_name,
-)
+from repro.harness.experiments.experiment import Experiment, Row, load, row_config, run_name
 from repro.harness.experiments.folders import experiments_dir, results_dir
+from repro.harness.experiments.own import every_experiment
 
 if TYPE_CHECKING:
     import torch
@@ -62,18 +54,10 @@ def experiments() -> pd.DataFrame:
     trainable (rows that are not only reported), claims, own.
     """
     lines = []
-    for own, names in ((False, experiment_ids()), (True, own_ids())):
-        for name in names:
-            try:
-                one = load(name)
-            except UserError as mistake:
-                if not own:
-                    raise
-                print(f"left out: {mistake}", file=sys.stderr)
-                continue
-            trainable = sum(row.trainable for row in one.rows)
-            counts = len(one.rows), trainable, len(one.claims)
-            lines.append((one.id, one.kind, one.where, one.title, *counts, own))
+    for one, own in every_experiment():
+        trainable = sum(row.trainable for row in one.rows)
+        counts = len(one.rows), trainable, len(one.claims)
+        lines.append((one.id, one.kind, one.where, one.title, *counts, own))
     return pd.DataFrame(lines, columns=list(EXPERIMENTS))
 
 

@@ -18,8 +18,6 @@ def damaged_entry(packed: ZipFile) -> str | None:
     Raises:
         zipfile.BadZipFile, OSError and others: it is no whole zip file.
     """
-    for entry in packed.infolist():
-        if entry.is_dir() or entry.external_attr & FOLDER:
-            return repr(entry.filename)[1:-1]
-    damaged = packed.testzip()
+    folders = (e.filename for e in packed.infolist() if e.is_dir() or e.external_attr & FOLDER)
+    damaged = next(folders, None) or packed.testzip()
     return repr(damaged)[1:-1] if damaged else None

@@ -97,6 +97,14 @@ def train_command(folder: RunFolder, **options: Any) -> tuple[int, str]:
     return _ended(start_command(folder, **options))
 
 
+def trained(folder: RunFolder) -> RunFolder:
+    """It, once a worker has trained it to its end and left its log where the pool sends it."""
+    code, output = train_command(folder)
+    assert code == 0, output
+    (folder.path / "log.txt").write_text(output)
+    return folder
+
+
 def _ended(process: Forked | subprocess.Popen[str]) -> tuple[int, str]:
     output, _ = process.communicate(timeout=WAIT)
     assert process.returncode is not None

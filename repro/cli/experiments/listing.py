@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from repro.config.identity import run_ids
-from repro.errors import UserError
-from repro.harness.experiments.experiment import (
-    Experiment,
-    Row,
-    experiment_ids,
-    load,
-    own_ids,
-    row_config,
-)
+from repro.harness.experiments.experiment import Experiment, Row, row_config
 from repro.harness.experiments.folders import experiments_dir, published_in, scales_of
-from repro.harness.experiments.names import own_files
+from repro.harness.experiments.own import every_experiment
 from repro.harness.runs.published import published_runs, read
 from repro.harness.runs.records import Record
 from repro.harness.runs.store import find_runs
@@ -59,22 +50,8 @@ def listing(results: Path) -> list[dict[str, Any]]:
             **_rows_done(experiment, finished),
             "own": own,
         }
-        for experiment, own in _experiments()
+        for experiment, own in every_experiment()
     ]
-
-
-def _experiments() -> Iterator[tuple[Experiment, bool]]:
-    """Each with whether it is somebody's own."""
-    for name in experiment_ids():
-        yield load(name), False
-    for path, why in own_files(experiment_ids()):
-        if why:
-            print(f"left out: {path}: {why}", file=sys.stderr)
-    for name in own_ids():
-        try:
-            yield load(name), True
-        except UserError as mistake:
-            print(f"left out: {mistake}", file=sys.stderr)
 
 
 def print_listing(entries: Sequence[dict[str, Any]]) -> None:

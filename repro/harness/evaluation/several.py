@@ -110,8 +110,7 @@ def evaluate_all(
     opened: dict[str, Dataset] = {}
     for number, (one, name) in enumerate(zip(chosen, names, strict=True), 1):
         say(f"{number} of {len(chosen)}: {name}")
-        folder = run_folder(one.path)
-        if of_its_own(one, asked) and folder is not None:
+        if of_its_own(one, asked) and (folder := run_folder(one.path)):
             found = _of_run(folder, name, asked, say)
         else:
             found = _of_weights(one, name, asked, images or pairs(asked), results, opened, say)

@@ -6,7 +6,8 @@ values of its axes alone, so that whatever else was written into it stays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,29 @@ import yaml
 
 from repro.decode.plain_yaml import write_inline
 from repro.errors import UserError
-from repro.harness.experiments.experiment import Experiment
+from repro.harness.experiments.experiment import Experiment, experiment_ids, load, own_ids
 from repro.harness.experiments.folders import experiments_dir
 from repro.harness.experiments.grid import text_of
+from repro.harness.experiments.names import own_files
+
+
+def every_experiment() -> Iterator[tuple[Experiment, bool]]:
+    """The paper's, then people's own, each with whether it is one of these; one of them that cannot
+    be read or not be called so is left out, with a line on standard error.
+
+    Raises:
+        UserError: a mistake in a file of the paper's.
+    """
+    for name in experiment_ids():
+        yield load(name), False
+    for path, why in own_files(experiment_ids()):
+        if why:
+            print(f"left out: {path}: {why}", file=sys.stderr)
+    for name in own_ids():
+        try:
+            yield load(name), True
+        except UserError as mistake:
+            print(f"left out: {mistake}", file=sys.stderr)
 
 
 @dataclass(frozen=True)

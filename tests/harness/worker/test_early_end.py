@@ -27,7 +27,7 @@ from tests.harness.processes import (
     timeless,
     timeless_result,
     train,
-    train_command,
+    trained,
     wait_for_step,
 )
 
@@ -44,11 +44,7 @@ EARLY = {
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory, smoke: MakeConfig) -> RunFolder:
     runs = tmp_path_factory.mktemp("results") / "runs"
-    folder = create_run(runs, "early", smoke(EARLY))
-    code, output = train_command(folder)
-    assert code == DONE, output
-    (folder.path / "log.txt").write_text(output)
-    return folder
+    return trained(create_run(runs, "early", smoke(EARLY)))
 
 
 def words(folder: RunFolder) -> str:

@@ -31,17 +31,14 @@ from tests.harness.processes import (
     timeless_result,
     train,
     train_command,
+    trained,
     wait_for_step,
 )
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory, smoke: MakeConfig) -> RunFolder:
-    folder = create_run(tmp_path_factory.mktemp("runs"), "whole", smoke(LONG))
-    code, output = train_command(folder)
-    assert code == DONE, output
-    (folder.path / "log.txt").write_text(output)  # where the pool sends it
-    return folder
+    return trained(create_run(tmp_path_factory.mktemp("runs"), "whole", smoke(LONG)))
 
 
 def test_a_run_leaves_every_file_of_a_run_folder(uninterrupted: RunFolder) -> None:
